@@ -1,1 +1,5 @@
-//! Model.
+//! Hugging Face checkpoints, tokenizers, adapters and one decoder with taps.
+//!
+//! This crate knows files and the forward pass. It knows nothing of metrics, reports or training.
+
+pub mod checkpoint;

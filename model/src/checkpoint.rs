@@ -1,0 +1,799 @@
+//! Weights in their files: memory-mapped safetensors, single or sharded, read strictly.
+//!
+//! A header that does not describe the file exactly (length, overlap, gap, trailing bytes, repeated key, size that does
+//! not follow from dtype and shape) is refused with an error that names the tensor and the bytes; nothing that a header
+//! claims is allocated before it is checked against the file. Tensors are never copied when opened: a [`Weight`] is a view
+//! that widens rows to f32 on demand and can give its pages back to the system.
+//!
+//! Do not rewrite a file while it is mapped: the system answers a read past a new end with a signal, not an error.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{Mmap, UncheckedAdvice};
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+
+/// Longest header accepted, bytes; the limit of the reference implementation of the format.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// More dimensions than any tensor of a language model has.
+const MAX_DIMENSIONS: usize = 8;
+
+/// Why a checkpoint or a safetensors file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}. Check the path and its permissions")]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder does not exist or is a file.
+    #[error("{path} is not a folder. Give the folder that holds config.json and the weights")]
+    NotAFolder {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// No weights that can be read.
+    #[error("{folder} holds neither model.safetensors nor model.safetensors.index.json{}", hint_for_missing(.pickles))]
+    NoWeights {
+        /// Folder searched.
+        folder: PathBuf,
+        /// Pickle files seen there instead.
+        pickles: Vec<String>,
+    },
+    /// A large-file pointer stands in the place of the file.
+    #[error("{path} is a Git LFS pointer, not the weights: run `git lfs pull` (or download the file itself)")]
+    LfsPointer {
+        /// File.
+        path: PathBuf,
+    },
+    /// Shorter than its own header says.
+    #[error("{path} is truncated: {what} needs bytes up to {needed}, the file has {length}. Download it again")]
+    Truncated {
+        /// File.
+        path: PathBuf,
+        /// Part that does not fit.
+        what: String,
+        /// End of that part.
+        needed: u64,
+        /// Length of the file.
+        length: u64,
+    },
+    /// Header longer than the format allows.
+    #[error(
+        "{path}: header of {length} bytes (bytes 0..8) exceeds the limit of {MAX_HEADER_BYTES}. This is not an ordinary safetensors file"
+    )]
+    HeaderTooLarge {
+        /// File.
+        path: PathBuf,
+        /// Length claimed.
+        length: u64,
+    },
+    /// Header is not the JSON that the format asks for.
+    #[error("{path}: the header (bytes 8..{end}) is not valid: {reason}")]
+    Header {
+        /// File.
+        path: PathBuf,
+        /// End of the header.
+        end: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor's description contradicts itself or the file.
+    #[error("{path}: tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two tensors share bytes.
+    #[error("{path}: tensors `{first}` and `{second}` overlap at data byte {at}")]
+    Overlap {
+        /// File.
+        path: PathBuf,
+        /// Tensor that begins first.
+        first: String,
+        /// Tensor that begins inside it.
+        second: String,
+        /// Offset in the data section.
+        at: u64,
+    },
+    /// Bytes that belong to no tensor.
+    #[error("{path}: data bytes {start}..{end} belong to no tensor")]
+    Unclaimed {
+        /// File.
+        path: PathBuf,
+        /// First byte of the data section that nothing claims.
+        start: u64,
+        /// End.
+        end: u64,
+    },
+    /// The shard index is malformed.
+    #[error("{path}: {reason}")]
+    Index {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor that the model needs is absent.
+    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that belongs to these weights?", did_you_mean(.nearest))]
+    Missing {
+        /// Checkpoint.
+        folder: PathBuf,
+        /// Tensor asked for.
+        tensor: String,
+        /// A name that resembles it.
+        nearest: Option<String>,
+    },
+    /// A tensor has another shape than the config says.
+    #[error("{path}: tensor `{tensor}` has shape {found:?}, expected {expected:?} from config.json")]
+    Shape {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        tensor: String,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Shape that follows from the config.
+        expected: Vec<usize>,
+    },
+    /// A tensor is not stored as floating point that can be widened to f32.
+    #[error("{path}: tensor `{tensor}` is stored as {dtype}; F32, F16 and BF16 can be read. Convert the checkpoint")]
+    NotFloat {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        tensor: String,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// A tensor holds NaN or infinity.
+    #[error("{path}: tensor `{tensor}` holds a non-finite value ({value}) at element {index}")]
+    NonFinite {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        tensor: String,
+        /// First such element.
+        index: usize,
+        /// What it is.
+        value: f32,
+    },
+}
+
+fn hint_for_missing(pickles: &[String]) -> String {
+    if pickles.is_empty() {
+        ". Give the folder of a Hugging Face model".to_owned()
+    } else {
+        format!(
+            ", only {}: a pickle can run code when it is opened and is never read here. Convert it to safetensors in a sandbox",
+            pickles.join(", ")
+        )
+    }
+}
+
+fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
+}
+
+/// How an element is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dtype {
+    /// 32-bit float.
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// 16-bit float with f32's exponent.
+    Bf16,
+    /// Anything else the format knows: sized, listed, but not readable as weights.
+    Other(&'static str, usize),
+}
+
+/// Dtypes of the format that are not weights here, with their size in bytes.
+const OTHER_DTYPES: [(&str, usize); 10] = [
+    ("F64", 8),
+    ("I64", 8),
+    ("U64", 8),
+    ("I32", 4),
+    ("U32", 4),
+    ("I16", 2),
+    ("U16", 2),
+    ("I8", 1),
+    ("U8", 1),
+    ("BOOL", 1),
+];
+/// One-byte floats, listed apart because they too are weights that this program does not read.
+const SMALL_FLOATS: [&str; 3] = ["F8_E4M3", "F8_E5M2", "F8_E8M0"];
+
+impl Dtype {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "F32" => Some(Self::F32),
+            "F16" => Some(Self::F16),
+            "BF16" => Some(Self::Bf16),
+            other => OTHER_DTYPES
+                .iter()
+                .find(|(known, _)| *known == other)
+                .map(|&(known, size)| Self::Other(known, size))
+                .or_else(|| {
+                    SMALL_FLOATS
+                        .iter()
+                        .find(|known| **known == other)
+                        .map(|known| Self::Other(known, 1))
+                }),
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Other(_, size) => size,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Other(name, _) => name,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct MappedFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+/// One tensor in a mapped file. Cloning it copies no data.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    file: Arc<MappedFile>,
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl Weight {
+    /// Name in the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// File that holds it.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// How its elements are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Its shape, as stored.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its bytes, little-endian, row-major.
+    pub fn bytes(&self) -> &[u8] {
+        self.file.map.get(self.bytes.clone()).unwrap_or(&[])
+    }
+
+    /// Widens `elements` (indices into the flattened tensor) to f32.
+    ///
+    /// `out` must be as long as `elements`; what lies outside the tensor is left as it was, which the shape checks of the
+    /// callers exclude.
+    pub fn widen(&self, elements: Range<usize>, out: &mut [f32]) {
+        let size = self.dtype.size();
+        let source = self
+            .bytes()
+            .get(elements.start * size..elements.end * size)
+            .unwrap_or(&[]);
+        match self.dtype {
+            Dtype::F32 => {
+                for (value, raw) in out.iter_mut().zip(source.chunks_exact(4)) {
+                    *value = f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
+                }
+            }
+            Dtype::Bf16 => {
+                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
+                    *value = f32::from_bits(u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16);
+                }
+            }
+            Dtype::F16 => {
+                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
+                    *value = half::f16::from_le_bytes([raw[0], raw[1]]).to_f32();
+                }
+            }
+            Dtype::Other(..) => {}
+        }
+    }
+
+    /// The whole tensor, widened to f32, row-major.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.len()];
+        self.widen(0..self.len(), &mut values);
+        values
+    }
+
+    /// The whole tensor, refused if any element is NaN or infinite.
+    pub fn to_finite_f32(&self) -> Result<Vec<f32>, CheckpointError> {
+        let values = self.to_f32();
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => Err(CheckpointError::NonFinite {
+                path: self.file.path.clone(),
+                tensor: self.name.clone(),
+                index,
+                value: values[index],
+            }),
+        }
+    }
+
+    /// Refuses a tensor of another shape, or one that is not stored as floats.
+    pub fn expect(&self, shape: &[usize]) -> Result<(), CheckpointError> {
+        if let Dtype::Other(..) = self.dtype {
+            return Err(CheckpointError::NotFloat {
+                path: self.file.path.clone(),
+                tensor: self.name.clone(),
+                dtype: self.dtype.to_string(),
+            });
+        }
+        if self.shape == shape {
+            Ok(())
+        } else {
+            Err(CheckpointError::Shape {
+                path: self.file.path.clone(),
+                tensor: self.name.clone(),
+                found: self.shape.clone(),
+                expected: shape.to_vec(),
+            })
+        }
+    }
+
+    /// Gives the tensor's pages back to the system; they are read from the file again when next needed.
+    pub fn release(&self) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        #[expect(
+            unsafe_code,
+            reason = "advice on a read-only file mapping cannot lose data: pages come back from the file"
+        )]
+        // SAFETY: the mapping is read-only and file-backed, so discarded pages are refilled with the same bytes; the range
+        // was checked against the file when the header was read.
+        let result = unsafe {
+            self.file
+                .map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len())
+        };
+        if let Err(error) = result {
+            tracing::debug!(tensor = self.name, %error, "pages kept");
+        }
+    }
+}
+
+/// One safetensors file, its header checked, its tensors mapped.
+#[derive(Debug, Clone)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    /// Tensors by name, in the order of their bytes.
+    tensors: Vec<Weight>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl SafetensorsFile {
+    /// Maps `path` and checks its header.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let io = |source| CheckpointError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let handle = std::fs::File::open(path).map_err(io)?;
+        let length = handle.metadata().map_err(io)?.len();
+        if length < 8 {
+            return Err(truncated(path, "the header's length", 8, length));
+        }
+        #[expect(unsafe_code, reason = "mapping is what keeps a model larger than memory readable")]
+        // SAFETY: the mapping is read-only; that the file must not be rewritten meanwhile is said in the module's header.
+        let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
+        if map.starts_with(b"version https://git-lfs") {
+            return Err(CheckpointError::LfsPointer {
+                path: path.to_path_buf(),
+            });
+        }
+        let (header, data_start) = read_header(path, &map)?;
+        let file = Arc::new(MappedFile {
+            path: path.to_path_buf(),
+            map,
+        });
+        let tensors = check_tensors(&file, header.tensors, data_start)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            tensors,
+            metadata: header.metadata,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its tensors in the order of their bytes.
+    pub fn tensors(&self) -> &[Weight] {
+        &self.tensors
+    }
+
+    /// The header's `__metadata__`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+}
+
+fn truncated(path: &Path, what: &str, needed: u64, length: u64) -> CheckpointError {
+    CheckpointError::Truncated {
+        path: path.to_path_buf(),
+        what: what.to_owned(),
+        needed,
+        length,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+/// A header's tensors in file order, and its metadata. Repeated names are an error, which a plain map would hide.
+struct Header {
+    tensors: Vec<(String, Entry)>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeaderVisitor;
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = Header;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors by name")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Header, M::Error> {
+                let mut header = Header {
+                    tensors: Vec::new(),
+                    metadata: BTreeMap::new(),
+                };
+                let mut seen = HashSet::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if !seen.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format!("key `{name}` appears twice")));
+                    }
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value()?;
+                    } else {
+                        header.tensors.push((name, map.next_value()?));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+fn read_header(path: &Path, map: &[u8]) -> Result<(Header, usize), CheckpointError> {
+    let length = map.len() as u64;
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&map[..8]);
+    let header_length = u64::from_le_bytes(prefix);
+    if header_length > MAX_HEADER_BYTES {
+        return Err(CheckpointError::HeaderTooLarge {
+            path: path.to_path_buf(),
+            length: header_length,
+        });
+    }
+    let end = 8 + header_length;
+    let Some(text) = map.get(8..end as usize) else {
+        return Err(truncated(path, "the header", end, length));
+    };
+    let invalid = |reason: String| CheckpointError::Header {
+        path: path.to_path_buf(),
+        end,
+        reason,
+    };
+    let text = std::str::from_utf8(text).map_err(|error| invalid(error.to_string()))?;
+    let header = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+    Ok((header, end as usize))
+}
+
+/// Checks every tensor against dtype, shape and file, and all of them against each other.
+fn check_tensors(
+    file: &Arc<MappedFile>,
+    entries: Vec<(String, Entry)>,
+    data_start: usize,
+) -> Result<Vec<Weight>, CheckpointError> {
+    let path = &file.path;
+    let data_length = file.map.len() - data_start;
+    let mut tensors = Vec::with_capacity(entries.len());
+    for (name, entry) in entries {
+        tensors.push(check_tensor(file, name, &entry, data_start, data_length)?);
+    }
+    tensors.sort_by(|left, right| (left.bytes.start, left.bytes.end).cmp(&(right.bytes.start, right.bytes.end)));
+    let mut claimed = data_start;
+    for (position, tensor) in tensors.iter().enumerate() {
+        if tensor.bytes.start < claimed {
+            let first = position
+                .checked_sub(1)
+                .map_or(String::new(), |before| tensors[before].name.clone());
+            let at = (tensor.bytes.start - data_start) as u64;
+            return Err(CheckpointError::Overlap {
+                path: path.clone(),
+                first,
+                second: tensor.name.clone(),
+                at,
+            });
+        }
+        if tensor.bytes.start > claimed {
+            return Err(unclaimed(path, claimed, tensor.bytes.start, data_start));
+        }
+        claimed = tensor.bytes.end;
+    }
+    if claimed < file.map.len() {
+        return Err(unclaimed(path, claimed, file.map.len(), data_start));
+    }
+    Ok(tensors)
+}
+
+fn unclaimed(path: &Path, start: usize, end: usize, data_start: usize) -> CheckpointError {
+    CheckpointError::Unclaimed {
+        path: path.to_path_buf(),
+        start: (start - data_start) as u64,
+        end: (end - data_start) as u64,
+    }
+}
+
+fn check_tensor(
+    file: &Arc<MappedFile>,
+    name: String,
+    entry: &Entry,
+    data_start: usize,
+    data_length: usize,
+) -> Result<Weight, CheckpointError> {
+    let path = &file.path;
+    let wrong = |reason: String| CheckpointError::Tensor {
+        path: path.clone(),
+        tensor: name.clone(),
+        reason,
+    };
+    let dtype = Dtype::parse(&entry.dtype).ok_or_else(|| wrong(format!("unknown dtype `{}`", entry.dtype)))?;
+    if entry.shape.len() > MAX_DIMENSIONS {
+        return Err(wrong(format!("{} dimensions", entry.shape.len())));
+    }
+    let size = entry
+        .shape
+        .iter()
+        .try_fold(dtype.size() as u64, |bytes, &dimension| bytes.checked_mul(dimension))
+        .ok_or_else(|| wrong(format!("shape {:?} overflows", entry.shape)))?;
+    let [start, end] = entry.data_offsets;
+    if start > end {
+        return Err(wrong(format!("data_offsets run backwards: {start}..{end}")));
+    }
+    if end > data_length as u64 {
+        let what = format!("tensor `{name}`");
+        return Err(truncated(path, &what, data_start as u64 + end, file.map.len() as u64));
+    }
+    if end - start != size {
+        return Err(wrong(format!(
+            "{} of shape {:?} takes {size} bytes, data_offsets {start}..{end} give {}",
+            entry.dtype,
+            entry.shape,
+            end - start
+        )));
+    }
+    let shape = entry.shape.iter().map(|&dimension| dimension as usize).collect();
+    let bytes = data_start + start as usize..data_start + end as usize;
+    Ok(Weight {
+        file: Arc::clone(file),
+        name,
+        dtype,
+        shape,
+        bytes,
+    })
+}
+
+/// All tensors of a model folder.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    tensors: BTreeMap<String, Weight>,
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        if !folder.is_dir() {
+            return Err(CheckpointError::NotAFolder {
+                path: folder.to_path_buf(),
+            });
+        }
+        let single = folder.join("model.safetensors");
+        let index = folder.join("model.safetensors.index.json");
+        let tensors = if single.is_file() {
+            by_name(SafetensorsFile::open(&single)?.tensors)
+        } else if index.is_file() {
+            open_shards(folder, &index)?
+        } else {
+            return Err(CheckpointError::NoWeights {
+                folder: folder.to_path_buf(),
+                pickles: pickles_in(folder),
+            });
+        };
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            tensors,
+        })
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The tensor of that name, if there is one.
+    pub fn find(&self, name: &str) -> Option<&Weight> {
+        self.tensors.get(name)
+    }
+
+    /// The tensor of that name and shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Weight, CheckpointError> {
+        let weight = self.tensors.get(name).ok_or_else(|| CheckpointError::Missing {
+            folder: self.folder.clone(),
+            tensor: name.to_owned(),
+            nearest: self.nearest(name),
+        })?;
+        weight.expect(shape)?;
+        Ok(weight.clone())
+    }
+
+    /// All tensors, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = &Weight> {
+        self.tensors.values()
+    }
+
+    /// Parameters in all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|weight| weight.len() as u64).sum()
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|weight| weight.bytes.len() as u64).sum()
+    }
+
+    /// Dtypes of the tensors, joined by `+`.
+    pub fn storage_dtype(&self) -> String {
+        let mut names: Vec<String> = self.tensors.values().map(|weight| weight.dtype.to_string()).collect();
+        names.sort();
+        names.dedup();
+        names.join("+")
+    }
+
+    /// A present name that ends like the one asked for.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let tail = name.rsplit('.').take(3).collect::<Vec<_>>();
+        self.tensors
+            .keys()
+            .max_by_key(|candidate| {
+                candidate
+                    .rsplit('.')
+                    .zip(&tail)
+                    .take_while(|(left, right)| left == *right)
+                    .count()
+            })
+            .filter(|candidate| candidate.rsplit('.').next() == tail.first().copied())
+            .cloned()
+    }
+}
+
+fn by_name(tensors: Vec<Weight>) -> BTreeMap<String, Weight> {
+    tensors
+        .into_iter()
+        .map(|weight| (weight.name.clone(), weight))
+        .collect()
+}
+
+fn open_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Weight>, CheckpointError> {
+    let wrong = |reason: String| CheckpointError::Index {
+        path: index.to_path_buf(),
+        reason,
+    };
+    let text = std::fs::read(index).map_err(|source| CheckpointError::Io {
+        path: index.to_path_buf(),
+        source,
+    })?;
+    let parsed: ShardIndex =
+        serde_json::from_slice(&text).map_err(|error| wrong(format!("not a shard index: {error}")))?;
+    let shards: std::collections::BTreeSet<&String> = parsed.weight_map.values().collect();
+    let mut tensors = BTreeMap::new();
+    for shard in shards {
+        // An index comes from a stranger: it names files of this folder, nothing above or beside it.
+        let plain = Path::new(shard).components().count() == 1 && !shard.contains(['/', '\\']) && shard != "..";
+        if !plain {
+            return Err(wrong(format!("shard `{shard}` leaves the folder")));
+        }
+        for (name, weight) in by_name(SafetensorsFile::open(&folder.join(shard))?.tensors) {
+            match parsed.weight_map.get(&name) {
+                Some(expected) if expected == shard => {
+                    tensors.insert(name, weight);
+                }
+                Some(expected) => {
+                    return Err(wrong(format!(
+                        "tensor `{name}` is in {shard}, the index says {expected}"
+                    )));
+                }
+                None => return Err(wrong(format!("tensor `{name}` of {shard} is not in the index"))),
+            }
+        }
+    }
+    match parsed.weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+        Some((name, shard)) => Err(wrong(format!("tensor `{name}` is not in {shard}"))),
+        None => Ok(tensors),
+    }
+}
+
+/// Names of the pickle files in `folder`, for error messages; they are never opened.
+pub(crate) fn pickles_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| {
+            [".bin", ".pt", ".pth", ".ckpt", ".pkl"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        })
+        .collect();
+    names.sort();
+    names
+}
