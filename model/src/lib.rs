@@ -1,1 +1,4 @@
 //! Model.
+
+pub mod sampling;
+pub mod tokenizer;
