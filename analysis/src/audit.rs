@@ -29,9 +29,9 @@ pub struct Audit {
     /// What changed in the activations, by site: `resid.0`, `attn_out.0`, `mlp_out.0`, `resid.1`, …
     pub layers: IndexMap<String, SiteChange>,
     /// What changed in the next-token distributions.
-    pub tokens: TokenChange,
+    pub tokens: Option<TokenChange>,
     /// The paths of single tokens through the residual stream, seen through the logit lens.
-    pub trajectories: Trajectories,
+    pub trajectories: Option<Trajectories>,
     /// Whether the modules of the adapter all write, or all read, one direction.
     pub coherence: Coherence,
     /// Numbers measured on nulls (numeric floor, random adapters), by name; empty where none was run.
@@ -146,10 +146,10 @@ pub struct WeightChange {
     pub shape: [usize; 2],
     /// `lora`, `dora`, or `whole` where the adapter carries the tensor itself.
     pub kind: String,
-    /// ‖ΔW‖_F/‖W‖_F.
-    pub relative_norm: f64,
-    /// σ₁(ΔW)/σ₁(W).
-    pub spectral_ratio: f64,
+    /// ‖ΔW‖_F/‖W‖_F; `None` where W is zero.
+    pub relative_norm: Option<f64>,
+    /// σ₁(ΔW)/σ₁(W); `None` where W is zero.
+    pub spectral_ratio: Option<f64>,
     /// Cosine of W and W' flattened: the "weight cosine" that says 1.0000.
     pub cosine: f64,
     /// 1 − `cosine`, computed without the cancellation.
@@ -212,6 +212,8 @@ pub struct MergeSurvival {
 }
 
 /// How far apart the two models' activations are at one site. Rows are tokens, columns the width of the stream.
+///
+/// A metric that was not asked for is `None`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteChange {
     /// Tokens compared.
@@ -229,17 +231,17 @@ pub struct SiteChange {
     /// The same with the unbiased HSIC estimator (Song et al. 2012).
     pub cka_debiased: Option<f64>,
     /// Orthogonal Procrustes.
-    pub procrustes: Procrustes,
+    pub procrustes: Option<Procrustes>,
     /// Mean share of a token's ten cosine neighbours that it keeps.
     pub knn_overlap: Option<f64>,
     /// What `knn_overlap` would be for unrelated states: 10/(n − 1).
     pub knn_chance: Option<f64>,
     /// Leading right singular subspaces of both.
-    pub subspace: Subspace,
+    pub subspace: Option<Subspace>,
     /// Spectra of both.
-    pub spectrum: SpectrumPair,
+    pub spectrum: Option<SpectrumPair>,
     /// Δ itself.
-    pub drift: Drift,
+    pub drift: Option<Drift>,
     /// Clusterings of both.
     pub clusters: Option<Clusters>,
     /// Attention patterns; at `attn_out` sites only.

@@ -3,4 +3,45 @@
 //! Base and adapted model run through the layers together ([`lockstep`] yields both at every tap); each metric module
 //! reduces such a pair to the plain result types of [`audit`]. This crate does not know how a result is drawn or judged.
 
+pub mod activations;
+pub mod attention;
 pub mod audit;
+pub mod clusters;
+pub mod comparison;
+pub mod drift;
+pub mod linalg;
+pub mod lockstep;
+pub mod metric;
+pub mod procrustes;
+pub mod similarity;
+pub mod site;
+pub mod spectrum;
+pub mod subspace;
+pub mod tokens;
+pub mod trajectory;
+pub mod weights;
+
+use lcr_model::decoder::ModelError;
+
+/// Why an audit could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The forward pass.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Reading a tensor.
+    #[error("a tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A decomposition.
+    #[error("{0}: the activations or weights are degenerate; inspect the report of `--metrics tokens`")]
+    Decomposition(#[from] linalg::NoConvergence),
+    /// Nothing to read.
+    #[error("the probes hold no prompt of two tokens or more, so no position can be compared. Give longer prompts")]
+    NoProbes,
+    /// Every row was a sink.
+    #[error("no row is left at {site} after leaving out first positions and sinks. Give longer prompts, or `--keep-sinks`")]
+    NoRows {
+        /// Site.
+        site: String,
+    },
+}

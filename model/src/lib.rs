@@ -2,4 +2,10 @@
 //!
 //! This crate knows files and the forward pass. It knows nothing of metrics, reports or training.
 
+pub mod adapter;
 pub mod checkpoint;
+pub mod config;
+pub mod decoder;
+pub mod generate;
+pub mod sampling;
+pub mod tokenizer;

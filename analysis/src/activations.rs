@@ -1,0 +1,118 @@
+//! One model's activations at one site, and what several metrics need of them, computed once.
+
+use faer::{Mat, MatRef};
+
+use crate::linalg::{NoConvergence, eigenvalues, leading_eigenvectors, product, small_gram};
+
+/// Activations of one model at one site: rows are tokens, columns the width of the site.
+#[derive(Debug)]
+pub struct Activations {
+    width: usize,
+    /// `[rows, width]`, row-major, as the model computed them.
+    values: Vec<f32>,
+    /// The same in f64 less the column means, row-major.
+    centred: Vec<f64>,
+    mean: Vec<f64>,
+}
+
+impl Activations {
+    /// Keeps the rows of `values` (`[tokens, width]`, row-major) that `keep` marks.
+    pub fn new(values: &[f32], width: usize, keep: &[bool]) -> Self {
+        let kept = values.chunks_exact(width).zip(keep).filter(|(_, keep)| **keep);
+        let values: Vec<f32> = kept.flat_map(|(row, _)| row.iter().copied()).collect();
+        let rows = values.len() / width;
+        let mut mean = vec![0.0; width];
+        for row in values.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        mean.iter_mut().for_each(|sum| *sum /= rows.max(1) as f64);
+        let centred = values
+            .chunks_exact(width)
+            .flat_map(|row| row.iter().zip(&mean).map(|(value, mean)| f64::from(*value) - mean))
+            .collect();
+        Self { width, values, centred, mean }
+    }
+
+    /// Tokens.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Width of the site.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// `[rows, width]`, row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Rows one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width)
+    }
+
+    /// Centred rows one by one.
+    pub fn centred_rows(&self) -> impl Iterator<Item = &[f64]> {
+        self.centred.chunks_exact(self.width)
+    }
+
+    /// Column means.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// X_c, `[rows, width]`.
+    pub fn centred(&self) -> MatRef<'_, f64> {
+        MatRef::from_row_major_slice(&self.centred, self.rows(), self.width)
+    }
+
+    /// ‖X_c‖_F².
+    pub fn centred_energy(&self) -> f64 {
+        self.centred.iter().map(|value| value * value).sum()
+    }
+}
+
+/// The Gram matrix of the smaller side of X_c, its eigenvalues, and the leading right singular vectors.
+#[derive(Debug)]
+pub struct Factors {
+    /// X_cX_cᵀ (`[rows, rows]`) where rows ≤ width, else X_cᵀX_c (`[width, width]`).
+    pub gram: Mat<f64>,
+    /// Squared singular values of X_c, descending; empty where no metric needs them.
+    pub squares: Vec<f64>,
+    /// Leading right singular vectors as columns, `[width, k]`; empty where no metric needs them.
+    pub leading: Mat<f64>,
+}
+
+impl Factors {
+    /// `k` leading vectors, or none for zero; eigenvalues only where `spectrum`.
+    pub fn new(activations: &Activations, spectrum: bool, k: usize) -> Result<Self, NoConvergence> {
+        let gram = small_gram(activations.centred());
+        let squares = if spectrum || k > 0 { eigenvalues(gram.as_ref())? } else { Vec::new() };
+        let leading = if k == 0 {
+            Mat::zeros(activations.width, 0)
+        } else {
+            leading_right_vectors(activations, &gram, &squares, k)?
+        };
+        Ok(Self { gram, squares, leading })
+    }
+}
+
+fn leading_right_vectors(
+    activations: &Activations,
+    gram: &Mat<f64>,
+    squares: &[f64],
+    k: usize,
+) -> Result<Mat<f64>, NoConvergence> {
+    let vectors = leading_eigenvectors(gram.as_ref(), squares, k)?;
+    if activations.rows() > activations.width {
+        return Ok(vectors);
+    }
+    // Left singular vectors came out: right ones are X_cᵀu/s, orthonormal to rounding; QR makes them exactly so.
+    let scaled = Mat::from_fn(vectors.nrows(), vectors.ncols(), |row, column| {
+        let length = squares[column].sqrt();
+        if length > 0.0 { vectors[(row, column)] / length } else { 0.0 }
+    });
+    Ok(crate::linalg::orthonormal(product(activations.centred().transpose(), scaled.as_ref())))
+}

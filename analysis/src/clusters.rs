@@ -1,0 +1,208 @@
+//! k-means (Lloyd 1982, seeded by k-means++) on both models' activations, and how far the two labelings agree.
+
+use faer::MatRef;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::activations::Activations;
+use crate::audit::Clusters;
+
+/// Clusters asked for.
+const CLUSTERS: usize = 8;
+/// Rounds of Lloyd's algorithm at most.
+const ROUNDS: usize = 20;
+/// Fewer tokens than this per cluster are not clustered.
+const TOKENS_PER_CLUSTER: usize = 4;
+
+/// The base's labeling and its own reproducibility, shared by all variants.
+#[derive(Debug)]
+pub struct BaseClusters {
+    labels: Vec<usize>,
+    ceiling: f64,
+    seed: u64,
+}
+
+impl BaseClusters {
+    /// Clusters the base twice over, whole and in two bootstraps; `None` where there are too few tokens.
+    pub fn new(base: &Activations, seed: u64) -> Option<Self> {
+        if base.rows() < CLUSTERS * TOKENS_PER_CLUSTER {
+            return None;
+        }
+        let everything: Vec<usize> = (0..base.rows()).collect();
+        let labels = assign(base, &centroids(base, &everything, seed));
+        let bootstrap = |draw: u64| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(draw));
+            let rows: Vec<usize> = (0..base.rows()).map(|_| random.random_range(0..base.rows())).collect();
+            assign(base, &centroids(base, &rows, seed))
+        };
+        let ceiling = adjusted_rand(&bootstrap(1), &bootstrap(2));
+        Some(Self { labels, ceiling, seed })
+    }
+
+    /// Agreement of the base's labeling with the adapted model's, same seed.
+    pub fn compare(&self, adapted: &Activations) -> Clusters {
+        let everything: Vec<usize> = (0..adapted.rows()).collect();
+        let labels = assign(adapted, &centroids(adapted, &everything, self.seed));
+        Clusters {
+            k: CLUSTERS,
+            ari: adjusted_rand(&self.labels, &labels),
+            nmi: normalised_mutual_information(&self.labels, &labels),
+            ceiling: self.ceiling,
+        }
+    }
+}
+
+fn squared_distance(left: &[f32], right: &[f32]) -> f32 {
+    left.iter().zip(right).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+fn row(activations: &Activations, index: usize) -> &[f32] {
+    let width = activations.width();
+    &activations.values()[index * width..(index + 1) * width]
+}
+
+/// Centroids of the chosen rows, `[CLUSTERS, width]` row-major.
+fn centroids(activations: &Activations, chosen: &[usize], seed: u64) -> Vec<f32> {
+    let width = activations.width();
+    let mut centres = plus_plus(activations, chosen, seed);
+    let mut labels = Vec::new();
+    for _ in 0..ROUNDS {
+        let all = assign(activations, &centres);
+        let now: Vec<usize> = chosen.iter().map(|index| all[*index]).collect();
+        if now == labels {
+            break;
+        }
+        labels = now;
+        let mut sums = vec![0.0f64; CLUSTERS * width];
+        let mut counts = [0usize; CLUSTERS];
+        for (&index, &label) in chosen.iter().zip(&labels) {
+            counts[label] += 1;
+            let sum = &mut sums[label * width..(label + 1) * width];
+            sum.iter_mut().zip(row(activations, index)).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        for (label, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            let centre = &mut centres[label * width..(label + 1) * width];
+            centre
+                .iter_mut()
+                .zip(&sums[label * width..])
+                .for_each(|(centre, sum)| *centre = (sum / count as f64) as f32);
+        }
+    }
+    centres
+}
+
+/// k-means++ (Arthur and Vassilvitskii 2007).
+fn plus_plus(activations: &Activations, chosen: &[usize], seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut centres = row(activations, chosen[random.random_range(0..chosen.len())]).to_vec();
+    let mut nearest = vec![f32::INFINITY; chosen.len()];
+    for _ in 1..CLUSTERS {
+        let last = &centres[centres.len() - activations.width()..];
+        for (distance, index) in nearest.iter_mut().zip(chosen) {
+            *distance = distance.min(squared_distance(row(activations, *index), last));
+        }
+        let total: f64 = nearest.iter().map(|distance| f64::from(*distance)).sum();
+        let mut left = random.random::<f64>() * total;
+        let next = nearest.iter().position(|distance| {
+            left -= f64::from(*distance);
+            left <= 0.0
+        });
+        centres.extend_from_slice(row(activations, chosen[next.unwrap_or(0)]));
+    }
+    centres
+}
+
+/// The nearest centroid of every row: argmax of x·c − ½‖c‖².
+fn assign(activations: &Activations, centres: &[f32]) -> Vec<usize> {
+    let width = activations.width();
+    let points = MatRef::from_row_major_slice(activations.values(), activations.rows(), width);
+    let centre_rows = MatRef::from_row_major_slice(centres, CLUSTERS, width);
+    let mut scores = faer::Mat::<f32>::zeros(activations.rows(), CLUSTERS);
+    faer::linalg::matmul::matmul(
+        scores.as_mut(),
+        faer::Accum::Replace,
+        points,
+        centre_rows.transpose(),
+        1.0,
+        faer::Par::Seq,
+    );
+    let halves: Vec<f32> =
+        centres.chunks_exact(width).map(|centre| 0.5 * centre.iter().map(|value| value * value).sum::<f32>()).collect();
+    (0..activations.rows())
+        .map(|index| {
+            let score = |label: usize| scores[(index, label)] - halves[label];
+            (1..CLUSTERS).fold(0, |best, label| if score(label) > score(best) { label } else { best })
+        })
+        .collect()
+}
+
+/// Counts of label pairs, and of each side's labels.
+fn contingency(left: &[usize], right: &[usize]) -> ([[f64; CLUSTERS]; CLUSTERS], [f64; CLUSTERS], [f64; CLUSTERS]) {
+    let mut table = [[0.0; CLUSTERS]; CLUSTERS];
+    for (left, right) in left.iter().zip(right) {
+        table[*left][*right] += 1.0;
+    }
+    let left_sums = table.map(|row| row.iter().sum());
+    let right_sums = std::array::from_fn(|column| table.iter().map(|row| row[column]).sum());
+    (table, left_sums, right_sums)
+}
+
+/// Adjusted Rand index (Hubert and Arabie 1985): 1 for equal partitions, 0 expected for unrelated ones.
+fn adjusted_rand(left: &[usize], right: &[usize]) -> f64 {
+    let pairs = |count: f64| count * (count - 1.0) / 2.0;
+    let (table, left_sums, right_sums) = contingency(left, right);
+    let together: f64 = table.iter().flatten().map(|count| pairs(*count)).sum();
+    let (left_pairs, right_pairs): (f64, f64) =
+        (left_sums.iter().map(|count| pairs(*count)).sum(), right_sums.iter().map(|count| pairs(*count)).sum());
+    let expected = left_pairs * right_pairs / pairs(left.len() as f64);
+    let largest = f64::midpoint(left_pairs, right_pairs);
+    if largest == expected { 1.0 } else { (together - expected) / (largest - expected) }
+}
+
+/// Mutual information over the mean of both entropies.
+fn normalised_mutual_information(left: &[usize], right: &[usize]) -> f64 {
+    let total = left.len() as f64;
+    let (table, left_sums, right_sums) = contingency(left, right);
+    let entropy = |sums: &[f64]| {
+        sums.iter().filter(|count| **count > 0.0).map(|count| -count / total * (count / total).ln()).sum::<f64>()
+    };
+    let mut information = 0.0;
+    for (row, left_sum) in table.iter().zip(left_sums) {
+        for (count, right_sum) in row.iter().zip(right_sums).filter(|(count, _)| **count > 0.0) {
+            information += count / total * (count * total / (left_sum * right_sum)).ln();
+        }
+    }
+    let scale = f64::midpoint(entropy(&left_sums), entropy(&right_sums));
+    if scale > 0.0 { information / scale } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agreement_ignores_names_of_clusters() {
+        let left = [0, 0, 1, 1, 2, 2];
+        let renamed = [2, 2, 0, 0, 1, 1];
+        assert_eq!(adjusted_rand(&left, &renamed), 1.0);
+        assert!((normalised_mutual_information(&left, &renamed) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn known_value_of_the_adjusted_rand_index() {
+        // The worked example of Hubert and Arabie's definition: sklearn's adjusted_rand_score gives 0.24242424.
+        let value = adjusted_rand(&[0, 0, 0, 1, 1, 1], &[0, 0, 1, 1, 2, 2]);
+        assert!((value - 0.242_424_242_424).abs() < 1e-9, "{value}");
+    }
+
+    #[test]
+    fn separate_blobs_are_found_and_reproducible() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let values: Vec<f32> =
+            (0..800).map(|at| (at / 100) as f32 * if at % 2 == 0 { 50.0 } else { -20.0 } + random.random::<f32>()).collect();
+        let base = Activations::new(&values, 2, &[true; 400]);
+        let clusters = BaseClusters::new(&base, 7).unwrap();
+        assert!(clusters.ceiling > 0.7, "{}", clusters.ceiling);
+        assert_eq!(clusters.compare(&base).ari, 1.0);
+    }
+}

@@ -1,0 +1,417 @@
+//! The whole comparison: weights, then one walk of base and variants through the layers, then the output distributions.
+//!
+//! Sites are collected until there is work for every core, measured in parallel, and dropped; what stays is the report.
+
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use indexmap::IndexMap;
+use lcr_model::decoder::{AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values, with_values};
+use rayon::prelude::*;
+
+use crate::AuditError;
+use crate::attention::{self, QueriesAndKeys};
+use crate::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
+use crate::lockstep::{Lockstep, Step};
+use crate::metric::Metric;
+use crate::site::{SiteOptions, SiteResult, compare_site};
+use crate::tokens::{Place, TokenDivergences, Vocabulary};
+use crate::trajectory::{LensReading, TrackedTokens, read_lens, top_tokens, tracked_places};
+use crate::weights::{changed_tensors, coherence};
+
+/// Bytes of logits that stand in memory at once, of all models together.
+const LOGIT_BYTES: usize = 96 << 20;
+/// Sites are measured when this many per thread are waiting: an even load for every core.
+const WAITING_PER_THREAD: usize = 3;
+
+/// What to compare and how.
+#[derive(Debug, Clone)]
+pub struct CompareOptions {
+    /// What to measure at every site, and which metrics at all.
+    pub sites: SiteOptions,
+    /// Tokens followed through the layers.
+    pub tracked: usize,
+}
+
+/// Seconds spent, by phase.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Phases {
+    /// Layers and output head.
+    pub forward: Duration,
+    /// Activations to numbers.
+    pub metrics: Duration,
+    /// Changes of the weights.
+    pub weights: Duration,
+}
+
+/// How far a comparison has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A changed tensor was measured: how many of how many.
+    Weights(usize, usize),
+    /// A layer was run and measured: how many of how many.
+    Layers(usize, usize),
+    /// Output distributions were compared: rows of rows.
+    Outputs(usize, usize),
+}
+
+/// What was found of one variant.
+#[derive(Debug)]
+pub struct Comparison {
+    /// Changes of the weights, by tensor.
+    pub weights: IndexMap<String, WeightChange>,
+    /// Changes of the activations, by site.
+    pub layers: IndexMap<String, SiteChange>,
+    /// Sinks left out, by site.
+    pub sinks: IndexMap<String, usize>,
+    /// Next-token distributions.
+    pub tokens: Option<TokenChange>,
+    /// Tracked tokens.
+    pub trajectories: Option<Trajectories>,
+    /// Whether modules agree on a direction.
+    pub coherence: Coherence,
+}
+
+/// Compares every variant with the base over the same prompts, in one pass. The second value says where the time went.
+///
+/// `report` is told of progress, from this thread.
+pub fn compare(
+    decoder: &Decoder,
+    variants: &[&Variant],
+    prompts: &[Vec<u32>],
+    vocabulary: &dyn Vocabulary,
+    options: &CompareOptions,
+    report: &mut dyn FnMut(Progress),
+) -> Result<(Vec<Comparison>, Phases), AuditError> {
+    if prompts.iter().all(|prompt| prompt.len() < 2) {
+        return Err(AuditError::NoProbes);
+    }
+    // Decompositions run one on each core; inside one, threads would only wait for each other.
+    faer::set_global_parallelism(faer::Par::Seq);
+    let mut run = Run::new(decoder, variants, prompts, options);
+    run.measure_weights(report)?;
+    let mut lockstep = Lockstep::start(decoder, prompts, variants, &run.kinds())?;
+    run.walk(&mut lockstep, report)?;
+    let tokens = run.outputs(&lockstep, vocabulary, report)?;
+    let trajectories = run.trajectories(&lockstep, vocabulary)?;
+    decoder.release_head();
+    let phases = run.phases;
+    let comparisons = run
+        .found
+        .into_iter()
+        .zip(tokens.into_iter().zip(trajectories))
+        .map(|(found, (tokens, trajectories))| Comparison { tokens, trajectories, ..found })
+        .collect();
+    Ok((comparisons, phases))
+}
+
+/// Activations that wait for their turn to be measured.
+enum Job<'a> {
+    Site(Site, Lanes),
+    Attention { layer: usize, shape: &'a AttentionShape, queries: Lanes, keys: Lanes },
+}
+
+enum JobResult {
+    Site(Site, Vec<SiteResult>),
+    Attention(usize, Vec<AttentionChange>),
+}
+
+struct Run<'a> {
+    decoder: &'a Decoder,
+    variants: &'a [&'a Variant],
+    prompts: &'a [Vec<u32>],
+    options: &'a CompareOptions,
+    places: Vec<Place>,
+    /// Rows of the tracked places.
+    tracked_rows: Vec<u32>,
+    /// Streams of the tracked places, by site.
+    tracked: Vec<Lanes>,
+    found: Vec<Comparison>,
+    phases: Phases,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        decoder: &'a Decoder,
+        variants: &'a [&'a Variant],
+        prompts: &'a [Vec<u32>],
+        options: &'a CompareOptions,
+    ) -> Self {
+        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let sequences = Sequence::consecutive(&lengths);
+        let places = tracked_places(&lengths, options.tracked);
+        let row = |place: &Place| (sequences[place.prompt].queries.start + place.position) as u32;
+        let found = variants
+            .iter()
+            .map(|_| Comparison {
+                weights: IndexMap::new(),
+                layers: IndexMap::new(),
+                sinks: IndexMap::new(),
+                tokens: None,
+                trajectories: None,
+                coherence: Coherence::default(),
+            })
+            .collect();
+        let tracked_rows = places.iter().map(row).collect();
+        let (tracked, phases) = (Vec::new(), Phases::default());
+        Self { decoder, variants, prompts, options, places, tracked_rows, tracked, found, phases }
+    }
+
+    fn wants(&self, metric: Metric) -> bool {
+        self.options.sites.metrics.contains(&metric)
+    }
+
+    fn kinds(&self) -> Vec<SiteKind> {
+        let mut kinds = vec![SiteKind::Resid, SiteKind::AttnOut, SiteKind::MlpOut];
+        if self.wants(Metric::Attention) {
+            kinds.extend([SiteKind::Query, SiteKind::Key]);
+        }
+        kinds
+    }
+
+    fn measure_weights(&mut self, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
+        if !self.wants(Metric::Weights) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        for (variant, found) in self.variants.iter().zip(&mut self.found) {
+            let tensors = changed_tensors(self.decoder, variant);
+            let mut measured = Vec::with_capacity(tensors.len());
+            for group in tensors.chunks(rayon::current_num_threads().max(1)) {
+                let results: Vec<_> = group.par_iter().map(|tensor| (tensor.name.clone(), tensor.measure())).collect();
+                for (name, result) in results {
+                    measured.push((name, result?));
+                }
+                report(Progress::Weights(measured.len(), tensors.len()));
+                self.decoder.release_layers();
+            }
+            found.coherence = coherence(&measured, self.decoder.config().width);
+            found.weights = measured.into_iter().map(|(name, measured)| (name, measured.change)).collect();
+        }
+        self.decoder.release_head();
+        self.phases.weights = started.elapsed();
+        Ok(())
+    }
+
+    /// All layers, measured in batches.
+    fn walk(&mut self, lockstep: &mut Lockstep<'a>, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
+        let layers = self.decoder.layers().len();
+        let enough = WAITING_PER_THREAD * rayon::current_num_threads();
+        let mut waiting = Vec::new();
+        let mut done = 0;
+        loop {
+            let started = Instant::now();
+            let step = lockstep.advance()?;
+            self.phases.forward += started.elapsed();
+            let Some(step) = step else { break };
+            waiting.extend(self.jobs(step, done)?);
+            done += 1;
+            if waiting.len() >= enough || done > layers {
+                self.measure(std::mem::take(&mut waiting), lockstep.sequences())?;
+            }
+            report(Progress::Layers(done.min(layers), layers));
+        }
+        self.measure(waiting, lockstep.sequences())?;
+        for found in &mut self.found {
+            found.layers.sort_by(|left, _, right, _| site_order(left).cmp(&site_order(right)));
+        }
+        Ok(())
+    }
+
+    /// The work that one step of the walk gives.
+    fn jobs(&mut self, step: Step<'a>, layer: usize) -> Result<Vec<Job<'a>>, AuditError> {
+        let (mut jobs, mut queries, mut keys) = (Vec::new(), None, None);
+        for (site, lanes) in step.taps {
+            match site.kind() {
+                SiteKind::Query => queries = Some(lanes),
+                SiteKind::Key => keys = Some(lanes),
+                _ => {
+                    if site.kind() == SiteKind::Resid && self.wants(Metric::Trajectories) {
+                        self.track(&lanes)?;
+                    }
+                    jobs.push(Job::Site(site, lanes));
+                }
+            }
+        }
+        if let (Some(queries), Some(keys), Some(shape)) = (queries, keys, step.attention) {
+            jobs.push(Job::Attention { layer, shape, queries, keys });
+        }
+        Ok(jobs)
+    }
+
+    /// Keeps the tracked rows of a stream.
+    fn track(&mut self, lanes: &Lanes) -> Result<(), AuditError> {
+        let rows = Tensor::new(self.tracked_rows.as_slice(), self.decoder.device())?;
+        self.tracked.push(lanes.map(|lane| lane.index_select(&rows, 0))?);
+        Ok(())
+    }
+
+    fn measure(&mut self, jobs: Vec<Job>, sequences: &[Sequence]) -> Result<(), AuditError> {
+        let started = Instant::now();
+        let options = &self.options.sites;
+        let results: Vec<Result<JobResult, AuditError>> =
+            jobs.into_par_iter().with_max_len(1).map(|job| job.run(sequences, options)).collect();
+        for result in results {
+            match result? {
+                JobResult::Site(site, results) => {
+                    for (found, result) in self.found.iter_mut().zip(results) {
+                        if result.sinks > 0 {
+                            found.sinks.insert(site.to_string(), result.sinks);
+                        }
+                        let entry = found.layers.entry(site.to_string());
+                        // Attention of the same layer may have come first.
+                        let attention = match &entry {
+                            indexmap::map::Entry::Occupied(known) => known.get().attention.clone(),
+                            indexmap::map::Entry::Vacant(_) => None,
+                        };
+                        entry.insert_entry(SiteChange { attention, ..result.change });
+                    }
+                }
+                JobResult::Attention(layer, changes) => {
+                    for (found, change) in self.found.iter_mut().zip(changes) {
+                        if let Some(entry) = found.layers.get_mut(&Site::AttnOut(layer).to_string()) {
+                            entry.attention = Some(change);
+                        }
+                    }
+                }
+            }
+        }
+        self.phases.metrics += started.elapsed();
+        Ok(())
+    }
+
+    /// Next-token distributions, a block of rows at a time.
+    fn outputs(
+        &mut self,
+        lockstep: &Lockstep,
+        vocabulary: &dyn Vocabulary,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Option<TokenChange>>, AuditError> {
+        if !self.wants(Metric::Tokens) {
+            return Ok(vec![None; self.variants.len()]);
+        }
+        let vocab_size = self.decoder.config().vocab_size;
+        let places: Vec<Option<Place>> = self
+            .prompts
+            .iter()
+            .enumerate()
+            .flat_map(|(prompt, tokens)| {
+                (0..tokens.len()).map(move |position| (position > 0).then_some(Place { prompt, position }))
+            })
+            .collect();
+        let rows = (LOGIT_BYTES / 4 / vocab_size / (self.variants.len() + 1)).clamp(1, places.len());
+        let mut divergences: Vec<TokenDivergences> = self.variants.iter().map(|_| TokenDivergences::default()).collect();
+        for first in (0..places.len()).step_by(rows) {
+            let count = rows.min(places.len() - first);
+            let started = Instant::now();
+            let logits = lockstep.logits(first, count)?.map(|rows| rows.to_device(&Device::Cpu))?;
+            self.phases.forward += started.elapsed();
+            let started = Instant::now();
+            let block = &places[first..first + count];
+            for (index, divergences) in divergences.iter_mut().enumerate() {
+                if logits.same(0, index + 1) {
+                    with_values(logits.model(0), |base| divergences.add_unchanged(base, vocab_size, block))?;
+                } else {
+                    with_all_values(&[logits.model(0), logits.model(index + 1)], |both| {
+                        divergences.add(both[0], both[1], vocab_size, block);
+                    })?;
+                }
+            }
+            self.phases.metrics += started.elapsed();
+            report(Progress::Outputs(first + count, places.len()));
+        }
+        Ok(divergences.iter().map(|found| Some(found.summary(vocabulary))).collect())
+    }
+
+    /// The logit lens on the tracked tokens at every site, all sites in one product a block.
+    fn trajectories(
+        &mut self,
+        lockstep: &Lockstep,
+        vocabulary: &dyn Vocabulary,
+    ) -> Result<Vec<Option<Trajectories>>, AuditError> {
+        if !self.wants(Metric::Trajectories) || self.places.is_empty() {
+            return Ok(vec![None; self.variants.len()]);
+        }
+        let started = Instant::now();
+        let vocab_size = self.decoder.config().vocab_size;
+        let count = self.places.len();
+        let sites = self.tracked.len();
+        let rows_at_once = (LOGIT_BYTES / 4 / vocab_size / (self.variants.len() + 1)).max(1);
+        let sites_at_once = (rows_at_once / count).clamp(1, sites);
+        let mut finals: Vec<Vec<usize>> = Vec::new();
+        let mut readings: Vec<Vec<Vec<LensReading>>> = vec![vec![Vec::new(); sites]; self.variants.len()];
+        // From the last site backwards: every site is ranked by the final top token.
+        for end in (0..sites).rev().step_by(sites_at_once).map(|last| last + 1) {
+            let block = end.saturating_sub(sites_at_once)..end;
+            let stacked = Lanes::stack(&self.tracked[block.clone()])?;
+            let logits = lockstep.lens(&stacked)?.map(|rows| rows.to_device(&Device::Cpu))?;
+            for index in 0..=self.variants.len() {
+                if finals.len() <= index {
+                    let last_rows = (block.len() - 1) * count * vocab_size;
+                    finals.push(with_values(logits.model(index), |all| top_tokens(&all[last_rows..], vocab_size))?);
+                }
+            }
+            for (index, readings) in readings.iter_mut().enumerate() {
+                let tops: Vec<(usize, usize)> =
+                    finals[0].iter().copied().zip(finals[index + 1].iter().copied()).collect();
+                let repeated: Vec<(usize, usize)> = (0..block.len()).flat_map(|_| tops.iter().copied()).collect();
+                let read = with_all_values(&[logits.model(0), logits.model(index + 1)], |both| {
+                    read_lens(both[0], both[1], vocab_size, &repeated)
+                })?;
+                for (site, chunk) in block.clone().zip(read.chunks(count)) {
+                    readings[site] = chunk.to_vec();
+                }
+            }
+        }
+        let tokens: Vec<u32> = self.places.iter().map(|place| self.prompts[place.prompt][place.position]).collect();
+        let base = self.states(0)?;
+        let mut found = Vec::new();
+        for (index, readings) in readings.iter().enumerate() {
+            let adapted = self.states(index + 1)?;
+            let tracked =
+                TrackedTokens { places: &self.places, tokens: &tokens, base: &base, adapted: &adapted, readings };
+            found.push(Some(tracked.summary(vocabulary)?));
+        }
+        self.phases.metrics += started.elapsed();
+        Ok(found)
+    }
+
+    /// Streams of the tracked tokens of one model, `[sites][tokens][width]`.
+    fn states(&self, model: usize) -> Result<Vec<Vec<Vec<f32>>>, AuditError> {
+        let rows = |lanes: &Lanes| Ok(lanes.model(model).to_device(&Device::Cpu)?.to_vec2::<f32>()?);
+        self.tracked.iter().map(rows).collect()
+    }
+}
+
+impl Job<'_> {
+    fn run(self, sequences: &[Sequence], options: &SiteOptions) -> Result<JobResult, AuditError> {
+        match self {
+            Self::Site(site, lanes) => Ok(JobResult::Site(site, compare_site(site, &lanes, sequences, options)?)),
+            Self::Attention { layer, shape, queries, keys } => {
+                let (queries, keys) =
+                    (queries.map(|rows| rows.to_device(&Device::Cpu))?, keys.map(|rows| rows.to_device(&Device::Cpu))?);
+                let changes = (1..queries.of_model().len())
+                    .map(|model| {
+                        if queries.same(0, model) && keys.same(0, model) {
+                            return Ok(attention::unchanged(shape));
+                        }
+                        let tensors = [queries.model(0), keys.model(0), queries.model(model), keys.model(model)];
+                        Ok(with_all_values(&tensors, |all| {
+                            let base = QueriesAndKeys { queries: all[0], keys: all[1] };
+                            let adapted = QueriesAndKeys { queries: all[2], keys: all[3] };
+                            attention::divergence(shape, sequences, base, adapted)
+                        })?)
+                    })
+                    .collect::<Result<_, AuditError>>()?;
+                Ok(JobResult::Attention(layer, changes))
+            }
+        }
+    }
+}
+
+/// `resid.l`, `attn_out.l`, `mlp_out.l`, layer by layer.
+fn site_order(name: &str) -> (usize, usize) {
+    let (kind, layer) = name.split_once('.').unwrap_or((name, "0"));
+    let rank = ["resid", "attn_out", "mlp_out"].iter().position(|known| *known == kind).unwrap_or(3);
+    (layer.parse().unwrap_or(usize::MAX), rank)
+}

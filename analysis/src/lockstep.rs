@@ -1,0 +1,94 @@
+//! Base and variants through the layers together, one layer at a time.
+//!
+//! The caller asks for one layer after another and gets what was tapped there; after each layer its weights' pages and the
+//! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
+
+use lcr_model::decoder::{AttentionShape, Decoder, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Taps, Variant, with_values};
+
+/// What one step of the walk gave.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Activations at the sites asked for.
+    pub taps: Vec<(Site, Lanes)>,
+    /// The layer's attention; `None` for the step after the last layer, which taps the final stream.
+    pub attention: Option<&'a AttentionShape>,
+}
+
+/// A batch of prompts on its way through base (model 0) and variants (models 1, 2, …).
+#[derive(Debug)]
+pub struct Lockstep<'a> {
+    decoder: &'a Decoder,
+    pass: Pass<'a>,
+    stream: Lanes,
+    taps: Taps,
+    next: usize,
+}
+
+impl<'a> Lockstep<'a> {
+    /// Embeds the prompts; `sites` are those that each step will tap.
+    pub fn start(
+        decoder: &'a Decoder,
+        prompts: &[Vec<u32>],
+        variants: &[&'a Variant],
+        sites: &[SiteKind],
+    ) -> Result<Self, ModelError> {
+        decoder.check_prompts(prompts)?;
+        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let models: Vec<Option<&Variant>> = std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
+        let pass = decoder.pass(&lengths, models);
+        let tokens = prompts.concat();
+        let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
+        let stream = decoder.embed(&tokens, &positions, &pass.variants)?;
+        Ok(Self { decoder, pass, stream, taps: Taps::new(sites), next: 0 })
+    }
+
+    /// The sequences in the rows.
+    pub fn sequences(&self) -> &[Sequence] {
+        &self.pass.sequences
+    }
+
+    /// Runs the next layer; after the last, taps the final stream once; then `None`.
+    pub fn advance(&mut self) -> Result<Option<Step<'a>>, ModelError> {
+        let layers = self.decoder.layers();
+        let index = self.next;
+        self.next += 1;
+        let Some(layer) = layers.get(index) else {
+            if index > layers.len() {
+                return Ok(None);
+            }
+            self.taps.offer(Site::Resid(index), &self.stream);
+            return Ok(Some(Step { taps: self.taps.take(), attention: None }));
+        };
+        self.stream = layer.forward(&self.stream, &self.pass, None, &mut self.taps)?;
+        self.refuse_overflow(index)?;
+        layer.release();
+        Ok(Some(Step { taps: self.taps.take(), attention: Some(layer.attention()) }))
+    }
+
+    /// NaN and infinity end the run here, with the weight that caused them named.
+    fn refuse_overflow(&self, layer: usize) -> Result<(), ModelError> {
+        for (lane, rows) in self.stream.tensors().iter().enumerate() {
+            let host = rows.to_device(&candle_core::Device::Cpu)?;
+            if !with_values(&host, |values| values.iter().all(|value| value.is_finite()))? {
+                let model = self.stream.of_model().iter().position(|of| *of == lane).unwrap_or(0);
+                let name = match self.pass.variants.get(model) {
+                    Some(Some(variant)) => format!("adapter {}", variant.adapter().path.display()),
+                    _ => "the base".to_owned(),
+                };
+                return Err(self.decoder.explain_overflow(layer, &name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits of a block of rows of the final stream, `[rows, vocab]` for every model.
+    pub fn logits(&self, first: usize, rows: usize) -> Result<Lanes, ModelError> {
+        let block = self.stream.map(|lane| lane.narrow(0, first, rows))?;
+        self.decoder.logits(&block, &self.pass.variants)
+    }
+
+    /// Logit lens: the model's own final norm and unembedding on any rows, one tensor `[rows, width]` a model.
+    pub fn lens(&self, rows: &Lanes) -> Result<Lanes, ModelError> {
+        self.decoder.logits(rows, &self.pass.variants)
+    }
+}

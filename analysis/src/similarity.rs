@@ -1,0 +1,200 @@
+//! Token cosines, linear CKA and nearest neighbours.
+
+use faer::MatRef;
+
+use crate::activations::{Activations, Factors};
+use crate::audit::Cosines;
+use crate::linalg::product;
+
+/// Neighbours compared.
+const NEIGHBOURS: usize = 10;
+/// Rows of one block of the neighbour search.
+const BLOCK: usize = 256;
+
+fn dot(left: &[f32], right: &[f32]) -> f64 {
+    left.iter().zip(right).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// 1 − cos of two vectors as ½‖u − v‖² of their unit vectors, which keeps its digits where cos rounds to one.
+///
+/// A zero vector has no direction: against another zero vector it counts as unchanged, against anything else as orthogonal.
+fn one_minus_cosine(left: impl Iterator<Item = f64> + Clone, right: impl Iterator<Item = f64> + Clone) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let (left_norm, right_norm) = (norm(&mut left.clone()), norm(&mut right.clone()));
+    if left_norm == 0.0 || right_norm == 0.0 {
+        return if left_norm == right_norm { 0.0 } else { 1.0 };
+    }
+    0.5 * left.zip(right).map(|(a, b)| (a / left_norm - b / right_norm).powi(2)).sum::<f64>()
+}
+
+/// Percentile `share` (0 … 1) of ascending values, interpolated linearly.
+pub(crate) fn percentile(ascending: &[f64], share: f64) -> f64 {
+    let Some(last) = ascending.len().checked_sub(1) else { return 0.0 };
+    let place = share * last as f64;
+    let below = place.floor() as usize;
+    let above = (below + 1).min(last);
+    ascending[below] + (place - below as f64) * (ascending[above] - ascending[below])
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Statistics over tokens of cos(x_t, y_t).
+pub fn cosines(base: &Activations, adapted: &Activations) -> Cosines {
+    let mut distances: Vec<f64> = base
+        .iter()
+        .zip(adapted.iter())
+        .map(|(x, y)| one_minus_cosine(x.iter().map(|v| f64::from(*v)), y.iter().map(|v| f64::from(*v))))
+        .collect();
+    let one_minus_mean = mean(&distances);
+    // 1 − cos = ½‖u−v‖² and ‖u+v‖² = 4 − ‖u−v‖², so the angle is 2·atan2(‖u−v‖, ‖u+v‖).
+    let angles: Vec<f64> = distances
+        .iter()
+        .map(|distance| 2.0 * (2.0 * distance).sqrt().atan2((4.0 - 2.0 * distance).max(0.0).sqrt()).to_degrees())
+        .collect();
+    distances.sort_by(f64::total_cmp);
+    Cosines {
+        mean: 1.0 - one_minus_mean,
+        median: 1.0 - percentile(&distances, 0.5),
+        p05: 1.0 - percentile(&distances, 0.95),
+        min: 1.0 - distances.last().copied().unwrap_or(0.0),
+        one_minus_mean,
+        mean_angle_deg: mean(&angles),
+    }
+}
+
+/// Cosine of the flattened matrices.
+pub fn cosine_flat(base: &Activations, adapted: &Activations) -> f64 {
+    let widen = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
+    let (x, y) = (widen(base.values()), widen(adapted.values()));
+    1.0 - one_minus_cosine(x.iter().copied(), y.iter().copied())
+}
+
+/// Mean over tokens of cos(x_t − x̄, y_t − ȳ).
+pub fn cosine_centered(base: &Activations, adapted: &Activations) -> f64 {
+    let distances: Vec<f64> = base
+        .centred_rows()
+        .zip(adapted.centred_rows())
+        .map(|(x, y)| one_minus_cosine(x.iter().copied(), y.iter().copied()))
+        .collect();
+    1.0 - mean(&distances)
+}
+
+/// ‖Y − X‖_F/‖X‖_F.
+pub fn relative_change(base: &Activations, adapted: &Activations) -> f64 {
+    let change: f64 =
+        base.values().iter().zip(adapted.values()).map(|(x, y)| (f64::from(*y) - f64::from(*x)).powi(2)).sum();
+    let size = dot(base.values(), base.values());
+    if size > 0.0 { (change / size).sqrt() } else { 0.0 }
+}
+
+/// Linear CKA (Kornblith et al. 2019), and the same with the unbiased HSIC estimator of Song et al. (2012).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cka {
+    /// ‖Y_cᵀX_c‖_F²/(‖X_cᵀX_c‖_F ‖Y_cᵀY_c‖_F).
+    pub plain: Option<f64>,
+    /// Diagonal-free Grams; `None` where a denominator is not positive.
+    pub debiased: Option<f64>,
+}
+
+/// Both CKAs from the Gram matrices of the smaller side.
+pub fn cka(base: &Activations, adapted: &Activations, base_factors: &Factors, adapted_factors: &Factors) -> Cka {
+    let inner = |left: MatRef<f64>, right: MatRef<f64>| {
+        (0..left.ncols())
+            .map(|column| (0..left.nrows()).map(|row| left[(row, column)] * right[(row, column)]).sum::<f64>())
+            .sum::<f64>()
+    };
+    let by_rows = base.rows() <= base.width() && adapted.rows() <= adapted.width();
+    let (k, l) = (base_factors.gram.as_ref(), adapted_factors.gram.as_ref());
+    let between = if by_rows {
+        inner(k, l)
+    } else {
+        product(base.centred().transpose(), adapted.centred()).squared_norm_l2()
+    };
+    let (own_base, own_adapted) = (inner(k, k), inner(l, l));
+    let square_norms = |activations: &Activations| {
+        activations.centred_rows().map(|row| row.iter().map(|value| value * value).sum()).collect::<Vec<f64>>()
+    };
+    let (base_norms, adapted_norms) = (square_norms(base), square_norms(adapted));
+    let ratio = |between: f64, left: f64, right: f64| {
+        (left > 0.0 && right > 0.0).then(|| between / (left.sqrt() * right.sqrt()))
+    };
+    let rows = base.rows() as f64;
+    let unbiased = |inner: f64, left: &[f64], right: &[f64]| unbiased_hsic(inner, left, right, rows);
+    let debiased = (rows > 3.0)
+        .then(|| {
+            ratio(
+                unbiased(between, &base_norms, &adapted_norms),
+                unbiased(own_base, &base_norms, &base_norms),
+                unbiased(own_adapted, &adapted_norms, &adapted_norms),
+            )
+        })
+        .flatten();
+    Cka { plain: ratio(between, own_base, own_adapted), debiased }
+}
+
+/// Unbiased HSIC from ⟨K, L⟩ and the diagonals of centred Gram matrices K and L.
+///
+/// The estimator ignores the diagonals and does not change when a Gram matrix is centred; for centred data a row of K without
+/// its diagonal sums to −K_ii, so the n×n matrices themselves are not needed.
+fn unbiased_hsic(inner: f64, left: &[f64], right: &[f64], rows: f64) -> f64 {
+    let diagonal: f64 = left.iter().zip(right).map(|(a, b)| a * b).sum();
+    let (left_sum, right_sum) = (left.iter().sum::<f64>(), right.iter().sum::<f64>());
+    let total = (inner - diagonal) + left_sum * right_sum / ((rows - 1.0) * (rows - 2.0)) - 2.0 / (rows - 2.0) * diagonal;
+    total / (rows * (rows - 3.0))
+}
+
+/// The ten nearest neighbours of every row by cosine, itself left out, each list sorted.
+pub fn neighbours(activations: &Activations) -> Vec<Vec<usize>> {
+    let rows = activations.rows();
+    let width = activations.width();
+    let unit: Vec<f64> = activations
+        .iter()
+        .flat_map(|row| {
+            let norm = dot(row, row).sqrt();
+            let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+            row.iter().map(move |value| f64::from(*value) * scale)
+        })
+        .collect();
+    let all = MatRef::from_row_major_slice(&unit, rows, width);
+    let count = NEIGHBOURS.min(rows.saturating_sub(1));
+    let mut lists = Vec::with_capacity(rows);
+    for first in (0..rows).step_by(BLOCK) {
+        let block = all.subrows(first, BLOCK.min(rows - first));
+        let cosines = product(all, block.transpose());
+        for column in 0..block.nrows() {
+            let own = first + column;
+            let mut order: Vec<usize> = (0..rows).filter(|other| *other != own).collect();
+            let nearer = |left: &usize, right: &usize| {
+                cosines[(*right, column)].total_cmp(&cosines[(*left, column)]).then(left.cmp(right))
+            };
+            if count > 0 && count < order.len() {
+                order.select_nth_unstable_by(count - 1, nearer);
+            }
+            order.truncate(count);
+            order.sort_unstable();
+            lists.push(order);
+        }
+    }
+    lists
+}
+
+/// Mean share of neighbours that a token keeps; `None` under two tokens.
+pub fn knn_overlap(base: &[Vec<usize>], adapted: &[Vec<usize>]) -> Option<f64> {
+    let count = base.first()?.len();
+    if count == 0 {
+        return None;
+    }
+    let kept: usize = base
+        .iter()
+        .zip(adapted)
+        .map(|(left, right)| left.iter().filter(|neighbour| right.binary_search(neighbour).is_ok()).count())
+        .sum();
+    Some(kept as f64 / (count * base.len()) as f64)
+}
+
+/// What [`knn_overlap`] is for unrelated states.
+pub fn knn_chance(rows: usize) -> Option<f64> {
+    (rows > 1).then(|| (NEIGHBOURS as f64 / (rows - 1) as f64).min(1.0))
+}

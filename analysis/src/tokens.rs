@@ -1,0 +1,231 @@
+//! Next-token distributions of both models, position by position.
+
+use rayon::prelude::*;
+
+use crate::audit::{Entropies, KlSummary, Prediction, TokenChange, WorstToken};
+use crate::similarity::{mean, percentile};
+use crate::spectrum::jensen_shannon_term;
+
+/// Positions listed with their predictions.
+const WORST: usize = 12;
+/// Predictions listed of each.
+const TOP: usize = 5;
+/// Below this |ln p/q| the second-order series replaces the difference of large terms.
+const SERIES_BELOW: f64 = 0.05;
+
+/// What two distributions over the vocabulary differ by.
+#[derive(Debug, Clone, Copy)]
+pub struct Divergence {
+    /// KL(base‖adapted), nats.
+    pub kl: f64,
+    /// Jensen–Shannon, nats.
+    pub js: f64,
+    /// Entropy of the base's, nats.
+    pub base_entropy: f64,
+    /// Entropy of the adapted model's, nats.
+    pub adapted_entropy: f64,
+    /// Token with the base's largest logit.
+    pub base_top: usize,
+    /// Token with the adapted model's largest logit.
+    pub adapted_top: usize,
+}
+
+/// Index of the largest value; the first of equals.
+pub fn argmax(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, index| if values[index] > values[best] { index } else { best })
+}
+
+/// ln Σ exp and Σ over the vocabulary.
+fn log_sum_exp(logits: &[f32], largest: f32) -> f64 {
+    let total: f64 = logits.iter().map(|logit| f64::from((logit - largest).exp())).sum();
+    f64::from(largest) + total.ln()
+}
+
+/// Divergences of two rows of logits.
+///
+/// KL is summed as Σ p(δ + e^(−δ) − 1) with δ = ln p/q, which is term by term at least zero and second order in δ: the
+/// textbook Σ p·δ loses a change of 10⁻⁴ among terms of order one.
+pub fn divergence(base: &[f32], adapted: &[f32]) -> Divergence {
+    let (base_top, adapted_top) = (argmax(base), argmax(adapted));
+    let base_total = log_sum_exp(base, base[base_top]);
+    let adapted_total = log_sum_exp(adapted, adapted[adapted_top]);
+    let mut found =
+        Divergence { kl: 0.0, js: 0.0, base_entropy: 0.0, adapted_entropy: 0.0, base_top, adapted_top };
+    for (x, y) in base.iter().zip(adapted) {
+        let (log_p, log_q) = (f64::from(*x) - base_total, f64::from(*y) - adapted_total);
+        let (p, q) = (f64::from((log_p as f32).exp()), f64::from((log_q as f32).exp()));
+        let delta = log_p - log_q;
+        if delta.abs() < SERIES_BELOW {
+            // Probabilities agree to a few per cent: both series in δ, without the cancellation of the differences.
+            let square = delta * delta;
+            found.kl += p * square * (0.5 - delta * (1.0 / 6.0 - delta * (1.0 / 24.0 - delta / 120.0)));
+            let shift = (delta / 2.0) * (1.0 - square / 12.0 + square * square / 120.0);
+            let x = shift * shift;
+            found.js += 0.25 * (p + q) * x * (1.0 + x / 6.0);
+        } else {
+            found.kl += p * delta - p + q;
+            found.js += jensen_shannon_term(p, q);
+        }
+        found.base_entropy -= p * log_p;
+        found.adapted_entropy -= q * log_q;
+    }
+    found
+}
+
+/// A position whose distributions are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// Index of the token in the prompt.
+    pub position: usize,
+}
+
+/// How token ids are shown to a reader.
+pub trait Vocabulary: Sync {
+    /// Text of one token.
+    fn token(&self, id: u32) -> String;
+    /// Text of a prompt up to and including a position.
+    fn context(&self, place: Place) -> String;
+}
+
+/// A candidate for the list of worst positions.
+#[derive(Debug)]
+struct Candidate {
+    place: Place,
+    kl: f64,
+    base_top: Vec<(usize, f64)>,
+    adapted_top: Vec<(usize, f64)>,
+}
+
+/// Collects the divergences of one variant, chunk of rows by chunk.
+#[derive(Debug, Default)]
+pub struct TokenDivergences {
+    found: Vec<Divergence>,
+    worst: Vec<Candidate>,
+}
+
+impl TokenDivergences {
+    /// Adds rows of logits, `[rows, vocab]` each, whose places are given; places that are `None` are left out.
+    pub fn add(&mut self, base: &[f32], adapted: &[f32], vocab_size: usize, places: &[Option<Place>]) {
+        let rows: Vec<(Place, Divergence, &[f32], &[f32])> = base
+            .par_chunks_exact(vocab_size)
+            .zip(adapted.par_chunks_exact(vocab_size))
+            .zip(places)
+            .filter_map(|((base, adapted), place)| Some(((*place)?, divergence(base, adapted), base, adapted)))
+            .collect();
+        for (place, found, base, adapted) in rows {
+            self.found.push(found);
+            let bar = self.worst.last().map_or(0.0, |candidate| candidate.kl);
+            if found.kl > 0.0 && (self.worst.len() < WORST || found.kl > bar) {
+                self.worst.push(Candidate { place, kl: found.kl, base_top: top(base), adapted_top: top(adapted) });
+                self.worst.sort_by(|left, right| right.kl.total_cmp(&left.kl));
+                self.worst.truncate(WORST);
+            }
+        }
+    }
+
+    /// The same for rows that both models share.
+    pub fn add_unchanged(&mut self, base: &[f32], vocab_size: usize, places: &[Option<Place>]) {
+        let found: Vec<Divergence> = base
+            .par_chunks_exact(vocab_size)
+            .zip(places)
+            .filter(|(_, place)| place.is_some())
+            .map(|(row, _)| divergence(row, row))
+            .collect();
+        self.found.extend(found);
+    }
+
+    /// Statistics over all positions.
+    pub fn summary(&self, vocabulary: &dyn Vocabulary) -> TokenChange {
+        let of = |value: fn(&Divergence) -> f64| self.found.iter().map(value).collect::<Vec<f64>>();
+        let mut kl = of(|found| found.kl);
+        kl.sort_by(f64::total_cmp);
+        let flips = self.found.iter().filter(|found| found.base_top != found.adapted_top).count();
+        let predictions = |top: &[(usize, f64)]| {
+            let named = |&(token, probability): &(usize, f64)| Prediction {
+                token: token as u32,
+                text: vocabulary.token(token as u32),
+                probability,
+            };
+            top.iter().map(named).collect()
+        };
+        TokenChange {
+            positions: self.found.len(),
+            kl: KlSummary { mean: mean(&kl), p95: percentile(&kl, 0.95), max: kl.last().copied().unwrap_or(0.0) },
+            js_mean: mean(&of(|found| found.js)),
+            top1_flip_rate: flips as f64 / self.found.len().max(1) as f64,
+            entropy: Entropies {
+                base: mean(&of(|found| found.base_entropy)),
+                adapted: mean(&of(|found| found.adapted_entropy)),
+            },
+            worst: self
+                .worst
+                .iter()
+                .map(|candidate| WorstToken {
+                    prompt: candidate.place.prompt,
+                    position: candidate.place.position,
+                    kl: candidate.kl,
+                    context: vocabulary.context(candidate.place),
+                    base_top: predictions(&candidate.base_top),
+                    adapted_top: predictions(&candidate.adapted_top),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The most likely tokens with their probabilities, most likely first.
+fn top(logits: &[f32]) -> Vec<(usize, f64)> {
+    let total = log_sum_exp(logits, logits[argmax(logits)]);
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    let count = TOP.min(order.len());
+    let likelier = |left: &usize, right: &usize| logits[*right].total_cmp(&logits[*left]).then(left.cmp(right));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, likelier);
+        order.truncate(count);
+    }
+    order.sort_by(likelier);
+    order.into_iter().map(|token| (token, (f64::from(logits[token]) - total).exp())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The textbook sums in f64.
+    fn naive(base: &[f64], adapted: &[f64]) -> (f64, f64) {
+        let softmax = |logits: &[f64]| {
+            let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            logits.iter().map(|logit| logit.exp() / total).collect::<Vec<f64>>()
+        };
+        let (p, q) = (softmax(base), softmax(adapted));
+        let kl = p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum();
+        let half = |x: f64, m: f64| 0.5 * x * (x / m).ln();
+        let js = p.iter().zip(&q).map(|(p, q)| half(*p, f64::midpoint(*p, *q)) + half(*q, f64::midpoint(*p, *q))).sum();
+        (kl, js)
+    }
+
+    #[test]
+    fn agrees_with_textbook_sums_for_large_and_small_changes() {
+        for (size, tolerance) in [(2.0, 1e-5), (1e-2, 1e-4), (1e-4, 1e-3)] {
+            let base: Vec<f32> = (0..50).map(|index| (index as f32 * 0.7).sin() * 3.0).collect();
+            let adapted: Vec<f32> =
+                base.iter().enumerate().map(|(index, logit)| logit + size * (index as f32 * 1.3).cos()).collect();
+            let widen = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
+            let (kl, js) = naive(&widen(&base), &widen(&adapted));
+            let found = divergence(&base, &adapted);
+            assert!((found.kl / kl - 1.0).abs() < tolerance, "KL {} against {kl}", found.kl);
+            assert!((found.js / js - 1.0).abs() < tolerance, "JS {} against {js}", found.js);
+        }
+    }
+
+    #[test]
+    fn adding_a_constant_to_logits_changes_nothing() {
+        let base = [1.0f32, 2.0, -1.0, 0.5];
+        let shifted = base.map(|logit| logit + 4.0);
+        let found = divergence(&base, &shifted);
+        assert!(found.kl.abs() < 1e-12 && found.js.abs() < 1e-12);
+        assert!((found.base_entropy - found.adapted_entropy).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,94 @@
+//! The rows of several models at one point of the forward pass.
+//!
+//! A *lane* is one tensor of token rows. Models whose values are equal up to here share a lane, so a variant costs nothing
+//! before its first adapted module: lanes part where an adapter first changes a value and never join again.
+
+use candle_core::{Result, Tensor};
+
+/// Token rows of every model: `[tokens, width]` per lane.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    tensors: Vec<Tensor>,
+    /// Lane of each model.
+    of_model: Vec<usize>,
+}
+
+impl Lanes {
+    /// One lane that all `models` share.
+    pub fn shared(tensor: Tensor, models: usize) -> Self {
+        Self { tensors: vec![tensor], of_model: vec![0; models] }
+    }
+
+    pub(crate) fn new(tensors: Vec<Tensor>, of_model: Vec<usize>) -> Self {
+        Self { tensors, of_model }
+    }
+
+    /// The distinct tensors.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The lane that each model is in.
+    pub fn of_model(&self) -> &[usize] {
+        &self.of_model
+    }
+
+    /// Rows of one model.
+    pub fn model(&self, model: usize) -> &Tensor {
+        &self.tensors[self.of_model[model]]
+    }
+
+    /// Whether two models have the same rows, without looking at them.
+    pub fn same(&self, left: usize, right: usize) -> bool {
+        self.of_model[left] == self.of_model[right]
+    }
+
+    /// Applies `f` to every distinct tensor.
+    pub fn map(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let tensors = self.tensors.iter().map(&mut f).collect::<Result<_>>()?;
+        Ok(Self { tensors, of_model: self.of_model.clone() })
+    }
+
+    /// The rows of several values below one another; a lane of its own for every model that has one in any of them.
+    pub fn stack(values: &[Self]) -> Result<Self> {
+        let models = values.first().map_or(0, |value| value.of_model.len());
+        let mut combinations: Vec<Vec<usize>> = Vec::new();
+        let mut of_model = Vec::with_capacity(models);
+        for model in 0..models {
+            let combination: Vec<usize> = values.iter().map(|value| value.of_model[model]).collect();
+            let lane = combinations.iter().position(|known| *known == combination).unwrap_or_else(|| {
+                combinations.push(combination);
+                combinations.len() - 1
+            });
+            of_model.push(lane);
+        }
+        let tensors = combinations
+            .iter()
+            .map(|lanes| {
+                let parts: Vec<&Tensor> = values.iter().zip(lanes).map(|(value, lane)| &value.tensors[*lane]).collect();
+                Tensor::cat(&parts, 0)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { tensors, of_model })
+    }
+
+    /// Applies `f` to the corresponding tensors of several values, once per distinct combination.
+    pub fn zip<const N: usize>(values: [&Self; N], mut f: impl FnMut([&Tensor; N]) -> Result<Tensor>) -> Result<Self> {
+        let models = values.first().map_or(0, |value| value.of_model.len());
+        let mut combinations: Vec<[usize; N]> = Vec::new();
+        let mut of_model = Vec::with_capacity(models);
+        for model in 0..models {
+            let combination = values.map(|value| value.of_model[model]);
+            let lane = combinations.iter().position(|known| *known == combination).unwrap_or_else(|| {
+                combinations.push(combination);
+                combinations.len() - 1
+            });
+            of_model.push(lane);
+        }
+        let tensors = combinations
+            .iter()
+            .map(|lanes| f(std::array::from_fn(|value| &values[value].tensors[lanes[value]])))
+            .collect::<Result<_>>()?;
+        Ok(Self { tensors, of_model })
+    }
+}

@@ -1,0 +1,181 @@
+//! A linear module of the decoder, for all lanes at once: one product with the frozen weight, then each variant's own path.
+//!
+//! DoRA (Liu et al. 2024, §4.3): y' = (m/‖W + sBA‖_row) ⊙ (xWᵀ + s(xAᵀ)Bᵀ) + bias, the adapter never multiplied out.
+
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
+use rayon::prelude::*;
+
+use super::host::{matrix, with_all_values};
+use super::lanes::Lanes;
+use super::norm::row;
+use super::product::{Matrix, frozen_product, multiply, parallelism};
+use super::variant::Variant;
+use crate::adapter::LowRank;
+use crate::checkpoint::Weight;
+
+/// y = xWᵀ + b with W in its file.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    /// Module path in the checkpoint, such as `model.layers.0.self_attn.q_proj`.
+    pub(crate) path: String,
+    pub(crate) weight: Weight,
+    /// Stored `[inputs, outputs]`: GPT-2's Conv1D.
+    pub(crate) transposed: bool,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    /// `[outputs]`.
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// What one variant does to a linear module.
+struct Change<'a> {
+    low_rank: Option<&'a LowRank>,
+    /// m/‖W + sBA‖_row, `[outputs]`.
+    ratio: Option<&'a [f32]>,
+    whole: Option<&'a Weight>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Linear {
+    fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
+        let variant = variant?;
+        let low_rank = variant.low_rank(&self.path);
+        let whole = variant.whole(&format!("{}.weight", self.path));
+        let bias = variant.bias(&self.path);
+        if low_rank.is_none() && whole.is_none() && bias.is_none() {
+            return None;
+        }
+        let ratio = low_rank.and_then(|_| variant.magnitude_ratio(self));
+        Some(Change { low_rank, ratio, whole, bias: bias.or(self.bias.as_deref()) })
+    }
+
+    /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
+    pub(crate) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
+        let changes: Vec<Option<Change>> = variants.iter().map(|variant| self.change(*variant)).collect();
+        let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.whole.is_none());
+        let mut used: Vec<usize> = Vec::new();
+        for (model, lane) in x.of_model().iter().enumerate() {
+            if keeps_weight(model) && !used.contains(lane) {
+                used.push(*lane);
+            }
+        }
+        let inputs: Vec<&Tensor> = used.iter().map(|lane| &x.tensors()[*lane]).collect();
+        let mut tensors = self.product(&self.weight, &inputs)?;
+        let mut of_model = vec![0; variants.len()];
+        let position = |lane: usize| used.iter().position(|known| *known == lane).unwrap_or(0);
+        let mut users: Vec<usize> = vec![0; tensors.len()];
+        for (model, lane) in x.of_model().iter().enumerate().filter(|(model, _)| keeps_weight(*model)) {
+            of_model[model] = position(*lane);
+            users[position(*lane)] += 1;
+        }
+        // Lanes part here: a changed model takes a copy of its rows unless it is the last to use them.
+        let mut own_bias = vec![self.bias.as_deref(); tensors.len()];
+        for (model, change) in changes.iter().enumerate() {
+            let Some(change) = change else { continue };
+            let input = x.model(model);
+            let lane = if let Some(whole) = change.whole {
+                tensors.extend(self.product(whole, &[input])?);
+                tensors.len() - 1
+            } else if users[of_model[model]] > 1 {
+                users[of_model[model]] -= 1;
+                tensors.push(tensors[of_model[model]].copy()?);
+                tensors.len() - 1
+            } else {
+                of_model[model]
+            };
+            own_bias.resize(tensors.len(), None);
+            own_bias[lane] = change.bias;
+            of_model[model] = lane;
+            tensors[lane] = Self::adapt(&tensors[lane], input, change)?;
+        }
+        for (tensor, bias) in tensors.iter_mut().zip(own_bias) {
+            if let Some(bias) = bias {
+                *tensor = tensor.broadcast_add(&row(bias, tensor.device())?)?;
+            }
+        }
+        Ok(Lanes::new(tensors, of_model))
+    }
+
+    /// xWᵀ for several tensors of rows.
+    fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let Some(first) = inputs.first() else { return Ok(Vec::new()) };
+        if first.device().is_cpu() {
+            let products = with_all_values(inputs, |lanes| {
+                frozen_product(weight, self.transposed, self.inputs, self.outputs, lanes)
+            })?;
+            return products.into_iter().map(|values| matrix(values, self.outputs)).collect();
+        }
+        let shape = if self.transposed { (self.inputs, self.outputs) } else { (self.outputs, self.inputs) };
+        let weight = Tensor::from_vec(weight.to_f32(), shape, first.device())?;
+        let right = if self.transposed { weight } else { weight.t()? };
+        inputs.iter().map(|x| x.matmul(&right)).collect()
+    }
+
+    /// The variant's own path, added to `y` in place where the device allows it.
+    fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
+        let Some(low_rank) = change.low_rank else { return Ok(y.clone()) };
+        if y.device().is_cpu() {
+            y.inplace_op2(&x.contiguous()?, &LowRankPath { low_rank, ratio: change.ratio })?;
+            return Ok(y.clone());
+        }
+        Self::adapt_composed(y, x, low_rank, change.ratio)
+    }
+
+    /// The same out of tensor operations, for devices other than the CPU.
+    fn adapt_composed(y: &Tensor, x: &Tensor, low_rank: &LowRank, ratio: Option<&[f32]>) -> Result<Tensor> {
+        let device = y.device();
+        let down = Tensor::from_slice(&low_rank.down, (low_rank.rank, low_rank.inputs), device)?;
+        let up = Tensor::from_slice(&low_rank.up, (low_rank.outputs, low_rank.rank), device)?;
+        let mut step = x.matmul(&down.t()?)?.matmul(&up.t()?)?;
+        if let Some(bias) = &low_rank.up_bias {
+            step = step.broadcast_add(&row(bias, device)?)?;
+        }
+        let sum = (y + (step * low_rank.scale)?)?;
+        match ratio {
+            Some(ratio) => sum.broadcast_mul(&row(ratio, device)?),
+            None => Ok(sum),
+        }
+    }
+}
+
+/// y ← ratio ⊙ (y + s((xAᵀ)Bᵀ + b)) on the CPU.
+struct LowRankPath<'a> {
+    low_rank: &'a LowRank,
+    ratio: Option<&'a [f32]>,
+}
+
+impl InplaceOp2 for LowRankPath<'_> {
+    fn name(&self) -> &'static str {
+        "low-rank path"
+    }
+
+    fn cpu_fwd(&self, y: &mut CpuStorage, y_layout: &Layout, x: &CpuStorage, x_layout: &Layout) -> Result<()> {
+        let (Some((y_start, y_end)), Some((x_start, x_end))) = (y_layout.contiguous_offsets(), x_layout.contiguous_offsets())
+        else {
+            return Err(candle_core::Error::Msg("low-rank path needs contiguous rows".into()));
+        };
+        let CpuStorage::F32(y) = y else {
+            return Err(candle_core::Error::Msg("low-rank path needs f32 rows".into()));
+        };
+        let (y, x) = (&mut y[y_start..y_end], &x.as_slice::<f32>()?[x_start..x_end]);
+        let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
+        let rows = x.len() / inputs.max(1);
+        let scale = self.low_rank.scale as f32;
+        let mut inner = vec![0.0; rows * rank];
+        let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
+        multiply(&mut inner, rank, Matrix::new(x, rows, inputs), down, 1.0, false, parallelism(rows * rank * inputs));
+        let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
+        multiply(y, outputs, Matrix::new(&inner, rows, rank), up, scale, true, parallelism(rows * rank * outputs));
+        if self.low_rank.up_bias.is_some() || self.ratio.is_some() {
+            y.par_chunks_exact_mut(outputs.max(1)).for_each(|row| {
+                if let Some(bias) = &self.low_rank.up_bias {
+                    row.iter_mut().zip(bias).for_each(|(value, bias)| *value += scale * bias);
+                }
+                if let Some(ratio) = self.ratio {
+                    row.iter_mut().zip(ratio).for_each(|(value, ratio)| *value *= ratio);
+                }
+            });
+        }
+        Ok(())
+    }
+}

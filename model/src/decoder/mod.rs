@@ -1,0 +1,387 @@
+//! One decoder for all supported families, over several models at once, with taps.
+//!
+//! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
+//! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
+//! it is done. Several models run together as [`Lanes`]; what distinguishes them is a [`Variant`] each.
+
+mod attention;
+mod host;
+mod lanes;
+mod layer;
+mod linear;
+mod mlp;
+mod norm;
+mod product;
+mod rope;
+mod tap;
+mod variant;
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+pub use self::attention::{AttentionShape, Pattern, Sequence};
+pub use self::host::{with_all_values, with_values};
+pub use self::lanes::Lanes;
+pub use self::layer::{Cache, Layer, Pass, Taps};
+pub use self::product::for_each_panel;
+pub use self::tap::{Site, SiteKind, UnknownSite};
+pub use self::variant::Variant;
+
+use self::host::matrix;
+use self::layer::NormModule;
+use self::linear::Linear;
+use crate::adapter::{Adapter, AdapterError, EmbeddingLowRank, ModuleKind, TargetModule};
+use crate::checkpoint::{Checkpoint, CheckpointError, Weight};
+use crate::config::{Config, ConfigError, Family, Norm};
+
+/// Why a model could not be opened or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// config.json.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The adapter.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// A tensor operation failed: memory, or a device.
+    #[error("a tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A token that the model does not know.
+    #[error("token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this another model's tokenizer?")]
+    Token {
+        /// Token id.
+        token: u32,
+        /// Index of the prompt.
+        prompt: usize,
+        /// Index in the prompt.
+        position: usize,
+        /// Entries of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A prompt longer than the model has positions.
+    #[error("prompt {prompt} has {length} tokens, the model has {limit} positions. Shorten it")]
+    TooLong {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Its tokens.
+        length: usize,
+        /// Positions of the model.
+        limit: usize,
+    },
+    /// The stream became NaN or infinite although every weight of the layer is finite.
+    #[error("{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32")]
+    Overflow {
+        /// Base or adapter.
+        model: String,
+        /// Layer.
+        layer: usize,
+    },
+}
+
+/// A model's files, ready to run.
+#[derive(Debug)]
+pub struct Decoder {
+    config: Config,
+    checkpoint: Checkpoint,
+    device: Device,
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    final_norm: NormModule,
+    head: Linear,
+}
+
+/// Token embeddings, and learned positions where the family has them.
+#[derive(Debug)]
+struct Embedding {
+    path: String,
+    tokens: Weight,
+    positions: Option<Weight>,
+}
+
+/// Finds tensors under the module paths that transformers uses, also in checkpoints saved without the model's prefix.
+pub(crate) struct Names<'a> {
+    checkpoint: &'a Checkpoint,
+    root: &'static str,
+}
+
+impl Names<'_> {
+    fn stored<'n>(&self, name: &'n str) -> &'n str {
+        match name.strip_prefix(self.root) {
+            Some(bare) if self.checkpoint.find(name).is_none() && self.checkpoint.find(bare).is_some() => bare,
+            _ => name,
+        }
+    }
+
+    fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight, CheckpointError> {
+        self.checkpoint.get(self.stored(name), shape)
+    }
+
+    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, CheckpointError> {
+        self.weight(name, &[length])?.to_finite_f32()
+    }
+
+    fn norm(&self, path: String, kind: Norm, width: usize) -> Result<NormModule, CheckpointError> {
+        let gain = self.vector(&format!("{path}.weight"), width)?;
+        let bias = match kind {
+            Norm::Layer { .. } => Some(self.vector(&format!("{path}.bias"), width)?),
+            Norm::Rms { .. } => None,
+        };
+        Ok(NormModule::new(path, kind, gain, bias))
+    }
+
+    fn linear(&self, path: String, inputs: usize, outputs: usize, bias: bool, family: Family) -> Result<Linear, CheckpointError> {
+        let transposed = family == Family::Gpt2;
+        let shape = if transposed { [inputs, outputs] } else { [outputs, inputs] };
+        let weight = self.weight(&format!("{path}.weight"), &shape)?;
+        let bias = if bias { Some(self.vector(&format!("{path}.bias"), outputs)?) } else { None };
+        Ok(Linear { path, weight, transposed, inputs, outputs, bias })
+    }
+}
+
+impl Decoder {
+    /// Opens the model in `folder`; every tensor that the forward pass needs is found and its shape checked here.
+    pub fn open(folder: &Path, device: Device) -> Result<Self, ModelError> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let config = Config::open(folder)?;
+        let gpt2 = config.family == Family::Gpt2;
+        let names = Names { checkpoint: &checkpoint, root: if gpt2 { "transformer." } else { "model." } };
+        let (token_path, norm_path) =
+            if gpt2 { ("transformer.wte", "transformer.ln_f") } else { ("model.embed_tokens", "model.norm") };
+        let tokens = names.weight(&format!("{token_path}.weight"), &[config.vocab_size, config.width])?;
+        let positions = if gpt2 {
+            Some(names.weight("transformer.wpe.weight", &[config.max_positions, config.width])?)
+        } else {
+            None
+        };
+        let layers =
+            (0..config.layers.len()).map(|index| Layer::open(&names, &config, index)).collect::<Result<_, _>>()?;
+        let final_norm = names.norm(norm_path.to_owned(), config.norm, config.width)?;
+        let weight = if config.tied_head {
+            tokens.clone()
+        } else {
+            checkpoint.get("lm_head.weight", &[config.vocab_size, config.width])?
+        };
+        let head = Linear {
+            path: "lm_head".to_owned(),
+            weight,
+            transposed: false,
+            inputs: config.width,
+            outputs: config.vocab_size,
+            bias: None,
+        };
+        let embedding = Embedding { path: token_path.to_owned(), tokens, positions };
+        Ok(Self { config, checkpoint, device, embedding, layers, final_norm, head })
+    }
+
+    /// Its config.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its files.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Its layers.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The module that an adapter may change, by its path: weight, whether it is stored `[inputs, outputs]`.
+    pub fn linear_weight(&self, path: &str) -> Option<(&Weight, bool)> {
+        self.linear(path).map(|linear| (&linear.weight, linear.transposed))
+    }
+
+    pub(crate) fn linear(&self, path: &str) -> Option<&Linear> {
+        self.linears().find(|linear| linear.path == path)
+    }
+
+    /// A tensor of the base under its module's name, whatever prefix the file uses.
+    pub fn tensor(&self, name: &str) -> Option<&Weight> {
+        let root = if self.config.family == Family::Gpt2 { "transformer." } else { "model." };
+        let names = Names { checkpoint: &self.checkpoint, root };
+        if name == "lm_head.weight" {
+            return Some(&self.head.weight);
+        }
+        self.checkpoint.find(names.stored(name))
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.layers.iter().flat_map(Layer::linears).chain(std::iter::once(&self.head))
+    }
+
+    /// Every module that an adapter may change.
+    pub fn target_modules(&self) -> Vec<TargetModule> {
+        let mut modules: Vec<TargetModule> = self
+            .linears()
+            .map(|linear| TargetModule {
+                path: linear.path.clone(),
+                inputs: linear.inputs,
+                outputs: linear.outputs,
+                kind: if linear.path == "lm_head" {
+                    ModuleKind::Head
+                } else if linear.transposed {
+                    ModuleKind::Conv1d
+                } else {
+                    ModuleKind::Linear
+                },
+            })
+            .collect();
+        let norms = self.layers.iter().flat_map(Layer::norms).chain(std::iter::once(&self.final_norm));
+        modules.extend(norms.map(|norm| TargetModule {
+            path: norm.path.clone(),
+            inputs: norm.width(),
+            outputs: norm.width(),
+            kind: ModuleKind::Norm,
+        }));
+        modules.push(TargetModule {
+            path: self.embedding.path.clone(),
+            inputs: self.config.vocab_size,
+            outputs: self.config.width,
+            kind: ModuleKind::Embedding,
+        });
+        modules
+    }
+
+    /// Fits an adapter to this model: every tensor of it finds its module and its shape, or this is an error.
+    pub fn bind(&self, adapter: Adapter) -> Result<Variant, ModelError> {
+        let shape = |name: &str| self.tensor(name).map(|weight| weight.shape().to_vec());
+        let coverage = adapter.bind(&self.target_modules(), &shape)?;
+        Ok(Variant::new(adapter, coverage))
+    }
+
+    /// What the decoder needs to know of a batch of prompts, laid one after another.
+    pub fn pass<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a Variant>>) -> Pass<'a> {
+        let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
+        Pass::new(&self.config, Sequence::consecutive(lengths), &positions, variants)
+    }
+
+    /// Refuses prompts that this model cannot read.
+    pub fn check_prompts(&self, prompts: &[Vec<u32>]) -> Result<(), ModelError> {
+        let vocab_size = self.config.vocab_size;
+        for (prompt, tokens) in prompts.iter().enumerate() {
+            if tokens.len() > self.config.max_positions {
+                let limit = self.config.max_positions;
+                return Err(ModelError::TooLong { prompt, length: tokens.len(), limit });
+            }
+            if let Some(position) = tokens.iter().position(|token| *token as usize >= vocab_size) {
+                return Err(ModelError::Token { token: tokens[position], prompt, position, vocab_size });
+            }
+        }
+        Ok(())
+    }
+
+    /// `resid.0` of every model, `[tokens, width]`; `positions` are those of the tokens in their sequences.
+    ///
+    /// Tokens and positions must have passed [`Decoder::check_prompts`].
+    pub fn embed(&self, tokens: &[u32], positions: &[usize], variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+        let base = self.embed_rows(&self.embedding.tokens, tokens, positions)?;
+        let name = format!("{}.weight", self.embedding.path);
+        let mut tensors = Vec::new();
+        let mut of_model = vec![0; variants.len()];
+        let mut shared = None;
+        for (model, variant) in variants.iter().enumerate() {
+            let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
+            let whole = variant.and_then(|variant| variant.whole(&name));
+            let own = match (low_rank, whole) {
+                (None, None) => None,
+                (_, Some(weight)) => Some(self.embed_rows(weight, tokens, positions)?),
+                (Some(_), None) => Some(base.clone()),
+            };
+            let Some(mut rows) = own else {
+                of_model[model] = *shared.get_or_insert_with(|| {
+                    tensors.push(base.clone());
+                    tensors.len() - 1
+                });
+                continue;
+            };
+            if let Some(low_rank) = low_rank {
+                let scale = self.config.embedding_scale;
+                for (row, &token) in rows.chunks_exact_mut(self.config.width).zip(tokens) {
+                    add_embedding_change(low_rank, token as usize, scale, row);
+                }
+            }
+            tensors.push(rows);
+            of_model[model] = tensors.len() - 1;
+        }
+        let width = self.config.width;
+        let tensors = tensors
+            .into_iter()
+            .map(|rows| matrix(rows, width)?.to_device(&self.device))
+            .collect::<candle_core::Result<Vec<Tensor>>>()?;
+        Ok(Lanes::new(tensors, of_model))
+    }
+
+    fn embed_rows(&self, weight: &Weight, tokens: &[u32], positions: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let width = self.config.width;
+        let mut rows = vec![0.0; tokens.len() * width];
+        let mut position_row = vec![0.0; width];
+        for ((row, &token), &position) in rows.chunks_exact_mut(width).zip(tokens).zip(positions) {
+            let start = token as usize * width;
+            weight.widen(start..start + width, row);
+            row.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
+            if let Some(learned) = &self.embedding.positions {
+                learned.widen(position * width..(position + 1) * width, &mut position_row);
+                row.iter_mut().zip(&position_row).for_each(|(value, shift)| *value += shift);
+            }
+        }
+        if let Some(row) = rows.chunks_exact(width).position(|row| row.iter().any(|value| !value.is_finite())) {
+            weight.to_finite_f32()?;
+            return Err(ModelError::Overflow { model: format!("token {}", tokens[row]), layer: 0 });
+        }
+        Ok(rows)
+    }
+
+    /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
+    pub fn logits(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+        let normal = self.final_norm.forward(stream, variants)?;
+        let logits = self.head.forward(&normal, variants)?;
+        Ok(match self.config.final_softcap {
+            Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,
+            None => logits,
+        })
+    }
+
+    /// Gives back the pages of all layers.
+    pub fn release_layers(&self) {
+        self.layers.iter().for_each(Layer::release);
+    }
+
+    /// Gives back the pages of the embeddings and the head.
+    pub fn release_head(&self) {
+        self.embedding.tokens.release();
+        self.head.weight.release();
+    }
+
+    /// Names the weight that made a layer's output NaN or infinite, or says that none did.
+    pub fn explain_overflow(&self, layer: usize, model: &str) -> ModelError {
+        let weights = self.layers.get(layer).into_iter().flat_map(Layer::linears).map(|linear| &linear.weight);
+        for weight in weights {
+            if let Err(error) = weight.to_finite_f32() {
+                return error.into();
+            }
+        }
+        ModelError::Overflow { model: model.to_owned(), layer }
+    }
+}
+
+/// row += scale · s · (BA)ᵀ of one token.
+fn add_embedding_change(low_rank: &EmbeddingLowRank, token: usize, scale: f32, row: &mut [f32]) {
+    let factor = low_rank.scale as f32 * scale;
+    for inner in 0..low_rank.rank {
+        let down = low_rank.down[inner * low_rank.rows + token] * factor;
+        for (value, up) in row.iter_mut().zip(low_rank.up.chunks_exact(low_rank.rank)) {
+            *value += down * up[inner];
+        }
+    }
+}

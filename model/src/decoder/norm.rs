@@ -1,0 +1,136 @@
+//! RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the width of the stream.
+
+use candle_core::{D, Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::host::{matrix, with_values};
+use super::product::dot;
+use crate::config::Norm;
+
+/// Rows that one task normalises.
+const TASK_ROWS: usize = 16;
+
+/// The parameters of one normalisation.
+#[derive(Debug, Clone)]
+pub(crate) struct NormParameters {
+    pub(crate) kind: Norm,
+    /// `[width]`, with the family's offset already added.
+    pub(crate) gain: Vec<f32>,
+    /// `[width]`; LayerNorm only.
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+impl NormParameters {
+    /// From the stored gain and bias.
+    pub(crate) fn new(kind: Norm, mut gain: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
+        if let Norm::Rms { offset, .. } = kind
+            && offset != 0.0
+        {
+            gain.iter_mut().for_each(|value| *value += offset);
+        }
+        Self { kind, gain, bias }
+    }
+
+    /// Normalises every group of `gain.len()` values: rows of the stream, or the heads inside a row.
+    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() { self.on_host(x) } else { self.composed(x) }
+    }
+
+    fn on_host(&self, x: &Tensor) -> Result<Tensor> {
+        let columns = x.dim(1)?;
+        let width = self.gain.len();
+        let values = with_values(x, |values| {
+            let mut out = vec![0.0; values.len()];
+            out.par_chunks_mut(TASK_ROWS * width).zip(values.par_chunks(TASK_ROWS * width)).for_each(|(out, values)| {
+                for (y, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(width)) {
+                    self.normalise(row, y);
+                }
+            });
+            out
+        })?;
+        matrix(values, columns)
+    }
+
+    fn normalise(&self, row: &[f32], out: &mut [f32]) {
+        let width = row.len() as f32;
+        match self.kind {
+            Norm::Rms { eps, .. } => {
+                let scale = (dot(row, row) / width + eps).sqrt().recip();
+                for ((y, value), gain) in out.iter_mut().zip(row).zip(&self.gain) {
+                    *y = value * scale * gain;
+                }
+            }
+            Norm::Layer { eps } => {
+                let mean = row.iter().sum::<f32>() / width;
+                for (y, value) in out.iter_mut().zip(row) {
+                    *y = value - mean;
+                }
+                let scale = (dot(out, out) / width + eps).sqrt().recip();
+                for (column, y) in out.iter_mut().enumerate() {
+                    let bias = self.bias.as_ref().map_or(0.0, |bias| bias[column]);
+                    *y = *y * scale * self.gain[column] + bias;
+                }
+            }
+        }
+    }
+
+    /// The same out of tensor operations, for devices other than the CPU.
+    pub(crate) fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let shape = x.shape().clone();
+        let width = self.gain.len();
+        let vector = |values: &[f32]| Tensor::from_slice(values, width, x.device());
+        let rows = x.reshape(((), width))?;
+        let normal = match self.kind {
+            Norm::Rms { eps, .. } => {
+                let mean_square = rows.sqr()?.mean_keepdim(D::Minus1)?;
+                rows.broadcast_div(&(mean_square + f64::from(eps))?.sqrt()?)?
+            }
+            Norm::Layer { eps } => {
+                let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
+                let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+                centred.broadcast_div(&(variance + f64::from(eps))?.sqrt()?)?
+            }
+        };
+        let scaled = normal.broadcast_mul(&vector(&self.gain)?)?;
+        let out = match &self.bias {
+            Some(bias) => scaled.broadcast_add(&vector(bias)?)?,
+            None => scaled,
+        };
+        out.reshape(shape)
+    }
+}
+
+/// A `[1, width]` tensor on `device`, for broadcasting over rows.
+pub(crate) fn row(values: &[f32], device: &Device) -> Result<Tensor> {
+    Tensor::from_slice(values, (1, values.len()), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(left: &Tensor, right: &Tensor) -> f32 {
+        (left - right).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn host_path_equals_composed_path() {
+        let x = Tensor::randn(0.5f32, 2.0, (37, 24), &Device::Cpu).unwrap();
+        let gain: Vec<f32> = (0..24).map(|column| 1.0 + column as f32 * 0.01).collect();
+        for kind in [Norm::Rms { eps: 1e-6, offset: 1.0 }, Norm::Layer { eps: 1e-5 }] {
+            let bias = matches!(kind, Norm::Layer { .. }).then(|| gain.clone());
+            let norm = NormParameters::new(kind, gain.clone(), bias);
+            assert!(difference(&norm.on_host(&x).unwrap(), &norm.composed(&x).unwrap()) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn heads_are_normalised_one_by_one() {
+        let norm = NormParameters::new(Norm::Rms { eps: 0.0, offset: 0.0 }, vec![1.0; 2], None);
+        let x = Tensor::new(&[[3.0f32, 4.0, 0.0, 2.0]], &Device::Cpu).unwrap();
+        let y = norm.apply(&x).unwrap().to_vec2::<f32>().unwrap();
+        let root = 12.5f32.sqrt();
+        let expected = [3.0 / root, 4.0 / root, 0.0, 2.0f32.sqrt()];
+        assert!(y[0].iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-6), "{y:?}");
+    }
+}

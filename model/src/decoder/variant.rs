@@ -1,0 +1,121 @@
+//! An adapter fitted to a decoder.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use super::Decoder;
+use super::linear::Linear;
+use super::product::{Matrix, for_each_panel, multiply, parallelism};
+use crate::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank};
+use crate::checkpoint::Weight;
+
+/// An adapter whose every tensor has found its module in a base model.
+#[derive(Debug)]
+pub struct Variant {
+    adapter: Adapter,
+    coverage: Coverage,
+    /// m/‖W + sBA‖ of each DoRA module, computed when the module first runs and its weight is at hand.
+    ratios: HashMap<String, OnceLock<Vec<f32>>>,
+}
+
+impl Variant {
+    pub(crate) fn new(adapter: Adapter, coverage: Coverage) -> Self {
+        let ratios = adapter
+            .modules
+            .iter()
+            .filter(|(_, low_rank)| low_rank.magnitude.is_some())
+            .map(|(path, _)| (path.clone(), OnceLock::new()))
+            .collect();
+        Self { adapter, coverage, ratios }
+    }
+
+    /// The adapter itself.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// What became of its tensors.
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    pub(crate) fn low_rank(&self, path: &str) -> Option<&LowRank> {
+        self.adapter.modules.get(path)
+    }
+
+    pub(crate) fn embedding(&self, path: &str) -> Option<&EmbeddingLowRank> {
+        self.adapter.embeddings.get(path)
+    }
+
+    pub(crate) fn whole(&self, name: &str) -> Option<&Weight> {
+        self.adapter.whole.get(name).map(|whole| &whole.weight)
+    }
+
+    pub(crate) fn bias(&self, path: &str) -> Option<&[f32]> {
+        self.adapter.biases.get(path).map(Vec::as_slice)
+    }
+
+    /// DoRA's m/‖W + sBA‖_row of the module at `path`, `[outputs]`; `None` where it is not DoRA.
+    pub fn ratio_of(&self, decoder: &Decoder, path: &str) -> Option<&[f32]> {
+        decoder.linear(path).and_then(|linear| self.magnitude_ratio(linear))
+    }
+
+    /// The same, of a module at hand.
+    pub(crate) fn magnitude_ratio(&self, linear: &Linear) -> Option<&[f32]> {
+        let low_rank = self.low_rank(&linear.path)?;
+        let magnitude = low_rank.magnitude.as_ref()?;
+        let ratios = self.ratios.get(&linear.path)?.get_or_init(|| {
+            let weight = self.whole(&format!("{}.weight", linear.path)).unwrap_or(&linear.weight);
+            let norms = adapted_row_norms(weight, linear.transposed, low_rank);
+            magnitude.iter().zip(norms).map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect()
+        });
+        Some(ratios)
+    }
+}
+
+/// ‖W_i + s(BA)_i‖ of every row i from ‖W_i‖² + 2s⟨WAᵀ,B⟩_i + s²⟨B(AAᵀ),B⟩_i, in f64, never forming BA.
+///
+/// `weight` is `[outputs, inputs]`, or the transpose of that where `transposed`.
+pub fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank) -> Vec<f64> {
+    let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
+    let mut squares = vec![0.0; outputs];
+    let mut projected = vec![0.0f32; outputs * rank];
+    let down = Matrix::new(&low_rank.down, rank, inputs);
+    if transposed {
+        for_each_panel(weight, outputs, inputs, |first, count, panel| {
+            for row in panel.chunks_exact(outputs) {
+                squares.iter_mut().zip(row).for_each(|(square, value)| *square += f64::from(*value).powi(2));
+            }
+            let left = Matrix::new(panel, count, outputs).transposed();
+            let right = Matrix::strided(&low_rank.down[first..], rank, count, inputs).transposed();
+            multiply(&mut projected, rank, left, right, 1.0, first > 0, parallelism(count * outputs * rank));
+        });
+    } else {
+        for_each_panel(weight, inputs, outputs, |first, count, panel| {
+            for (square, row) in squares[first..].iter_mut().zip(panel.chunks_exact(inputs)) {
+                *square = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+            }
+            let left = Matrix::new(panel, count, inputs);
+            let out = &mut projected[first * rank..];
+            multiply(out, rank, left, down.transposed(), 1.0, false, parallelism(count * inputs * rank));
+        });
+    }
+    let gram = down_gram(low_rank);
+    (0..outputs)
+        .map(|row| {
+            let up = &low_rank.up[row * rank..(row + 1) * rank];
+            let cross: f64 = up.iter().zip(&projected[row * rank..]).map(|(b, p)| f64::from(*b) * f64::from(*p)).sum();
+            let own: f64 = (0..rank)
+                .map(|i| f64::from(up[i]) * (0..rank).map(|j| gram[i * rank + j] * f64::from(up[j])).sum::<f64>())
+                .sum();
+            (squares[row] + 2.0 * scale * cross + scale * scale * own).max(0.0).sqrt()
+        })
+        .collect()
+}
+
+/// AAᵀ, `[rank, rank]`.
+fn down_gram(low_rank: &LowRank) -> Vec<f64> {
+    let rows: Vec<&[f32]> = low_rank.down.chunks_exact(low_rank.inputs.max(1)).collect();
+    let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    rows.iter().flat_map(|a| rows.iter().map(move |b| inner(a, b))).collect()
+}
