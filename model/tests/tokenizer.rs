@@ -352,6 +352,13 @@ const HOSTILE: &[&str] = &[
     "{% set x %}{% for a in range(99999) %}{% for b in range(999) %}some text here{% endfor %}{% endfor %}{% endset %}",
     "{{ [range(99999)|list] * 9999 }}",
     "{{ dict(*messages) }}",
+    "{% set n = 400000 %}{% set s = 'a' * n %}{% for i in range(99999) %}{% for c in s %}{% break %}{% endfor %}{% endfor %}",
+    "{% set n = 400000 %}{% set s = 'a' * n %}{% for i in range(99999) %}{% if s is lower %}{% endif %}{% endfor %}",
+    "{% set n = 400000 %}{% set s = 'a' * n %}{% for i in range(99999) %}{% if s[99999] %}{% endif %}{% endfor %}",
+    "{% set n = 400000 %}{% set s = 'a' * n %}{% for i in range(99999) %}{% if s|length %}{% endif %}{% endfor %}",
+    "{% for i in range(99999) %}{% for c in range(99999) %}{% break %}{% endfor %}{% endfor %}",
+    "{% set x %}{% for a in range(99999) %}0123456789{% endfor %}{% endset %}{% for i in range(9999) %}\
+     {% for c in x %}{% break %}{% endfor %}{% endfor %}{% for i in range(9999) %}{{ x }}{% endfor %}",
     "{{ 1 < messages|length < 3 }}",
     "{% include 'x' %}",
     "{% extends 'chat_template' %}",
@@ -364,7 +371,8 @@ const HOSTILE: &[&str] = &[
 fn hostile_templates_end_quickly_in_an_error() {
     for template in HOSTILE {
         let start = Instant::now();
-        let outcome = with_template(template).render_chat(&conversation(), true);
+        let tokenizer = with_template(template);
+        let outcome = tokenizer.render_chat(&conversation(), true);
         assert!(
             start.elapsed() < Duration::from_secs(10),
             "{template} took {:?}",
@@ -376,6 +384,18 @@ fn hostile_templates_end_quickly_in_an_error() {
             outcome.map_or(0, |text| text.len())
         );
     }
+}
+
+#[test]
+fn long_literal_text_is_bounded_too() {
+    let literal = "0123456789".repeat(10_000);
+    let template = format!(
+        "{{% set x %}}{{% for a in range(400) %}}{literal}{{% endfor %}}{{% endset %}}{{% for i in range(99999) %}}\
+         {{% for c in x %}}{{% break %}}{{% endfor %}}{{% endfor %}}"
+    );
+    let start = Instant::now();
+    assert!(with_template(&template).render_chat(&conversation(), true).is_err());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 fn mutated(text: String) -> impl Strategy<Value = Vec<u8>> {

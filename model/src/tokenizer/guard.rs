@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use minijinja::machinery::{Instruction, Instructions, Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, filters};
+use minijinja::{Environment, Error, ErrorKind, State, filters, tests};
 
 use super::template::TemplateFault;
 
 /// Units (about a byte each) that a template may spend whatever its input.
-const BASE_ALLOWANCE: u64 = 8 << 20;
+const BASE_ALLOWANCE: u64 = 1 << 20;
 /// Further units for each byte of the conversation: a long one is legitimately split, stripped and joined many times.
 const ALLOWANCE_PER_INPUT_BYTE: u64 = 1024;
 /// What a list, a map or a tuple costs beside its items.
@@ -29,12 +29,14 @@ const MAXIMUM_DEPTH: usize = 100;
 /// How large the constants of one tag may make a value while the template is being compiled.
 const MAXIMUM_CONSTANT: u64 = 1 << 20;
 /// Instructions a template may run, whatever its input, and further ones for each message.
-const BASE_FUEL: u64 = 400_000;
+const BASE_FUEL: u64 = 200_000;
 const FUEL_PER_MESSAGE: u64 = 20_000;
 /// Bytes of literal template text that may be emitted; literal text is not weighed, so fuel is lowered to bound it.
-const MAXIMUM_LITERAL_OUTPUT: u64 = 256 << 20;
+const MAXIMUM_LITERAL_OUTPUT: u64 = 32 << 20;
 /// A loop that emits literal text spends at least this much fuel per turn.
 const FUEL_PER_LITERAL: u64 = 3;
+/// Instructions for each message that no length of literal text takes away.
+const LITERAL_FUEL_PER_MESSAGE: u64 = 1000;
 
 /// The allowance of one rendering; clones share it.
 #[derive(Clone)]
@@ -106,7 +108,11 @@ impl Allowance {
                 if arguments.len() < 3 && arguments.first().is_some_and(|value| value.as_str().is_none()) =>
             {
                 // These look at one level only, and templates call them on the whole conversation within its loop.
-                return self.spend(1);
+                return arguments
+                    .iter()
+                    .skip(1)
+                    .try_fold(1, |sum, value| Ok(sum + self.weigh(value)?))
+                    .and_then(|sum| self.spend(sum));
             }
             _ => {}
         }
@@ -234,7 +240,8 @@ pub(super) fn fuel<'a, 'b: 'a>(compiled: impl Iterator<Item = &'a Instructions<'
         }
     }
     let wanted = BASE_FUEL.saturating_add(FUEL_PER_MESSAGE.saturating_mul(messages as u64));
-    wanted.min(FUEL_PER_LITERAL * MAXIMUM_LITERAL_OUTPUT / longest)
+    let literal = FUEL_PER_LITERAL * MAXIMUM_LITERAL_OUTPUT / longest;
+    wanted.min(literal.saturating_add(LITERAL_FUEL_PER_MESSAGE.saturating_mul(messages as u64)))
 }
 
 /// Adds the guarded operators, filters and tests to `environment`, in place of the engine's own.
@@ -284,6 +291,13 @@ pub(super) fn install(environment: &mut Environment<'_>, allowance: &Allowance) 
             Ok(evaluate(state, "a in b", [("a", a), ("b", b)])?.is_true())
         },
     );
+    for (name, test) in walking_tests() {
+        let payer = allowance.clone();
+        environment.add_test(name, move |state: &mut State, arguments: Rest<Value>| {
+            payer.weigh_call(name, &arguments)?;
+            test.call(state, &arguments)
+        });
+    }
     for (name, filter) in builtin_filters() {
         let payer = allowance.clone();
         environment.add_filter(
@@ -313,7 +327,15 @@ const COMPARISONS: &[(&[&str], Comparison)] = &[
 
 fn weigh_operator(allowance: &Allowance, name: &str, a: &Value, b: &Value) -> Result<(), Error> {
     match name {
-        "[]" => allowance.weigh(b).map(|_| ()),
+        "[]" => {
+            allowance.weigh(b)?;
+            // Finding the n-th character of a string walks it.
+            if a.as_str().is_some() {
+                allowance.weigh(a).map(|_| ())
+            } else {
+                Ok(())
+            }
+        }
         "+" if a.is_number() && b.is_number() => allowance.spend(1),
         "+" => {
             allowance.weigh_shallow(a)?;
@@ -362,6 +384,16 @@ fn evaluate<const N: usize>(
         .and_then(|compiled| compiled.eval(Value::from_pairs(variables)));
     // The place of the failure is the template's, not this expression's, so the engine is left to fill it in.
     outcome.map_err(|error| Error::new(error.kind(), error.detail().unwrap_or_default().to_owned()))
+}
+
+/// Tests, beside the comparisons, whose cost grows with the value.
+fn walking_tests() -> [(&'static str, Value); 4] {
+    [
+        ("lower", Value::from_function(tests::is_lower)),
+        ("upper", Value::from_function(tests::is_upper)),
+        ("startingwith", Value::from_function(tests::is_startingwith)),
+        ("endingwith", Value::from_function(tests::is_endingwith)),
+    ]
 }
 
 fn builtin_filters() -> Vec<(&'static str, Value)> {
