@@ -2,4 +2,5 @@
 //!
 //! This crate knows files and the forward pass. It knows nothing of metrics, reports or training.
 
+pub mod adapter;
 pub mod checkpoint;
