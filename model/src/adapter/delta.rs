@@ -1,0 +1,118 @@
+//! What s·BA is, from its factors alone: spectrum, norm, leading directions, without the (outputs × inputs) product.
+//!
+//! B = Q_B R_B and Aᵀ = Q_A R_A (thin QR, f64) give s·BA = Q_B (s R_B R_Aᵀ) Q_Aᵀ: the small core C = s R_B R_Aᵀ, at most rank ×
+//! rank, has the same singular values, and its singular vectors, carried through Q_B and Q_A, are those of s·BA. Everything
+//! here is a function of the product, so rewriting A → MA, B → BM⁻¹ moves nothing but the last digits.
+//!
+//! Singular vectors come from the symmetric products of the core, never from nalgebra's SVD with vectors, which is wrong on
+//! rank-deficient input.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::LowRank;
+
+/// Singular values below this share of the largest have no meaningful direction.
+const DIRECTION_FLOOR: f64 = 1e-6;
+
+/// Leading singular triples of s·BA.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Directions {
+    /// Singular values, descending.
+    pub values: Vec<f64>,
+    /// Left singular vectors, (outputs) each, of unit length.
+    pub left: Vec<Vec<f64>>,
+    /// Right singular vectors, (inputs) each, of unit length.
+    pub right: Vec<Vec<f64>>,
+}
+
+/// s·BA = Q_B · (size · core) · Q_Aᵀ, with the core's largest entry scaled to one so that squares neither vanish nor overflow.
+struct Factored {
+    /// Q_B, (outputs × k).
+    left: DMatrix<f64>,
+    /// C / size, (k × l).
+    core: DMatrix<f64>,
+    /// Q_A, (inputs × l).
+    right: DMatrix<f64>,
+    /// Largest absolute entry of C.
+    size: f64,
+}
+
+fn widened(values: &[f32], rows: usize, columns: usize) -> DMatrix<f64> {
+    DMatrix::from_row_iterator(
+        rows,
+        columns,
+        values
+            .iter()
+            .map(|&value| f64::from(value))
+            .chain(std::iter::repeat(0.0))
+            .take(rows * columns),
+    )
+}
+
+fn factor(module: &LowRank) -> Factored {
+    let up = widened(&module.up, module.outputs, module.rank).qr();
+    let down = widened(&module.down, module.rank, module.inputs).transpose().qr();
+    let core = module.scale * up.r() * down.r().transpose();
+    let size = core.amax();
+    let scaled = if size > 0.0 && size.is_finite() {
+        core / size
+    } else {
+        core * 0.0
+    };
+    Factored {
+        left: up.q(),
+        core: scaled,
+        right: down.q(),
+        size: if size.is_finite() { size } else { 0.0 },
+    }
+}
+
+/// Singular values of s·BA, descending; at most `rank` of them, for s·BA has no others but zero.
+pub fn singular_values(module: &LowRank) -> Vec<f64> {
+    let factored = factor(module);
+    let mut values: Vec<f64> = factored
+        .core
+        .svd(false, false)
+        .singular_values
+        .iter()
+        .map(|value| value * factored.size)
+        .collect();
+    values.sort_unstable_by(|left, right| right.total_cmp(left));
+    values
+}
+
+/// ‖s·BA‖_F.
+pub fn frobenius_norm(module: &LowRank) -> f64 {
+    let factored = factor(module);
+    factored.core.norm() * factored.size
+}
+
+/// The `count` leading singular triples of s·BA; fewer where it has no more directions.
+pub fn leading_directions(module: &LowRank, count: usize) -> Directions {
+    let factored = factor(module);
+    let eigen = (&factored.core * factored.core.transpose()).symmetric_eigen();
+    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+    order.sort_by(|&left, &right| eigen.eigenvalues[right].total_cmp(&eigen.eigenvalues[left]));
+    let mut directions = Directions {
+        values: Vec::new(),
+        left: Vec::new(),
+        right: Vec::new(),
+    };
+    let mut largest = 0.0_f64;
+    for index in order.into_iter().take(count) {
+        let inner_left = eigen.eigenvectors.column(index);
+        // σ v = Cᵀ u: the norm is accurate where the square root of a small eigenvalue is not.
+        let image: DVector<f64> = factored.core.transpose() * inner_left;
+        let value = image.norm();
+        largest = largest.max(value);
+        if value <= DIRECTION_FLOOR * largest || value == 0.0 {
+            break;
+        }
+        let left = &factored.left * inner_left;
+        let right = &factored.right * (image / value);
+        directions.values.push(value * factored.size);
+        directions.left.push(left.iter().copied().collect());
+        directions.right.push(right.iter().copied().collect());
+    }
+    directions
+}

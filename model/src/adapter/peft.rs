@@ -1,0 +1,458 @@
+//! The layout of PEFT: `adapter_config.json` beside `adapter_model.safetensors`.
+//!
+//! Keys are `base_model.model.<module>.lora_A.weight` (rank × inputs), `.lora_B.weight` (outputs × rank), `.lora_B.bias`,
+//! `.lora_magnitude_vector` (outputs; with or without `.weight`), `.lora_embedding_A` (rank × tokens) and `_B` (width ×
+//! rank), and for modules saved whole `<module>.weight`. The adapter's own name may stand after the marker. Whatever does
+//! not read as one of these is refused.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::config::PeftConfig;
+use super::error::AdapterError;
+use super::files::{self, matrix, vector};
+use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Origin, ScalingRule, Whole};
+use crate::checkpoint::Weight;
+
+/// What PEFT puts before the path of a module.
+pub(crate) const PREFIX: &str = "base_model.model.";
+
+/// Place of one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Down,
+    Up,
+    UpBias,
+    Magnitude,
+    EmbeddingDown,
+    EmbeddingUp,
+    /// The module's own weight (or any other parameter but the bias), with the name of the parameter kept in the key.
+    Whole(bool),
+    Bias,
+}
+
+/// Tensors by module (for whole tensors: by tensor name) and place.
+type Parts<'a> = BTreeMap<String, BTreeMap<Part, &'a Weight>>;
+
+/// Reads a PEFT adapter whose files were found.
+pub(crate) fn open(config_path: &Path, raw: Map<String, Value>, tensors: &Path) -> Result<Adapter, AdapterError> {
+    let config = PeftConfig::from_json(config_path, raw)?;
+    let source = files::open_tensors(tensors)?;
+    let parts = sort_tensors(source.file.tensors())?;
+    let mut adapter = Adapter {
+        path: tensors.to_path_buf(),
+        format: Format::Peft,
+        tensors_in_file: source.file.tensors().len(),
+        bytes: source.bytes,
+        parameters: source.parameters,
+        sha256: source.sha256,
+        modules: BTreeMap::new(),
+        embeddings: BTreeMap::new(),
+        whole: BTreeMap::new(),
+        biases: BTreeMap::new(),
+        bias_tensors: BTreeMap::new(),
+        notes: notes(&config),
+        config: AdapterConfig::Peft(Box::new(config.clone())),
+    };
+    for (name, places) in &parts {
+        place(&mut adapter, &config, name, places)?;
+    }
+    check_whole(&mut adapter, &config)?;
+    Ok(adapter)
+}
+
+fn notes(config: &PeftConfig) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.changes_base() {
+        notes.push(format!(
+            "init_lora_weights is `{}`: the tensors are relative to a base changed by that initialisation",
+            config.initialization
+        ));
+    }
+    if config.initialization == "false" {
+        notes.push(
+            "init_lora_weights is false: modules targeted without tensors would start at random in PEFT".to_owned(),
+        );
+    }
+    notes
+}
+
+/// Gives every tensor of the file its place, or refuses it.
+fn sort_tensors(tensors: &[Weight]) -> Result<Parts<'_>, AdapterError> {
+    let mut parts: Parts = BTreeMap::new();
+    for tensor in tensors {
+        let (name, part) = parse_key(tensor)?;
+        let places = parts.entry(name.clone()).or_default();
+        // A whole tensor may be written in two ways; they are one place.
+        let taken = match part {
+            Part::Whole(_) => places.get(&Part::Whole(true)).or(places.get(&Part::Whole(false))),
+            _ => places.get(&part),
+        };
+        if let Some(first) = taken {
+            return Err(AdapterError::Duplicate {
+                path: tensor.path().to_path_buf(),
+                module: name,
+                first: first.name().to_owned(),
+                second: tensor.name().to_owned(),
+            });
+        }
+        places.insert(part, tensor);
+    }
+    Ok(parts)
+}
+
+/// Reads a key: the module (for whole tensors: the tensor) in the base, and the place of the tensor there.
+fn parse_key(tensor: &Weight) -> Result<(String, Part), AdapterError> {
+    let refuse = |reason: &str| AdapterError::Tensor {
+        path: tensor.path().to_path_buf(),
+        tensor: tensor.name().to_owned(),
+        reason: reason.to_owned(),
+    };
+    let Some(key) = tensor.name().strip_prefix(PREFIX) else {
+        return Err(refuse(
+            "the name does not begin with `base_model.model.`, so PEFT would ignore it. Rename it, or save the adapter with PEFT",
+        ));
+    };
+    let segments: Vec<&str> = key.split('.').collect();
+    if segments.iter().any(|segment| segment.is_empty()) {
+        return Err(refuse(
+            "the name has an empty part between its dots. Save the adapter with PEFT",
+        ));
+    }
+    let marker = segments.iter().position(|segment| is_marker(segment));
+    let Some(marker) = marker else {
+        let part = match segments.as_slice() {
+            [] | [_] => return Err(refuse("the name has no module. Save the adapter with PEFT")),
+            [.., "bias"] => return Ok((super::module_of(key).to_owned(), Part::Bias)),
+            _ => Part::Whole(false),
+        };
+        return Ok((key.to_owned(), part));
+    };
+    let module = segments.get(..marker).unwrap_or(&[]).join(".");
+    let rest = segments.get(marker..).unwrap_or(&[]);
+    if module.is_empty() {
+        return Err(refuse("the name has no module. Save the adapter with PEFT"));
+    }
+    parse_marked(&module, rest).ok_or_else(|| refuse(refusal_of_marker(rest)))
+}
+
+/// Whether a segment of a key ends the module's path. `base_layer` may also be an ordinary name, but not in a decoder.
+fn is_marker(segment: &str) -> bool {
+    segment.starts_with("lora_")
+        || ["base_layer", "modules_to_save", "original_module", "token_adapter"].contains(&segment)
+}
+
+/// The part of a key from its marker on. In the middle, `[_]` stands for the name of the adapter.
+fn parse_marked(module: &str, rest: &[&str]) -> Option<(String, Part)> {
+    let whole = |parameter: &str, base_layer: bool| {
+        if parameter == "bias" {
+            (module.to_owned(), Part::Bias)
+        } else {
+            (format!("{module}.{parameter}"), Part::Whole(base_layer))
+        }
+    };
+    let part = match rest {
+        ["lora_A", "weight"] | ["lora_A", _, "weight"] => Part::Down,
+        ["lora_B", "weight"] | ["lora_B", _, "weight"] => Part::Up,
+        ["lora_B", "bias"] | ["lora_B", _, "bias"] => Part::UpBias,
+        ["lora_magnitude_vector"] | ["lora_magnitude_vector", _] | ["lora_magnitude_vector", _, "weight"] => {
+            Part::Magnitude
+        }
+        ["lora_embedding_A"] | ["lora_embedding_A", _] => Part::EmbeddingDown,
+        ["lora_embedding_B"] | ["lora_embedding_B", _] => Part::EmbeddingUp,
+        ["base_layer", parameter] => return Some(whole(parameter, true)),
+        ["modules_to_save", parameter] | ["modules_to_save", _, parameter] => return Some(whole(parameter, false)),
+        _ => return None,
+    };
+    Some((module.to_owned(), part))
+}
+
+fn refusal_of_marker(rest: &[&str]) -> &'static str {
+    match rest.first().copied() {
+        Some("token_adapter") => "single trained tokens (`trainable_token_indices`) are not supported",
+        Some("original_module") => {
+            "a copy of the base's module, which PEFT ignores. Save the adapter with a current PEFT"
+        }
+        Some("base_layer") => {
+            "an adapter around another adapter is not supported. Merge one of them into the base first"
+        }
+        _ => {
+            "this is not a tensor of LoRA or DoRA (lora_A, lora_B, lora_magnitude_vector, lora_embedding_A, lora_embedding_B)"
+        }
+    }
+}
+
+/// Reads the tensors of one module, or one whole tensor.
+fn place(
+    adapter: &mut Adapter,
+    config: &PeftConfig,
+    name: &str,
+    places: &BTreeMap<Part, &Weight>,
+) -> Result<(), AdapterError> {
+    let get = |part: Part| places.get(&part).copied();
+    if let Some(tensor) = get(Part::Bias) {
+        let length = tensor.len();
+        let values = vector(tensor, length, "a bias")?;
+        adapter.biases.insert(name.to_owned(), values);
+        adapter.bias_tensors.insert(name.to_owned(), tensor.name().to_owned());
+    }
+    for base_layer in [false, true] {
+        if let Some(tensor) = get(Part::Whole(base_layer)) {
+            adapter
+                .whole
+                .insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
+        }
+    }
+    if let Some(embedding) = read_embedding(config, name, places)? {
+        adapter.embeddings.insert(name.to_owned(), embedding);
+    } else if let Some(module) = read_low_rank(config, name, places)? {
+        adapter.modules.insert(name.to_owned(), module);
+    }
+    Ok(())
+}
+
+fn read_whole(config: &PeftConfig, name: &str, tensor: &Weight, base_layer: bool) -> Result<Whole, AdapterError> {
+    Ok(Whole {
+        shape: tensor.shape().to_vec(),
+        values: tensor.to_finite_f32()?,
+        origin: if base_layer {
+            Origin::BaseLayer
+        } else {
+            Origin::ModuleToSave
+        },
+        declared: config.saves_whole(super::module_of(name)),
+        tensor_name: tensor.name().to_owned(),
+    })
+}
+
+/// Checks the rank of a factor against the config and gives alpha, scale and rule.
+fn scaling(
+    config: &PeftConfig,
+    module: &str,
+    tensor: &Weight,
+    rank: usize,
+) -> Result<(f64, f64, ScalingRule), AdapterError> {
+    let (declared, declared_by) = config.rank_of(module)?;
+    if rank != declared {
+        return Err(AdapterError::Rank {
+            path: tensor.path().to_path_buf(),
+            tensor: tensor.name().to_owned(),
+            found: rank,
+            declared,
+            declared_by,
+        });
+    }
+    let (alpha, _) = config.alpha_of(module)?;
+    let rule = if config.use_rslora {
+        ScalingRule::AlphaOverRootRank
+    } else {
+        ScalingRule::AlphaOverRank
+    };
+    Ok((alpha, rule.scale(alpha, rank), rule))
+}
+
+/// Both factors of a pair, or neither; one alone is an error.
+fn pair<'a>(
+    module: &str,
+    down: Option<&'a Weight>,
+    up: Option<&'a Weight>,
+    names: [&str; 2],
+) -> Result<Option<(&'a Weight, &'a Weight)>, AdapterError> {
+    let (present, missing) = match (down, up) {
+        (Some(down), Some(up)) => return Ok(Some((down, up))),
+        (None, None) => return Ok(None),
+        (Some(down), None) => (down, names[1]),
+        (None, Some(up)) => (up, names[0]),
+    };
+    Err(AdapterError::Unpaired {
+        path: present.path().to_path_buf(),
+        module: module.to_owned(),
+        present: present.name().to_owned(),
+        missing: missing.to_owned(),
+    })
+}
+
+fn read_low_rank(
+    config: &PeftConfig,
+    name: &str,
+    places: &BTreeMap<Part, &Weight>,
+) -> Result<Option<LowRank>, AdapterError> {
+    let get = |part: Part| places.get(&part).copied();
+    let extra = get(Part::Magnitude).or(get(Part::UpBias));
+    let Some((down, up)) = pair(name, get(Part::Down), get(Part::Up), ["lora_A", "lora_B"])? else {
+        return match extra {
+            None => Ok(None),
+            Some(extra) => Err(AdapterError::Unpaired {
+                path: extra.path().to_path_buf(),
+                module: name.to_owned(),
+                present: extra.name().to_owned(),
+                missing: "lora_A and lora_B".to_owned(),
+            }),
+        };
+    };
+    let [rank, inputs] = matrix(down, "(rank × inputs)")?;
+    let [outputs, up_rank] = matrix(up, "(outputs × rank)")?;
+    if up_rank != rank {
+        return Err(AdapterError::Shape {
+            path: up.path().to_path_buf(),
+            tensor: up.name().to_owned(),
+            found: up.shape().to_vec(),
+            expected: format!("[{outputs}, {rank}], the rank of `{}`", down.name()),
+        });
+    }
+    let (alpha, scale, scaling_rule) = scaling(config, name, down, rank)?;
+    let magnitude = declared_vector(
+        config.use_dora,
+        "use_dora",
+        get(Part::Magnitude),
+        "lora_magnitude_vector",
+        up,
+    )?;
+    let up_bias = declared_vector(config.lora_bias, "lora_bias", get(Part::UpBias), "lora_B bias", up)?;
+    Ok(Some(LowRank {
+        rank,
+        alpha,
+        scale,
+        scaling_rule,
+        down: down.to_finite_f32()?,
+        up: up.to_finite_f32()?,
+        inputs,
+        outputs,
+        magnitude,
+        up_bias,
+        tensor_names: [Some(down), Some(up), get(Part::Magnitude), get(Part::UpBias)]
+            .into_iter()
+            .flatten()
+            .map(|tensor| tensor.name().to_owned())
+            .collect(),
+    }))
+}
+
+/// A vector over the outputs of `up` that must be there exactly when the config says so.
+fn declared_vector(
+    declared: bool,
+    field: &str,
+    found: Option<&Weight>,
+    what: &str,
+    up: &Weight,
+) -> Result<Option<Vec<f32>>, AdapterError> {
+    let outputs = up.shape().first().copied().unwrap_or(0);
+    match (declared, found) {
+        (true, Some(tensor)) => vector(tensor, outputs, "one element per output").map(Some),
+        (false, None) => Ok(None),
+        (true, None) => Err(AdapterError::Unpaired {
+            path: up.path().to_path_buf(),
+            module: super::module_of(super::module_of(up.name())).to_owned(),
+            present: up.name().to_owned(),
+            missing: format!("{what}, which `{field}: true` announces"),
+        }),
+        (false, Some(tensor)) => Err(AdapterError::Tensor {
+            path: tensor.path().to_path_buf(),
+            tensor: tensor.name().to_owned(),
+            reason: format!(
+                "`{field}` is not true in adapter_config.json, so PEFT would ignore it. Correct one of the two"
+            ),
+        }),
+    }
+}
+
+fn read_embedding(
+    config: &PeftConfig,
+    name: &str,
+    places: &BTreeMap<Part, &Weight>,
+) -> Result<Option<EmbeddingLowRank>, AdapterError> {
+    let get = |part: Part| places.get(&part).copied();
+    let names = ["lora_embedding_A", "lora_embedding_B"];
+    let Some((down, up)) = pair(name, get(Part::EmbeddingDown), get(Part::EmbeddingUp), names)? else {
+        return Ok(None);
+    };
+    let clash = [Part::Down, Part::Up, Part::UpBias, Part::Magnitude]
+        .into_iter()
+        .find_map(get);
+    if let Some(clash) = clash {
+        return Err(AdapterError::Tensor {
+            path: clash.path().to_path_buf(),
+            tensor: clash.name().to_owned(),
+            reason: "an embedding can carry lora_embedding_A and _B only (DoRA on embeddings is not supported)"
+                .to_owned(),
+        });
+    }
+    let [rank, rows] = matrix(down, "(rank × tokens)")?;
+    let [width, up_rank] = matrix(up, "(width × rank)")?;
+    if up_rank != rank {
+        return Err(AdapterError::Shape {
+            path: up.path().to_path_buf(),
+            tensor: up.name().to_owned(),
+            found: up.shape().to_vec(),
+            expected: format!("[{width}, {rank}], the rank of `{}`", down.name()),
+        });
+    }
+    if config.use_dora {
+        return Err(AdapterError::UnsupportedField {
+            path: config.path.clone(),
+            field: "use_dora".to_owned(),
+            found: format!("true for the embedding `{name}`"),
+        });
+    }
+    let (alpha, scale, scaling_rule) = scaling(config, name, down, rank)?;
+    Ok(Some(EmbeddingLowRank {
+        rank,
+        alpha,
+        scale,
+        scaling_rule,
+        down: down.to_finite_f32()?,
+        up: up.to_finite_f32()?,
+        rows,
+        width,
+        tensor_names: vec![down.name().to_owned(), up.name().to_owned()],
+    }))
+}
+
+/// Checks whole tensors and biases against the low-rank parts: PEFT loads some of them, drops others.
+fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), AdapterError> {
+    let path = adapter.path.clone();
+    for (name, whole) in &mut adapter.whole {
+        let module = super::module_of(name);
+        let adapted = adapter.modules.contains_key(module) || adapter.embeddings.contains_key(module);
+        let reason = match (whole.origin, adapted) {
+            (Origin::ModuleToSave, true) => {
+                "its module also has a low-rank part, so PEFT would ignore it. Keep one of the two"
+            }
+            (Origin::BaseLayer, false) => {
+                "a `base_layer` of a module that has no low-rank part, so PEFT would ignore it. Remove it"
+            }
+            _ => {
+                // PEFT itself stores an adapted embedding's base beside it.
+                whole.declared |= whole.origin == Origin::BaseLayer && adapter.embeddings.contains_key(module);
+                continue;
+            }
+        };
+        return Err(AdapterError::Tensor {
+            path,
+            tensor: whole.tensor_name.clone(),
+            reason: reason.to_owned(),
+        });
+    }
+    let undeclared: Vec<&str> = adapter
+        .whole
+        .iter()
+        .filter(|(_, whole)| !whole.declared)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !undeclared.is_empty() {
+        adapter.notes.push(format!(
+            "whole tensors that modules_to_save does not announce, which PEFT loads over the base without a word: {}",
+            undeclared.join(", ")
+        ));
+    }
+    if config.ensure_weight_tying && !(adapter.whole.is_empty() && adapter.embeddings.is_empty()) {
+        return Err(AdapterError::UnsupportedField {
+            path: config.path.clone(),
+            field: "ensure_weight_tying".to_owned(),
+            found: "true, with embeddings or whole tensors in the file".to_owned(),
+        });
+    }
+    Ok(())
+}
