@@ -100,7 +100,7 @@ impl Adapter {
         let whole = self.whole.iter().map(|(name, tensor)| {
             let inspection = WholeInspection {
                 shape: tensor.shape.clone(),
-                norm: norm(&tensor.values),
+                norm: norm(&tensor.weight.to_f32()),
                 origin: tensor.origin,
                 declared: tensor.declared,
             };

@@ -24,6 +24,8 @@ mod targets;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::Weight;
+
 pub use bind::Coverage;
 pub use config::{BiasMode, PeftConfig};
 pub use error::AdapterError;
@@ -159,12 +161,12 @@ pub enum Origin {
 }
 
 /// A tensor that replaces the base's tensor of that name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Whole {
     /// Its shape in the file.
     pub shape: Vec<usize>,
-    /// Its elements, row-major.
-    pub values: Vec<f32>,
+    /// Its elements, in the adapter's file; all of them are finite.
+    pub weight: Weight,
     /// Where it comes from.
     pub origin: Origin,
     /// Whether the config announces it (`modules_to_save`, or an adapted embedding). PEFT loads it in any case.

@@ -214,9 +214,10 @@ fn place(
 }
 
 fn read_whole(config: &PeftConfig, name: &str, tensor: &Weight, base_layer: bool) -> Result<Whole, AdapterError> {
+    tensor.to_finite_f32()?;
     Ok(Whole {
         shape: tensor.shape().to_vec(),
-        values: tensor.to_finite_f32()?,
+        weight: tensor.clone(),
         origin: if base_layer {
             Origin::BaseLayer
         } else {

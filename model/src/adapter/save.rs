@@ -67,7 +67,7 @@ impl Adapter {
                 (Origin::BaseLayer, Some((module, parameter))) => format!("{PREFIX}{module}.base_layer.{parameter}"),
                 _ => format!("{PREFIX}{name}"),
             };
-            tensors.insert(key, stored(&whole.shape, &whole.values));
+            tensors.insert(key, stored(&whole.shape, &whole.weight.to_f32()));
         }
         for (path, bias) in &self.biases {
             // PEFT keeps the bias of an adapted module on its base layer.
