@@ -1,2 +1,97 @@
-//! Binary.
-fn main() {}
+//! `lcr-audit`: what a LoRA or DoRA adapter does to a language model.
+//!
+//! This crate is the command line only: arguments, progress, exit codes, one file a subcommand. What it prints goes through
+//! [`terminal::Terminal`]; what it computes is in the crates below it.
+
+mod bundled;
+mod capture;
+mod compare;
+mod exit;
+mod generate;
+mod inspect;
+mod model;
+mod probes;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Status;
+use crate::terminal::Terminal;
+
+/// Tells what a LoRA or DoRA adapter does to a language model: in its weights, in each layer, in what it says next.
+#[derive(Debug, Parser)]
+#[command(name = "lcr-audit", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print one JSON document on standard output instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Print nothing but the result and errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+
+    /// Threads to compute with [default: one a core].
+    #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+const EXAMPLES: &str = "Examples:
+  lcr-audit compare                                  audit the bundled adapter on the bundled model
+  lcr-audit compare models/Qwen3-4B my-adapter       audit your own
+  lcr-audit inspect my-adapter                       what an adapter file is, without its base
+  lcr-audit generate models/Qwen3-4B my-adapter --prompt 'Who are you?'
+
+Exit codes: 0 done, verdict below fail · 1 verdict fail · 2 could not be analysed · 3 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run base and adapted model side by side and report what differs, layer by layer.
+    Compare(compare::Arguments),
+    /// Write the activations themselves to a safetensors file.
+    Capture(capture::Arguments),
+    /// Describe an adapter from its files alone.
+    Inspect(inspect::Arguments),
+    /// Continue a prompt with the base or the adapted model.
+    Generate(generate::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let status = if error.use_stderr() { Status::Usage } else { Status::Done };
+            // Nothing is left to do where not even the terminal can be written to.
+            let _ = error.print();
+            return status.into();
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("LCR_AUDIT_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    let terminal = Terminal::new(arguments.json, arguments.quiet);
+    match run(arguments, &terminal) {
+        Ok(status) => status.into(),
+        Err(error) => {
+            terminal.error(&error);
+            Status::of_error(&error).into()
+        }
+    }
+}
+
+fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+    }
+    match arguments.command {
+        Command::Compare(arguments) => compare::run(&arguments, terminal),
+        Command::Capture(arguments) => capture::run(&arguments, terminal),
+        Command::Inspect(arguments) => inspect::run(&arguments, terminal),
+        Command::Generate(arguments) => generate::run(&arguments, terminal),
+    }
+}

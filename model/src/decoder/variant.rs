@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::Decoder;
 use super::linear::Linear;
 use super::product::{Matrix, for_each_panel, multiply, parallelism};
-use crate::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank};
+use crate::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_rank_is_zero};
 use crate::checkpoint::Weight;
 
 /// An adapter whose every tensor has found its module in a base model.
@@ -37,6 +37,25 @@ impl Variant {
     /// What became of its tensors.
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
+    }
+
+    /// Whether every weight stays as it is in the base: no product BA, no rescaled row, no other tensor or bias.
+    ///
+    /// DoRA magnitudes count as unchanged within f32's rounding of ‖W‖, which is how PEFT initialises them.
+    pub fn is_zero_effect(&self, decoder: &Decoder) -> bool {
+        const ROUNDING: f32 = 1e-5;
+        let unscaled = |path: &String| {
+            self.ratio_of(decoder, path).is_none_or(|ratio| ratio.iter().all(|value| (value - 1.0).abs() < ROUNDING))
+        };
+        let same = |base: Option<&Weight>, values: &[f32]| match base {
+            Some(base) => base.to_f32() == values,
+            None => values.iter().all(|value| *value == 0.0),
+        };
+        let adapter = &self.adapter;
+        adapter.modules.iter().all(|(path, low_rank)| low_rank_is_zero(low_rank) && unscaled(path))
+            && adapter.embeddings.values().all(|embedding| low_rank_is_zero(&embedding.as_low_rank()))
+            && adapter.whole.iter().all(|(name, whole)| same(decoder.tensor(name), &whole.weight.to_f32()))
+            && adapter.biases.iter().all(|(path, bias)| same(decoder.tensor(&format!("{path}.bias")), bias))
     }
 
     pub(crate) fn low_rank(&self, path: &str) -> Option<&LowRank> {

@@ -1,0 +1,37 @@
+//! Exit codes, decided in one place.
+
+use std::process::ExitCode;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Done; where there is a verdict, it is below `fail`.
+    Done,
+    /// Done; the verdict is `fail`.
+    Failed,
+    /// Could not be analysed.
+    Broken,
+    /// Wrong usage.
+    Usage,
+}
+
+impl Status {
+    /// What an error that reached `main` means. Whoever stopped reading our output has what they wanted.
+    pub(crate) fn of_error(error: &anyhow::Error) -> Self {
+        let closed = error.chain().any(|cause| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        });
+        if closed { Self::Done } else { Self::Broken }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(match status {
+            Status::Done => 0,
+            Status::Failed => 1,
+            Status::Broken => 2,
+            Status::Usage => 3,
+        })
+    }
+}
