@@ -9,8 +9,17 @@ pub(crate) const ABSENT: &str = "–";
 /// Below this a difference from one is the rounding of the subtraction itself.
 const ROUNDING: f64 = 1e-13;
 
-/// A number with three significant digits; `3.1e-7` below a thousandth and from a million on.
+/// A number with three significant digits, a whole number with nothing after the point; `3.1e-7` below a thousandth and from a
+/// million on.
 pub(crate) fn plain(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e6 {
+        return format!("{:.0}", value.abs().copysign(if value == 0.0 { 1.0 } else { value }));
+    }
+    three_digits(value)
+}
+
+/// [`plain`] without the exception for whole numbers, for columns in which they would stand out by chance.
+fn three_digits(value: f64) -> String {
     if !value.is_finite() {
         return ABSENT.to_owned();
     }
@@ -34,7 +43,7 @@ pub(crate) fn optional(value: Option<f64>) -> String {
 
 /// A share as a percentage.
 pub(crate) fn percent(share: f64) -> String {
-    let spelled = plain(share * 100.0);
+    let spelled = three_digits(share * 100.0);
     if spelled == ABSENT {
         spelled
     } else {

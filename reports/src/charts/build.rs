@@ -1,11 +1,12 @@
 //! From an audit to its charts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
+use indexmap::IndexMap;
 use lcr_analysis::audit::{Audit, SiteChange, Spectrum};
 
 use super::site::{Place, Site, locate};
-use super::{HeatBlock, HeatMap, HeatRow, Line, LineChart, PathChart, TokenPath};
+use super::{HeatBlock, HeatMap, HeatRow, Line, LineChart, Look, PathChart, TokenPath};
 use crate::number::below_one;
 use crate::text;
 
@@ -69,7 +70,7 @@ pub(crate) fn activation_curves(audit: &Audit) -> Vec<LineChart> {
                 });
             Line {
                 name: place.name().to_owned(),
-                style,
+                look: Look::Series(style),
                 points: sorted(points),
             }
         };
@@ -113,7 +114,7 @@ pub(crate) fn spectra(audit: &Audit) -> Vec<LineChart> {
                 .map(|(index, value)| ((index + 1) as f64, value));
             Line {
                 name: name.to_owned(),
-                style,
+                look: Look::Series(style),
                 points: points.collect(),
             }
         };
@@ -131,53 +132,42 @@ pub(crate) fn spectra(audit: &Audit) -> Vec<LineChart> {
     chosen.filter_map(|index| stream.get(index)).filter_map(chart).collect()
 }
 
-/// ‖ΔW‖/‖W‖ by layer and kind of module. What stands outside the layers has a column of its own, at the end.
+/// ‖ΔW‖/‖W‖ by layer and kind of module. What stands outside the layers has a column of its own, at the end. Where two
+/// tensors share a cell (experts, say) the larger change is shown.
 pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
-    let mut kinds: Vec<&str> = Vec::new();
+    let mut rows: IndexMap<&str, HashMap<Option<usize>, f64>> = IndexMap::new();
     let mut layers: BTreeSet<usize> = BTreeSet::new();
     let mut outside = false;
-    for tensor in audit.weights.keys() {
+    for (tensor, change) in &audit.weights {
         let (layer, kind) = locate(tensor);
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
         match layer {
             Some(layer) => _ = layers.insert(layer),
             None => outside = true,
         }
+        let row = rows.entry(kind).or_default();
+        if change.relative_norm.is_finite() {
+            let cell = row.entry(layer).or_insert(change.relative_norm);
+            *cell = cell.max(change.relative_norm);
+        }
     }
-    kinds.sort_by_key(|kind| {
+    let order = |kind: &str| {
         KIND_ORDER
             .iter()
-            .position(|known| known == kind)
+            .position(|known| *known == kind)
             .unwrap_or(KIND_ORDER.len())
-    });
-    let columns: Vec<Option<usize>> = layers.into_iter().map(Some).chain(outside.then_some(None)).collect();
-    let row = |kind: &str| {
-        let cell = |column: &Option<usize>| {
-            let found = audit
-                .weights
-                .iter()
-                .find(|(tensor, _)| locate(tensor) == (*column, kind));
-            found
-                .map(|(_, change)| change.relative_norm)
-                .filter(|value| value.is_finite())
-        };
-        HeatRow {
-            name: text::visible(kind),
-            cells: columns.iter().map(cell).collect(),
-        }
     };
-    let rows = kinds.into_iter().map(row).collect();
+    rows.sort_by(|left, _, right, _| order(left).cmp(&order(right)));
+    let columns: Vec<Option<usize>> = layers.into_iter().map(Some).chain(outside.then_some(None)).collect();
+    let rows = rows.into_iter().map(|(kind, row)| HeatRow {
+        name: text::shortened(&text::visible(kind), 20),
+        cells: columns.iter().map(|column| row.get(column).copied()).collect(),
+    });
+    let block = HeatBlock {
+        name: String::new(),
+        rows: rows.collect(),
+    };
     let name = |column: &Option<usize>| column.map_or_else(|| "outside".to_owned(), |layer| layer.to_string());
-    HeatMap::new(
-        "layer",
-        columns.iter().map(name).collect(),
-        vec![HeatBlock {
-            name: String::new(),
-            rows,
-        }],
-    )
+    HeatMap::new("layer", columns.iter().map(name).collect(), vec![block])
 }
 
 /// The order in which a layer uses its modules; any other kind follows.
@@ -230,7 +220,7 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
     };
     let mean = Line {
         name: "mean of tracked tokens".to_owned(),
-        style: 0,
+        look: Look::Mean,
         points: by_site(&audit.trajectories.js),
     };
     let tracked = audit
@@ -240,8 +230,8 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
         .take(MOST)
         .enumerate()
         .map(|(index, track)| Line {
-            name: text::shortened(&text::visible(&track.text), 14),
-            style: index + 1,
+            name: text::shortened(text::visible(&track.text).trim(), 14),
+            look: Look::Token(index),
             points: by_site(&track.js),
         });
     let lines = std::iter::once(mean).chain(tracked).collect();
@@ -256,15 +246,17 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
 /// The ways of the tracked tokens across the plane, at most eight tokens.
 pub(crate) fn token_paths(audit: &Audit) -> PathChart {
     const MOST: usize = 8;
+    // States have unit norm, so a point beyond this is no measurement, and would overflow the drawing.
+    const FARTHEST: f64 = 1e6;
     let finite = |plane: &[[f64; 2]]| -> Vec<[f64; 2]> {
         plane
             .iter()
             .copied()
-            .filter(|point| point.iter().all(|number| number.is_finite()))
+            .filter(|point| point.iter().all(|number| number.abs() <= FARTHEST))
             .collect()
     };
     let tokens = audit.trajectories.tracked.iter().take(MOST).map(|track| TokenPath {
-        name: text::shortened(&text::visible(&track.text), 18),
+        name: text::shortened(text::visible(&track.text).trim(), 18),
         base: finite(&track.base.plane),
         adapted: finite(&track.adapted.plane),
     });

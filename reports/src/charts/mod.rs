@@ -83,13 +83,24 @@ pub(crate) struct LineChart {
     pub(crate) lines: Vec<Line>,
 }
 
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// One of the things that a chart compares: differs from the others in dash as well as in colour.
+    Series(usize),
+    /// A token, thin, in the colour that it has on the chart of paths.
+    Token(usize),
+    /// The mean of the tokens.
+    Mean,
+}
+
 /// One line of a chart.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     /// Name in the legend.
     pub(crate) name: String,
-    /// Which of the palette's colours, dashes and marks it takes.
-    pub(crate) style: usize,
+    /// How it looks.
+    pub(crate) look: Look,
     /// Points, by ascending first number; every number finite.
     pub(crate) points: Vec<(f64, f64)>,
 }
@@ -120,7 +131,9 @@ impl LineChart {
         if first < last {
             (first, last)
         } else {
-            (first - 0.5, first + 0.5)
+            // Half a layer, and more where a layer's number is so large that adding a half changes nothing.
+            let air = 0.5f64.max(first.abs() * 1e-3);
+            (first - air, first + air)
         }
     }
 }

@@ -90,7 +90,8 @@ impl<'path> Canvas<'path> {
             .into_text_style(&self.area)
             .color(&color)
             .pos(Pos::new(across, VPos::Center));
-        self.draw(&Text::new(text.to_owned(), pixel(at), style))
+        // The library centres on the em box, in which lower-case text sits high.
+        self.draw(&Text::new(text.to_owned(), pixel((at.0, at.1 + size * 0.1)), style))
     }
 
     pub(super) fn rect(&self, at: (f64, f64), size: (f64, f64), color: RGBColor) -> Drawn {

@@ -10,8 +10,8 @@ use crate::scale::{LIGHT, STEPS};
 const NAMES: f64 = 160.0;
 const TOP: f64 = 50.0;
 const SPAN: f64 = 840.0;
-const CELL: (f64, f64) = (4.0, 64.0);
-const HEADING: f64 = 24.0;
+const CELL: (f64, f64) = (4.0, 96.0);
+const HEADING: f64 = 34.0;
 
 /// Sheets wider or higher than this would be of no use and cost gigabytes; cells beyond it are left out, and the title says so.
 const MOST_CELLS: (usize, usize) = (400, 200);
@@ -36,7 +36,7 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
     let mut left = rows;
     for block in &map.blocks {
         if !block.name.is_empty() {
-            canvas.text((20.0, y + HEADING / 2.0), Anchor::Start, 13.0, INK, &block.name)?;
+            canvas.text((20.0, y + HEADING - 12.0), Anchor::Start, 13.0, INK, &block.name)?;
             y += HEADING;
         }
         for row in block.rows.iter().take(left) {

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use plotters::style::RGBColor;
+
 use super::canvas::{Anchor, Canvas, Dash, Drawn, GRID, INK, LINES, SOFT};
-use crate::charts::{LineChart, whole_ticks};
+use crate::charts::{LineChart, Look, whole_ticks};
 
 /// Size of one chart with its title, names and legend.
 const CHART: (f64, f64) = (420.0, 320.0);
@@ -62,8 +64,7 @@ fn one(canvas: &Canvas<'_>, chart: &LineChart, corner: (f64, f64), size: (f64, f
     let mut key = left;
     let mut row = bottom + 50.0;
     for line in &chart.lines {
-        let color = LINES[line.style % LINES.len()];
-        let (width, dash) = look(line.style);
+        let (color, width, dash) = look(line.look);
         let points: Vec<(f64, f64)> = line.points.iter().map(place).collect();
         canvas.line(&points, color, width, dash)?;
         if points.len() <= 48 {
@@ -82,12 +83,14 @@ fn one(canvas: &Canvas<'_>, chart: &LineChart, corner: (f64, f64), size: (f64, f
     Ok(())
 }
 
-/// The first three lines differ in dash as well as in colour; further ones are single tokens, and thin.
-fn look(style: usize) -> (f64, Dash) {
-    match style {
-        0 => (1.5, Dash::Solid),
-        1 => (1.5, Dash::Dashed),
-        2 => (1.5, Dash::Dotted),
-        _ => (1.0, Dash::Solid),
+/// Colour, width and dash of a line.
+fn look(look: Look) -> (RGBColor, f64, Dash) {
+    match look {
+        Look::Series(index) => {
+            let dash = [Dash::Solid, Dash::Dashed, Dash::Dotted][index % 3];
+            (LINES[index % LINES.len()], 1.5, dash)
+        }
+        Look::Token(index) => (LINES[index % LINES.len()], 1.0, Dash::Solid),
+        Look::Mean => (INK, 2.0, Dash::Solid),
     }
 }

@@ -110,7 +110,7 @@ fn sentence(audit: &Audit) -> String {
     let outcome = if flips == 0.0 {
         "the most likely next token is the same at every position".to_owned()
     } else {
-        format!("the most likely next token differs at {} of positions", percent(flips))
+        format!("the most likely next token differs at {} of them", percent(flips))
     };
     format!(
         "{weights}. On {} of probe text {outcome}.",
@@ -137,7 +137,10 @@ fn cards(audit: &Audit) -> Vec<Card> {
     let tokens = &audit.tokens;
     let compared = tokens.positions > 0;
     let measured = |value: String| if compared { value } else { "–".to_owned() };
-    let uncovered = coverage.tensors.saturating_sub(coverage.applied);
+    let uncovered = coverage
+        .tensors
+        .saturating_sub(coverage.applied)
+        .max(coverage.unmatched.len());
     let coverage_note = if uncovered == 0 {
         "every tensor was audited".to_owned()
     } else {
@@ -155,7 +158,7 @@ fn cards(audit: &Audit) -> Vec<Card> {
             note: norm_place,
         },
         Card {
-            label: "Largest stream change ‖Δ‖/‖X‖",
+            label: "Largest ‖Δ‖/‖X‖",
             value: drift,
             note: drift_place,
         },
@@ -175,11 +178,7 @@ fn cards(audit: &Audit) -> Vec<Card> {
         },
         Card {
             label: "Tensors applied",
-            value: format!(
-                "{} of {}",
-                count(coverage.applied as u64),
-                count(coverage.tensors as u64)
-            ),
+            value: format!("{}/{}", count(coverage.applied as u64), count(coverage.tensors as u64)),
             note: coverage_note,
         },
     ]

@@ -12,6 +12,7 @@ use crate::text::link_component;
 /// One adapter's line.
 #[derive(Serialize)]
 struct Entry<'a> {
+    /// Percent-encoded, so the template may take it as it is.
     link: String,
     name: &'a str,
     verdict: &'static str,

@@ -41,7 +41,8 @@ const TEMPLATES: [(&str, &str); 10] = [
 struct Chart {
     title: String,
     svg: Value,
-    legend: Vec<(usize, String)>,
+    /// Class of the line, and its name.
+    legend: Vec<(String, String)>,
 }
 
 impl Chart {
@@ -49,7 +50,11 @@ impl Chart {
         Self {
             title: chart.title.clone(),
             svg: Value::from_safe_string(svg::line_chart(chart)),
-            legend: chart.lines.iter().map(|line| (line.style, line.name.clone())).collect(),
+            legend: chart
+                .lines
+                .iter()
+                .map(|line| (svg::class(line.look), line.name.clone()))
+                .collect(),
         }
     }
 }
@@ -100,6 +105,12 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
     environment.add_filter("plain", |value: Option<f64>| number::optional(value));
     environment.add_filter("percent", |value: Option<f64>| {
         value.map_or_else(|| number::ABSENT.to_owned(), number::percent)
+    });
+    // What a table sorts by: every digit, or nothing.
+    environment.add_filter("sortable", |value: Option<f64>| {
+        value
+            .filter(|value| value.is_finite())
+            .map_or_else(String::new, |value| value.to_string())
     });
     environment.add_filter("below_one", |value: Option<f64>| value.map(number::below_one));
     environment.add_filter("count", |value: u64| number::count(value));

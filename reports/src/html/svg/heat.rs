@@ -9,13 +9,13 @@ use crate::scale::STEPS;
 const NAMES: f64 = 132.0;
 
 /// Width that the cells of a map share, as far as they stay between the two sizes below.
-const SPAN: f64 = 800.0;
+const SPAN: f64 = 925.0;
 
 /// Narrowest and widest cell.
-const CELL: (f64, f64) = (7.0, 64.0);
+const CELL: (f64, f64) = (7.0, 96.0);
 
 /// Height of a block's name.
-const HEADING: f64 = 22.0;
+const HEADING: f64 = 30.0;
 
 /// Draws a heat map with its legend; `None` where there is no cell.
 pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! Line charts.
 
 use super::{Anchor, Drawing};
-use crate::charts::{LineChart, whole_ticks};
+use crate::charts::{LineChart, Look, whole_ticks};
 use crate::number::plain;
 
 /// The whole chart.
@@ -36,13 +36,22 @@ pub(in crate::html) fn line_chart(chart: &LineChart) -> String {
     );
     for line in &chart.lines {
         let points: Vec<(f64, f64)> = line.points.iter().map(|(x, y)| (across(*x), up(*y))).collect();
-        drawing.polyline(&points, &format!("line l{}", line.style));
+        drawing.polyline(&points, &format!("line {}", class(line.look)));
         if line.points.len() <= MOST_DOTS {
             for (point, (x, y)) in points.iter().zip(&line.points) {
                 let title = format!("{}, {} {x:.0}: {}", line.name, chart.across, plain(*y));
-                drawing.dot(*point, 2.6, &format!("dot d{}", line.style), &title);
+                drawing.dot(*point, 2.6, &format!("dot d{}", class(line.look)), &title);
             }
         }
     }
     drawing.finish(&chart.title)
+}
+
+/// The style sheet's class for a line; its dots take the same with a `d` before it.
+pub(in crate::html) fn class(look: Look) -> String {
+    match look {
+        Look::Series(index) => format!("l{}", index % 3),
+        Look::Token(index) => format!("t{}", index % 8),
+        Look::Mean => "lm".to_owned(),
+    }
 }

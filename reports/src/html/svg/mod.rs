@@ -6,7 +6,7 @@ mod lines;
 mod paths;
 
 pub(super) use heat::heat_map;
-pub(super) use lines::line_chart;
+pub(super) use lines::{class, line_chart};
 pub(super) use paths::path_chart;
 
 use std::fmt::Write;

@@ -28,7 +28,7 @@ pub(in crate::html) fn path_chart(chart: &PathChart) -> Option<String> {
             ("adapted", &token.adapted, " dashed", "ring"),
         ] {
             let points: Vec<(f64, f64)> = path.iter().map(place).collect();
-            drawing.polyline(&points, &format!("line p{index}{dash}"));
+            drawing.polyline(&points, &format!("line way t{index}{dash}"));
             for (layer, point) in points.iter().enumerate() {
                 let title = format!("{} ({}), {model}, entering layer {layer}", token.name, index + 1);
                 drawing.dot(*point, 2.8, &format!("{dot} q{index}"), &title);
