@@ -5,7 +5,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use lcr_reports::{ReportError, index_of_many, policy, write_report};
+use lcr_reports::{ReportError, policy, write_index, write_report};
 
 fn main() -> Result<(), ReportError> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "target/sample".to_owned()));
@@ -19,6 +19,6 @@ fn main() -> Result<(), ReportError> {
         write_report(audit, &folder.join(name))?;
     }
     let reports: Vec<_> = samples.iter().map(|(name, audit)| (*name, audit)).collect();
-    let index = folder.join("index.html");
-    fs_err::write(&index, index_of_many(&reports)?).map_err(|source| ReportError::Io { path: index, source })
+    write_index(&reports, &folder)?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Audit results to JSON, PNG and HTML, and what the built-in rules say of them.
 //!
 //! The one idea: an [`Audit`] is plain data, and everything here is a function of it. [`policy::judge`] fills in its findings and
-//! verdict; [`write_report`] writes `report.json`, `index.html` and `figures/*.png`, all or nothing; [`index_of_many`] ties the
+//! verdict; [`write_report`] writes `report.json`, `index.html` and `figures/*.png`, all or nothing; [`write_index`] ties the
 //! reports of several adapters together. Charts are described once and drawn twice, as PNG and as the page's inline
 //! graphics, so both always show the same numbers.
 //!
@@ -24,4 +24,4 @@ mod write;
 pub use error::ReportError;
 pub use figures::{Figure, write_figures};
 pub use html::index_of_many;
-pub use write::{Written, write_report};
+pub use write::{Written, write_index, write_report};

@@ -47,7 +47,7 @@ pub(crate) fn percent(share: f64) -> String {
     if spelled == ABSENT {
         spelled
     } else {
-        format!("{spelled} %")
+        format!("{spelled}\u{a0}%")
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(count(123), "123");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(percent(0.0423), "4.23 %");
+        assert_eq!(percent(0.0423), "4.23\u{a0}%");
     }
 
     #[test]

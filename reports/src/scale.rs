@@ -22,6 +22,17 @@ pub(crate) const STEPS: usize = 12;
 /// A scale spans at most this many decades; what is smaller takes the first colour.
 const MOST_DECADES: f64 = 6.0;
 
+/// How a cell looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing was measured.
+    Missing,
+    /// Zero or below: apart from the scale, for "unchanged" is another answer than "changed by little".
+    Zero,
+    /// A step of the scale.
+    Step(usize),
+}
+
 /// Which colour a number takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ColorScale {
@@ -48,16 +59,19 @@ impl ColorScale {
         })
     }
 
-    /// The step of a number, 0 to 11: zero and less take the first; `None` for what is not finite.
-    pub(crate) fn step(&self, value: f64) -> Option<usize> {
-        if !value.is_finite() {
-            return None;
-        }
-        if value <= 0.0 {
-            return Some(0);
-        }
+    /// The step of a positive number, 0 to 11.
+    fn step(self, value: f64) -> usize {
         let share = (value.log10() - self.low) / (self.high - self.low);
-        Some(((share * STEPS as f64) as usize).min(STEPS - 1))
+        ((share * STEPS as f64) as usize).min(STEPS - 1)
+    }
+
+    /// How a cell looks; `scale` is `None` where no cell is above zero.
+    pub(crate) fn tone(scale: Option<Self>, cell: Option<f64>) -> Tone {
+        match (cell.filter(|value| value.is_finite()), scale) {
+            (None, _) => Tone::Missing,
+            (Some(value), Some(scale)) if value > 0.0 => Tone::Step(scale.step(value)),
+            (Some(_), _) => Tone::Zero,
+        }
     }
 
     /// Lower end.
@@ -78,17 +92,19 @@ mod tests {
     #[test]
     fn ends_take_the_end_colours() {
         let scale = ColorScale::spanning([1e-4, 1.0, 0.0, f64::NAN].into_iter()).unwrap();
-        assert_eq!(scale.step(1e-4), Some(0));
-        assert_eq!(scale.step(1.0), Some(STEPS - 1));
-        assert_eq!(scale.step(0.0), Some(0));
-        assert_eq!(scale.step(2.0), Some(STEPS - 1));
-        assert_eq!(scale.step(f64::NAN), None);
+        let tone = |value: f64| ColorScale::tone(Some(scale), Some(value));
+        assert_eq!(tone(1e-4), Tone::Step(0));
+        assert_eq!(tone(1.0), Tone::Step(STEPS - 1));
+        assert_eq!(tone(2.0), Tone::Step(STEPS - 1));
+        assert_eq!(tone(0.0), Tone::Zero);
+        assert_eq!(tone(f64::NAN), Tone::Missing);
     }
 
     #[test]
     fn nothing_positive_has_no_scale_and_one_number_has() {
         assert_eq!(ColorScale::spanning([0.0, f64::NAN].into_iter()), None);
         let scale = ColorScale::spanning([0.5].into_iter()).unwrap();
-        assert!(scale.step(0.5).is_some());
+        assert!(matches!(ColorScale::tone(Some(scale), Some(0.5)), Tone::Step(_)));
+        assert_eq!(ColorScale::tone(None, Some(0.0)), Tone::Zero);
     }
 }

@@ -3,6 +3,8 @@
 //! Two dangers besides markup (which [`escape`] and the template's auto-escape deal with): control characters, and marks that
 //! reorder what is shown, so that a reader would see another text than the model did. Both are made visible here.
 
+use std::fmt::Write;
+
 /// The same text with every character that would not show, or would move others, spelled out.
 pub(crate) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -52,7 +54,8 @@ pub(crate) fn link_component(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             link.push(byte as char);
         } else {
-            link.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(link, "%{byte:02X}");
         }
     }
     link

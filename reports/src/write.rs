@@ -59,6 +59,15 @@ fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportErro
     })
 }
 
+/// Writes `index.html` for several reports into `folder`, the parent of theirs; each is given by its own folder's path from
+/// there and its audit. An earlier `index.html` is either replaced or as it was.
+pub fn write_index(reports: &[(&str, &Audit)], folder: &Path) -> Result<PathBuf, ReportError> {
+    fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
+    let file = folder.join("index.html");
+    json::write_aside(&file, html::index_of_many(reports)?.as_bytes())?;
+    Ok(file)
+}
+
 /// A folder that goes away by itself.
 fn hidden(folder: &Path, prefix: &str) -> Result<tempfile::TempDir, ReportError> {
     tempfile::Builder::new()
@@ -107,5 +116,32 @@ fn publish(stage: &Path, folder: &Path) -> Result<(), ReportError> {
 fn undo(done: &[Move]) {
     for step in done.iter().rev() {
         let _ = fs_err::rename(&step.to, &step.from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stage without `report.json` fails at the last move, when the other parts have already been replaced.
+    #[test]
+    fn a_move_that_fails_brings_back_what_was_there() {
+        let parent = tempfile::tempdir().unwrap();
+        let (stage, folder) = (parent.path().join("stage"), parent.path().join("folder"));
+        for (place, content) in [(&stage, "new"), (&folder, "old")] {
+            fs_err::create_dir_all(place.join("figures")).unwrap();
+            fs_err::write(place.join("figures/a.png"), content).unwrap();
+            fs_err::write(place.join("index.html"), content).unwrap();
+        }
+        fs_err::write(folder.join("report.json"), "old").unwrap();
+        assert!(publish(&stage, &folder).is_err());
+        for part in ["figures/a.png", "index.html", "report.json"] {
+            assert_eq!(fs_err::read_to_string(folder.join(part)).unwrap(), "old", "{part}");
+        }
+        assert_eq!(
+            fs_err::read_dir(&folder).unwrap().count(),
+            3,
+            "nothing else is left behind"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use lcr_analysis::audit::*;
+use lcr_analysis::audit::{Audit, Coherence, Spectrum};
 use lcr_reports::{html, index_of_many, policy, write_figures};
 use proptest::prelude::*;
 
@@ -21,7 +21,16 @@ fn assert_sound(page: &str) {
         // The script names NaN where it sorts missing numbers to the end.
         let body = without_namespace.split("<script>").next().unwrap();
         let around = body.split(forbidden).next().filter(|before| before.len() < body.len());
-        let around: Option<String> = around.map(|before| before.chars().rev().take(120).collect::<Vec<_>>().iter().rev().collect());
+        let around: Option<String> = around.map(|before| {
+            before
+                .chars()
+                .rev()
+                .take(120)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+                .collect()
+        });
         assert_eq!(around, None, "the page contains {forbidden}");
     }
 }
@@ -84,10 +93,10 @@ fn what_was_not_measured_says_so() {
 #[test]
 fn several_adapters_are_ranked_and_linked() {
     let mut bad = support::hostile();
-    bad.adapter.name = "bad".to_owned();
+    bad.adapter.name = String::from("bad");
     policy::judge(&mut bad);
     let mut good = support::toy();
-    good.adapter.name = "good".to_owned();
+    good.adapter.name = String::from("good");
     policy::judge(&mut good);
     let page = index_of_many(&[("one", &good), ("sub folder/two", &bad)]).unwrap();
     assert!(page.contains("href=\"./one/index.html\""));
@@ -271,7 +280,16 @@ fn assert_sound_numbers(page: &str) {
     let body = page.split("<script>").next().unwrap();
     for forbidden in ["=\"NaN", "=\"inf", "=\"-inf", "-inf", "NaN,", ",NaN", ">NaN<", ">inf<"] {
         let around = body.split(forbidden).next().filter(|before| before.len() < body.len());
-        let around: Option<String> = around.map(|before| before.chars().rev().take(120).collect::<Vec<_>>().iter().rev().collect());
+        let around: Option<String> = around.map(|before| {
+            before
+                .chars()
+                .rev()
+                .take(120)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+                .collect()
+        });
         assert_eq!(around, None, "the page contains {forbidden}");
     }
 }

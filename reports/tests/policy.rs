@@ -56,10 +56,10 @@ fn each_rule_fires_on_what_it_is_for() {
     type Case = (Rule, Level, fn(&mut Audit));
     let cases: [Case; 13] = [
         (Rule::UncoveredTensors, Level::Fail, |audit| {
-            audit.adapter.coverage.applied -= 1
+            audit.adapter.coverage.applied -= 1;
         }),
         (Rule::UncoveredTensors, Level::Fail, |audit| {
-            audit.adapter.coverage.unmatched.push("x".into())
+            audit.adapter.coverage.unmatched.push("x".into());
         }),
         (Rule::DeadRows, Level::Fail, |audit| {
             let weight = first_weight(audit);
@@ -69,32 +69,32 @@ fn each_rule_fires_on_what_it_is_for() {
             weight.row_norm_change.max_abs = 1.0;
         }),
         (Rule::DeadRows, Level::Warn, |audit| {
-            first_weight(audit).row_norm_change.max_abs = 1.0
+            first_weight(audit).row_norm_change.max_abs = 1.0;
         }),
         (Rule::LargerThanWeight, Level::Warn, |audit| {
-            first_weight(audit).relative_norm = 1.2
+            first_weight(audit).relative_norm = 1.2;
         }),
         (Rule::MagnitudeSpike, Level::Warn, |audit| {
-            first_weight(audit).row_norm_change.max_abs = 2.0
+            first_weight(audit).row_norm_change.max_abs = 2.0;
         }),
         (Rule::CoherentWrites, Level::Warn, |audit| {
-            audit.coherence.write = Some(0.99)
+            audit.coherence.write = Some(0.99);
         }),
         (Rule::CoherentReads, Level::Warn, |audit| {
-            audit.coherence.read = Some(0.99)
+            audit.coherence.read = Some(0.99);
         }),
         (Rule::IntruderDimensions, Level::Warn, |audit| {
-            first_weight(audit).intruder_dimensions = Some(5)
+            first_weight(audit).intruder_dimensions = Some(5);
         }),
         (Rule::WholeTensor, Level::Warn, |audit| {
-            first_weight(audit).kind = "whole".into()
+            first_weight(audit).kind = "whole".into();
         }),
         (Rule::ZeroEffect, Level::Warn, |audit| audit.adapter.zero_effect = true),
         (Rule::TargetedWithoutTensors, Level::Warn, |audit| {
             audit.adapter.coverage.targeted_without_tensors.push("x".into());
         }),
         (Rule::VanishesWhenMerged, Level::Note, |audit| {
-            first_weight(audit).merge_survival.changed_share = 0.01
+            first_weight(audit).merge_survival.changed_share = 0.01;
         }),
     ];
     for (rule, level, change) in cases {

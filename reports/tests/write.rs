@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lcr_reports::{ReportError, json, policy, write_report};
+use lcr_reports::{ReportError, json, policy, write_index, write_report};
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs_err::read_dir(folder).unwrap();
@@ -80,6 +80,16 @@ fn a_folder_that_cannot_be_is_named() {
 }
 
 #[test]
+fn reports_of_several_adapters_share_an_index() {
+    let parent = tempfile::tempdir().unwrap();
+    let audit = support::toy();
+    write_report(&audit, &parent.path().join("one")).unwrap();
+    let index = write_index(&[("one", &audit)], parent.path()).unwrap();
+    assert!(fs_err::read_to_string(index).unwrap().contains("./one/index.html"));
+    assert_eq!(names(parent.path()), ["index.html", "one"].map(str::to_owned).into());
+}
+
+#[test]
 fn a_failed_first_report_leaves_no_folder() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("report");
@@ -89,7 +99,6 @@ fn a_failed_first_report_leaves_no_folder() {
     assert!(!folder.exists());
 }
 
-/// What fails in the middle of the moves: the move back must bring the earlier parts.
 #[cfg(unix)]
 #[test]
 fn files_are_as_readable_as_any_other() {

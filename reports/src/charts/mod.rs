@@ -13,7 +13,7 @@ pub(crate) use build::{
 };
 pub(crate) use site::{Place, Site, locate};
 
-use crate::scale::ColorScale;
+use crate::scale::{ColorScale, Tone};
 
 /// A matrix of numbers as colours: rows in named blocks, columns named by layer.
 #[derive(Debug, Clone)]
@@ -62,6 +62,11 @@ impl HeatMap {
     /// Whether there is not one cell to draw.
     pub(crate) fn is_empty(&self) -> bool {
         self.columns.is_empty() || self.blocks.iter().all(|block| block.rows.is_empty())
+    }
+
+    /// How one of its cells looks.
+    pub(crate) fn tone(&self, cell: Option<f64>) -> Tone {
+        ColorScale::tone(self.scale, cell)
     }
 
     /// Rows of all blocks.

@@ -38,10 +38,10 @@ pub(super) const SOFT: RGBColor = RGBColor(0x5d, 0x60, 0x6b);
 pub(super) const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe2);
 
 /// Cells without a number.
-pub(super) const NONE: RGBColor = RGBColor(0xf1, 0xf1, 0xef);
+pub(super) const NONE: RGBColor = RGBColor(0xdc, 0xdc, 0xda);
 
 /// The ground.
-const GROUND: RGBColor = RGBColor(0xff, 0xff, 0xff);
+pub(super) const GROUND: RGBColor = RGBColor(0xff, 0xff, 0xff);
 
 /// What the drawing library said; it has an error type per backend, of which only the text is of use.
 pub(super) type Drawn = Result<(), String>;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::canvas::{Anchor, Canvas, Drawn, INK, NONE, SOFT, color};
+use super::canvas::{Anchor, Canvas, Drawn, GRID, GROUND, INK, NONE, SOFT, color};
 use crate::charts::HeatMap;
 use crate::number::plain;
-use crate::scale::{LIGHT, STEPS};
+use crate::scale::{LIGHT, STEPS, Tone};
 
 const NAMES: f64 = 160.0;
 const TOP: f64 = 50.0;
@@ -23,7 +23,7 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
     let width = (SPAN / columns as f64).clamp(CELL.0, CELL.1);
     let height = if rows > 28 { 13.0 } else { 20.0 };
     let headings = map.blocks.iter().filter(|block| !block.name.is_empty()).count() as f64;
-    let sheet_width = (NAMES + width * columns as f64 + 24.0).max(640.0);
+    let sheet_width = (NAMES + width * columns as f64 + 24.0).max(680.0);
     let sheet_height = TOP + rows as f64 * height + headings * HEADING + 84.0;
     let cut = columns < map.columns.len() || rows < map.row_count();
     let title = if cut {
@@ -42,9 +42,8 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
         for row in block.rows.iter().take(left) {
             canvas.text((NAMES - 8.0, y + height / 2.0), Anchor::End, 11.5, INK, &row.name)?;
             for (index, cell) in row.cells.iter().take(columns).enumerate() {
-                let step = cell.and_then(|value| map.scale.map_or(Some(0), |scale| scale.step(value)));
-                let fill = step.and_then(|step| LIGHT.get(step)).map_or(NONE, |hex| color(hex));
-                canvas.rect((NAMES + index as f64 * width, y), (width - 0.5, height - 0.5), fill)?;
+                let at = (NAMES + index as f64 * width, y);
+                cell_of(&canvas, map.tone(*cell), at, (width - 0.5, height - 0.5))?;
             }
             y += height;
         }
@@ -72,28 +71,37 @@ fn column_names(canvas: &Canvas<'_>, names: &[String], width: f64, y: f64) -> Dr
     Ok(())
 }
 
-/// The scale's colours with their ends.
+/// One cell: grey where nothing was measured, a white box for zero.
+fn cell_of(canvas: &Canvas<'_>, tone: Tone, at: (f64, f64), size: (f64, f64)) -> Drawn {
+    match tone {
+        Tone::Missing => canvas.rect(at, size, NONE),
+        Tone::Step(step) => canvas.rect(at, size, LIGHT.get(step).map_or(NONE, |hex| color(hex))),
+        Tone::Zero => {
+            canvas.rect(at, size, GRID)?;
+            canvas.rect((at.0 + 0.5, at.1 + 0.5), (size.0 - 1.0, size.1 - 1.0), GROUND)
+        }
+    }
+}
+
+/// The scale's colours with their ends, and the two looks that stand outside the scale.
 fn legend(canvas: &Canvas<'_>, map: &HeatMap, y: f64) -> Drawn {
     const SWATCH: f64 = 16.0;
-    let Some(scale) = map.scale else {
-        return canvas.text((NAMES, y + 7.0), Anchor::Start, 11.0, SOFT, "every number here is zero");
-    };
-    canvas.text(
-        (NAMES - 8.0, y + 7.0),
-        Anchor::End,
-        11.0,
-        SOFT,
-        &format!("≤ {}", plain(scale.least())),
-    )?;
-    for (step, hex) in LIGHT.iter().enumerate() {
-        canvas.rect((NAMES + step as f64 * SWATCH, y), (SWATCH, 13.0), color(hex))?;
+    let mut x = NAMES;
+    if let Some(scale) = map.scale {
+        let least = format!("≤ {}", plain(scale.least()));
+        canvas.text((x - 8.0, y + 7.0), Anchor::End, 11.0, SOFT, &least)?;
+        for step in 0..STEPS {
+            cell_of(canvas, Tone::Step(step), (x, y), (SWATCH, 13.0))?;
+            x += SWATCH;
+        }
+        let most = format!("{}, logarithmic", plain(scale.most()));
+        canvas.text((x + 8.0, y + 7.0), Anchor::Start, 11.0, SOFT, &most)?;
+        x += 150.0;
     }
-    let end = NAMES + STEPS as f64 * SWATCH + 8.0;
-    canvas.text(
-        (end, y + 7.0),
-        Anchor::Start,
-        11.0,
-        SOFT,
-        &format!("{}, logarithmic", plain(scale.most())),
-    )
+    for (tone, name, width) in [(Tone::Zero, "zero", 66.0), (Tone::Missing, "not measured", 0.0)] {
+        cell_of(canvas, tone, (x, y), (SWATCH, 13.0))?;
+        canvas.text((x + SWATCH + 7.0, y + 7.0), Anchor::Start, 11.0, SOFT, name)?;
+        x += width;
+    }
+    Ok(())
 }

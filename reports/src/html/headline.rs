@@ -128,11 +128,11 @@ fn cards(audit: &Audit) -> Vec<Card> {
         .collect();
     let (norm, norm_place) = largest_change(audit)
         .map_or(("–".to_owned(), "no weight compared".to_owned()), |(tensor, norm)| {
-            (percent(norm), spoken_place(tensor))
+            (percent(norm), format!("‖ΔW‖/‖W‖ of {}", spoken_place(tensor)))
         });
     let (drift, drift_place) = largest_drift(audit).map_or(
         ("–".to_owned(), "stream not compared".to_owned()),
-        |(site, change)| (percent(change), format!("stream entering layer {}", site.layer)),
+        |(site, change)| (percent(change), format!("‖Δ‖/‖X‖ entering layer {}", site.layer)),
     );
     let tokens = &audit.tokens;
     let compared = tokens.positions > 0;
@@ -153,12 +153,12 @@ fn cards(audit: &Audit) -> Vec<Card> {
             note: format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
         },
         Card {
-            label: "Largest ‖ΔW‖/‖W‖",
+            label: "Largest weight change",
             value: norm,
             note: norm_place,
         },
         Card {
-            label: "Largest ‖Δ‖/‖X‖",
+            label: "Largest stream change",
             value: drift,
             note: drift_place,
         },

@@ -11,6 +11,8 @@ mod svg;
 
 pub use many::index_of_many;
 
+use std::fmt::Write;
+
 use lcr_analysis::audit::Audit;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
@@ -126,18 +128,16 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
 
 /// The style sheet, with the colour scale of both themes filled in.
 fn style() -> Value {
-    let ramp = |colours: &[&str]| -> String {
-        colours
-            .iter()
-            .enumerate()
-            .map(|(step, colour)| format!("--h{step}:{colour};"))
-            .collect()
-    };
-    let cells: String = (0..scale::STEPS)
-        .map(|step| format!(".h{step}{{fill:var(--h{step})}}"))
-        .collect();
+    let mut cells = String::new();
+    let (mut light, mut dark) = (String::new(), String::new());
+    for (step, (on_light, on_dark)) in scale::LIGHT.iter().zip(scale::DARK).enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(light, "--h{step}:{on_light};");
+        let _ = write!(dark, "--h{step}:{on_dark};");
+        let _ = write!(cells, ".h{step}{{fill:var(--h{step})}}");
+    }
     let sheet = include_str!("style.css")
-        .replace("/*light ramp*/", &ramp(&scale::LIGHT))
-        .replace("/*dark ramp*/", &ramp(&scale::DARK));
+        .replace("/*light ramp*/", &light)
+        .replace("/*dark ramp*/", &dark);
     Value::from_safe_string(sheet + &cells)
 }

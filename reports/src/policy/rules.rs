@@ -53,10 +53,7 @@ fn finding(rule: Rule, level: Level, location: &str, message: String) -> Finding
 }
 
 /// The modules that `measure` gives a number for: how many, and the one with the largest.
-fn worst<'a>(
-    audit: &'a Audit,
-    measure: impl Fn(&WeightChange) -> Option<f64>,
-) -> Option<(usize, &'a str, &'a WeightChange, f64)> {
+fn worst(audit: &Audit, measure: impl Fn(&WeightChange) -> Option<f64>) -> Option<(usize, &str, &WeightChange, f64)> {
     let mut count = 0;
     let mut found: Option<(&str, &WeightChange, f64)> = None;
     for (tensor, change) in &audit.weights {
@@ -109,7 +106,7 @@ fn is_killed(change: &WeightChange) -> bool {
     change.row_norm_change.mean_abs >= ROW_GONE
         && change.row_norm_change.max_abs <= ROW_NORM_LIMIT + ROW_NORM_ROUNDING
         && (change.relative_norm - 1.0).abs() <= ROW_NORM_ROUNDING
-        && !(change.cosine >= 0.5)
+        && (change.cosine < 0.5 || change.cosine.is_nan())
 }
 
 pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {

@@ -3,19 +3,24 @@
 #![allow(dead_code, reason = "each test file uses some of these")]
 
 use indexmap::IndexMap;
-use lcr_analysis::audit::*;
+use lcr_analysis::audit::{
+    AdapterFacts, AttentionChange, AttentionJs, Audit, Base, Clusters, Coherence, Cosines, Coverage, Drift, Entropies,
+    KlSummary, MergeSurvival, PairOf, Path, Prediction, Probes, Procrustes, RowNormChange, RowRotation, SCHEMA,
+    SiteChange, Spectrum, SpectrumPair, Subspace, TokenChange, Tool, Track, Trajectories, Verdict, WeightChange,
+    WorstToken,
+};
 
 /// A small generator, so that the samples need no dependency and never change.
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// Starts from a seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// Evenly from 0 to 1.
-    pub fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -23,7 +28,7 @@ impl Dice {
     }
 
     /// Around 1, from 1 − spread to 1 + spread.
-    pub fn about_one(&mut self, spread: f64) -> f64 {
+    pub(crate) fn about_one(&mut self, spread: f64) -> f64 {
         1.0 + spread * (2.0 * self.share() - 1.0)
     }
 }
@@ -40,21 +45,21 @@ const KINDS: [(&str, &str); 7] = [
 
 /// What a sample looks like.
 #[derive(Clone, Copy)]
-pub struct Plan {
-    pub layers: usize,
-    pub width: usize,
-    pub heads: usize,
+pub(crate) struct Plan {
+    pub(crate) layers: usize,
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
     /// First adapted layer.
-    pub from: usize,
+    pub(crate) from: usize,
     /// How many of the seven kinds of module are adapted.
-    pub kinds: usize,
+    pub(crate) kinds: usize,
     /// Typical ‖ΔW‖/‖W‖.
-    pub size: f64,
-    pub tracked: usize,
+    pub(crate) size: f64,
+    pub(crate) tracked: usize,
 }
 
 /// Two layers, as in the golden cases.
-pub fn toy() -> Audit {
+pub(crate) fn toy() -> Audit {
     sample(Plan {
         layers: 2,
         width: 64,
@@ -67,7 +72,7 @@ pub fn toy() -> Audit {
 }
 
 /// 36 layers with all seven modules adapted, as for a 4 B model.
-pub fn deep() -> Audit {
+pub(crate) fn deep() -> Audit {
     let mut audit = sample(Plan {
         layers: 36,
         width: 2560,
@@ -82,7 +87,7 @@ pub fn deep() -> Audit {
 }
 
 /// An audit after a plan.
-pub fn sample(plan: Plan) -> Audit {
+pub(crate) fn sample(plan: Plan) -> Audit {
     let mut dice = Dice::new(plan.layers as u64 + 7);
     let weights = weights(plan, &mut dice);
     let tensors = weights.len() * 2;
@@ -420,34 +425,35 @@ fn trajectories(plan: Plan, dice: &mut Dice) -> Trajectories {
 }
 
 /// A name that would run as script, close an attribute, reorder what follows and break a line.
-pub const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u{202e}txt.\n</style></title>";
+pub(crate) const HOSTILE: &str =
+    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u{202e}txt.\n</style></title>";
 
 /// The toy audit with everything wrong that the rules know, and hostile text wherever text can come from outside.
-pub fn hostile() -> Audit {
+pub(crate) fn hostile() -> Audit {
     let mut audit = toy();
-    audit.adapter.name = HOSTILE.to_owned();
-    audit.adapter.path = HOSTILE.to_owned();
-    audit.base.path = HOSTILE.to_owned();
-    audit.base.family = HOSTILE.to_owned();
-    audit.adapter.targets = vec![HOSTILE.to_owned()];
-    audit.adapter.coverage.unmatched = vec![HOSTILE.to_owned()];
-    audit.adapter.coverage.targeted_without_tensors = vec![HOSTILE.to_owned()];
-    audit.probes.source = HOSTILE.to_owned();
-    audit.null.insert(HOSTILE.to_owned(), 0.01);
+    audit.adapter.name = String::from(HOSTILE);
+    audit.adapter.path = String::from(HOSTILE);
+    audit.base.path = String::from(HOSTILE);
+    audit.base.family = String::from(HOSTILE);
+    audit.adapter.targets = vec![String::from(HOSTILE)];
+    audit.adapter.coverage.unmatched = vec![String::from(HOSTILE)];
+    audit.adapter.coverage.targeted_without_tensors = vec![String::from(HOSTILE)];
+    audit.probes.source = String::from(HOSTILE);
+    audit.null.insert(String::from(HOSTILE), 0.01);
     for token in &mut audit.tokens.worst {
-        token.context = HOSTILE.to_owned();
+        token.context = String::from(HOSTILE);
         for item in token.base_top.iter_mut().chain(&mut token.adapted_top) {
-            item.text = HOSTILE.to_owned();
+            item.text = String::from(HOSTILE);
         }
     }
     for track in &mut audit.trajectories.tracked {
-        track.text = HOSTILE.to_owned();
+        track.text = String::from(HOSTILE);
         for top in track.base.top.iter_mut().chain(&mut track.adapted.top) {
-            *top = HOSTILE.to_owned();
+            *top = String::from(HOSTILE);
         }
     }
     if let Some((_, mut change)) = audit.weights.shift_remove_index(0) {
-        change.kind = "whole".to_owned();
+        change.kind = String::from("whole");
         change.row_norm_change.max_abs = 3.0;
         change.intruder_dimensions = Some(7);
         change.relative_norm = 1.5;

@@ -3,7 +3,7 @@
 use super::{Anchor, Drawing};
 use crate::charts::HeatMap;
 use crate::number::plain;
-use crate::scale::STEPS;
+use crate::scale::{STEPS, Tone};
 
 /// Width of the row names.
 const NAMES: f64 = 132.0;
@@ -26,7 +26,7 @@ pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {
     let height = if map.row_count() > 28 { 13.0 } else { 19.0 };
     let headings = map.blocks.iter().filter(|block| !block.name.is_empty()).count();
     let cells_end = map.row_count() as f64 * height + headings as f64 * HEADING;
-    let total_width = (NAMES + width * map.columns.len() as f64 + 12.0).max(NAMES + 330.0);
+    let total_width = (NAMES + width * map.columns.len() as f64 + 12.0).max(NAMES + 490.0);
     let mut drawing = Drawing::new(total_width, cells_end + 72.0);
     let mut y = 0.0;
     for block in &map.blocks {
@@ -38,8 +38,7 @@ pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {
             drawing.text((NAMES - 8.0, y + height / 2.0 + 4.0), Anchor::End, "name", &row.name);
             for (index, (cell, column)) in row.cells.iter().zip(&map.columns).enumerate() {
                 let at = (NAMES + index as f64 * width, y);
-                let step = cell.and_then(|value| map.scale.map_or(Some(0), |scale| scale.step(value)));
-                let class = step.map_or_else(|| "hn".to_owned(), |step| format!("h{step}"));
+                let class = class(map.tone(*cell));
                 let value = cell.map_or_else(|| "not measured".to_owned(), plain);
                 let place = if block.name.is_empty() {
                     String::new()
@@ -72,24 +71,34 @@ fn column_names(drawing: &mut Drawing, map: &HeatMap, width: f64, y: f64) {
     drawing.text((NAMES - 8.0, y + 15.0), Anchor::End, "tick", map.column_title);
 }
 
-/// The scale's colours with their ends.
+/// The style sheet's class for a cell.
+fn class(tone: Tone) -> String {
+    match tone {
+        Tone::Missing => "hn".to_owned(),
+        Tone::Zero => "hz".to_owned(),
+        Tone::Step(step) => format!("h{step}"),
+    }
+}
+
+/// The scale's colours with their ends, and the two looks that stand outside the scale.
 fn legend(drawing: &mut Drawing, map: &HeatMap, y: f64) {
     const SWATCH: f64 = 15.0;
-    let Some(scale) = map.scale else {
-        drawing.text((NAMES, y + 10.0), Anchor::Start, "tick", "every number here is zero");
-        return;
-    };
-    let least = format!("≤ {}", plain(scale.least()));
-    drawing.text((NAMES - 8.0, y + 10.0), Anchor::End, "tick", &least);
-    for step in 0..STEPS {
-        let at = (NAMES + step as f64 * SWATCH, y);
-        drawing.rect(at, (SWATCH, 12.0), &format!("h{step}"), "colour scale, logarithmic");
+    let mut x = NAMES;
+    if let Some(scale) = map.scale {
+        let least = format!("≤ {}", plain(scale.least()));
+        drawing.text((x - 8.0, y + 10.0), Anchor::End, "tick", &least);
+        for step in 0..STEPS {
+            let class = class(Tone::Step(step));
+            drawing.rect((x, y), (SWATCH, 12.0), &class, "colour scale, logarithmic");
+            x += SWATCH;
+        }
+        let most = format!("{}, logarithmic", plain(scale.most()));
+        drawing.text((x + 6.0, y + 10.0), Anchor::Start, "tick", &most);
+        x += 140.0;
     }
-    let end = NAMES + STEPS as f64 * SWATCH + 6.0;
-    drawing.text(
-        (end, y + 10.0),
-        Anchor::Start,
-        "tick",
-        &format!("{}, logarithmic", plain(scale.most())),
-    );
+    for (tone, name, width) in [(Tone::Zero, "zero", 60.0), (Tone::Missing, "not measured", 0.0)] {
+        drawing.rect((x + 0.5, y + 0.5), (SWATCH, 11.0), &class(tone), name);
+        drawing.text((x + SWATCH + 6.0, y + 10.0), Anchor::Start, "tick", name);
+        x += width;
+    }
 }
