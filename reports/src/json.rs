@@ -10,7 +10,8 @@ use lcr_analysis::audit::{Audit, SCHEMA};
 
 use crate::error::ReportError;
 
-/// The JSON Schema of [`Audit`].
+/// The JSON Schema of [`Audit`]. `report.schema.json` in this crate's folder is a copy that a test holds to it;
+/// `UPDATE_SCHEMA=1 cargo test -p lcr-reports --test json` writes the copy anew.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Audit).to_value()
 }

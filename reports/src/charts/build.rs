@@ -56,7 +56,7 @@ pub(crate) fn activation_heat(audit: &Audit) -> HeatMap {
         }
     };
     let blocks = Place::ALL.into_iter().map(block).collect();
-    HeatMap::new("layer", layers.iter().map(usize::to_string).collect(), blocks)
+    HeatMap::new("not measured", layers.iter().map(usize::to_string).collect(), blocks)
 }
 
 /// 1 − cosine, 1 − CKA and relative change by layer, a line each for the stream, attention and the MLP.
@@ -167,7 +167,7 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
         rows: rows.collect(),
     };
     let name = |column: &Option<usize>| column.map_or_else(|| "outside".to_owned(), |layer| layer.to_string());
-    HeatMap::new("layer", columns.iter().map(name).collect(), vec![block])
+    HeatMap::new("not adapted", columns.iter().map(name).collect(), vec![block])
 }
 
 /// The order in which a layer uses its modules; any other kind follows.
@@ -202,7 +202,7 @@ pub(crate) fn attention_heat(audit: &Audit) -> HeatMap {
     let rows = (0..heads).map(row).collect();
     let columns = measured.iter().map(|(site, _)| site.layer.to_string()).collect();
     HeatMap::new(
-        "layer",
+        "not measured",
         columns,
         vec![HeatBlock {
             name: String::new(),

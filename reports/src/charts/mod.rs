@@ -18,9 +18,9 @@ use crate::scale::{ColorScale, Tone};
 /// A matrix of numbers as colours: rows in named blocks, columns named by layer.
 #[derive(Debug, Clone)]
 pub(crate) struct HeatMap {
-    /// What the columns are.
-    pub(crate) column_title: &'static str,
-    /// Names of the columns.
+    /// What a cell without a number means.
+    pub(crate) missing: &'static str,
+    /// Names of the columns, which are layers.
     pub(crate) columns: Vec<String>,
     /// Groups of rows.
     pub(crate) blocks: Vec<HeatBlock>,
@@ -48,11 +48,11 @@ pub(crate) struct HeatRow {
 
 impl HeatMap {
     /// A heat map whose scale spans its own cells.
-    fn new(column_title: &'static str, columns: Vec<String>, blocks: Vec<HeatBlock>) -> Self {
+    fn new(missing: &'static str, columns: Vec<String>, blocks: Vec<HeatBlock>) -> Self {
         let cells = blocks.iter().flat_map(|block| &block.rows).flat_map(|row| &row.cells);
         let scale = ColorScale::spanning(cells.filter_map(|cell| *cell));
         Self {
-            column_title,
+            missing,
             columns,
             blocks,
             scale,

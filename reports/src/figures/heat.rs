@@ -50,7 +50,7 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
         left -= block.rows.len().min(left);
     }
     column_names(&canvas, &map.columns[..columns], width, y)?;
-    canvas.text((NAMES - 8.0, y + 12.0), Anchor::End, 11.0, SOFT, map.column_title)?;
+    canvas.text((NAMES - 8.0, y + 12.0), Anchor::End, 11.0, SOFT, "layer")?;
     legend(&canvas, map, y + 40.0)?;
     canvas.save()
 }
@@ -98,7 +98,7 @@ fn legend(canvas: &Canvas<'_>, map: &HeatMap, y: f64) -> Drawn {
         canvas.text((x + 8.0, y + 7.0), Anchor::Start, 11.0, SOFT, &most)?;
         x += 150.0;
     }
-    for (tone, name, width) in [(Tone::Zero, "zero", 66.0), (Tone::Missing, "not measured", 0.0)] {
+    for (tone, name, width) in [(Tone::Zero, "zero", 66.0), (Tone::Missing, map.missing, 0.0)] {
         cell_of(canvas, tone, (x, y), (SWATCH, 13.0))?;
         canvas.text((x + SWATCH + 7.0, y + 7.0), Anchor::Start, 11.0, SOFT, name)?;
         x += width;

@@ -153,12 +153,12 @@ fn cards(audit: &Audit) -> Vec<Card> {
             note: format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
         },
         Card {
-            label: "Largest weight change",
+            label: "Weight change, max",
             value: norm,
             note: norm_place,
         },
         Card {
-            label: "Largest stream change",
+            label: "Stream change, max",
             value: drift,
             note: drift_place,
         },

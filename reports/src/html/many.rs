@@ -14,6 +14,7 @@ use crate::text::link_component;
 struct Entry<'a> {
     /// Percent-encoded, so the template may take it as it is.
     link: String,
+    folder: &'a str,
     name: &'a str,
     verdict: &'static str,
     /// Code of the worst finding, where there is one.
@@ -47,7 +48,7 @@ fn script() -> Value {
     Value::from_safe_string(include_str!("script.js").to_owned())
 }
 
-fn entry<'a>(folder: &str, audit: &'a Audit) -> Entry<'a> {
+fn entry<'a>(folder: &'a str, audit: &'a Audit) -> Entry<'a> {
     // Encoding each component keeps a folder's name from becoming a scheme or markup.
     let components: Vec<String> = folder
         .split('/')
@@ -58,6 +59,7 @@ fn entry<'a>(folder: &str, audit: &'a Audit) -> Entry<'a> {
     let compared = audit.tokens.positions > 0;
     Entry {
         link: format!("./{}/index.html", components.join("/")),
+        folder,
         name: &audit.adapter.name,
         verdict: verdict_name(audit.verdict),
         first: audit.findings.first().map(|finding| finding.rule.as_str()),

@@ -39,13 +39,13 @@ pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {
             for (index, (cell, column)) in row.cells.iter().zip(&map.columns).enumerate() {
                 let at = (NAMES + index as f64 * width, y);
                 let class = class(map.tone(*cell));
-                let value = cell.map_or_else(|| "not measured".to_owned(), plain);
+                let value = cell.map_or_else(|| map.missing.to_owned(), plain);
                 let place = if block.name.is_empty() {
                     String::new()
                 } else {
                     format!("{}, ", block.name)
                 };
-                let title = format!("{place}{}, {} {column}: {value}", row.name, map.column_title);
+                let title = format!("{place}{}, layer {column}: {value}", row.name);
                 drawing.rect(at, (width - 1.0, height - 1.0), &class, &title);
             }
             y += height;
@@ -68,7 +68,7 @@ fn column_names(drawing: &mut Drawing, map: &HeatMap, width: f64, y: f64) {
             name,
         );
     }
-    drawing.text((NAMES - 8.0, y + 15.0), Anchor::End, "tick", map.column_title);
+    drawing.text((NAMES - 8.0, y + 15.0), Anchor::End, "tick", "layer");
 }
 
 /// The style sheet's class for a cell.
@@ -96,7 +96,7 @@ fn legend(drawing: &mut Drawing, map: &HeatMap, y: f64) {
         drawing.text((x + 6.0, y + 10.0), Anchor::Start, "tick", &most);
         x += 140.0;
     }
-    for (tone, name, width) in [(Tone::Zero, "zero", 60.0), (Tone::Missing, "not measured", 0.0)] {
+    for (tone, name, width) in [(Tone::Zero, "zero", 60.0), (Tone::Missing, map.missing, 0.0)] {
         drawing.rect((x + 0.5, y + 0.5), (SWATCH, 11.0), &class(tone), name);
         drawing.text((x + SWATCH + 6.0, y + 10.0), Anchor::Start, "tick", name);
         x += width;
