@@ -3,7 +3,7 @@
 //! Names, paths and probe text come from whoever made the adapter, so they are treated as hostile: the template escapes
 //! everything (its formatter also makes control and reordering characters visible, so no template can forget to), and a
 //! content policy in the page forbids it to load or send anything, should an escape ever be missed. Only the charts made by
-//! [`svg`], the style sheet and the script go in as they are.
+//! `svg`, the style sheet and the script go in as they are.
 
 mod headline;
 mod many;

@@ -12,7 +12,7 @@ use lcr_analysis::audit::{Audit, Finding, Level, Verdict};
 /// The code of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// See [`Rule::description`], as for the others.
+    /// A tensor of the adapter was not audited. [`Rule::description`] says more of each.
     UncoveredTensors,
     /// A weight or some of its rows are gone.
     DeadRows,
