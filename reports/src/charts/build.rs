@@ -1,0 +1,268 @@
+//! From an audit to its charts.
+
+use std::collections::{BTreeSet, HashMap};
+
+use indexmap::IndexMap;
+use lcr_analysis::audit::{Audit, SiteChange, Spectrum};
+
+use super::site::{Place, Site, locate};
+use super::{HeatBlock, HeatMap, HeatRow, Line, LineChart, Look, PathChart, TokenPath};
+use crate::number::below_one;
+use crate::text;
+
+/// A metric of one site, as a size that is zero where nothing changed.
+type Metric = (&'static str, fn(&SiteChange) -> Option<f64>);
+
+/// Rows of the layer × metric heat map. All are zero for an unchanged site, so that one colour scale serves them all.
+const METRICS: [Metric; 7] = [
+    ("relative change", |site| Some(site.relative_change)),
+    ("1 − cosine", |site| Some(site.cosine.one_minus_mean)),
+    ("1 − CKA", |site| site.cka.map(below_one)),
+    ("1 − CKA, debiased", |site| site.cka_debiased.map(below_one)),
+    ("neighbours lost", |site| site.knn_overlap.map(below_one)),
+    ("subspace lost", |site| Some(below_one(site.subspace.overlap))),
+    ("spectrum JS", |site| Some(site.spectrum.js)),
+];
+
+/// The sites that stand in layers, in the audit's order.
+fn sites(audit: &Audit) -> impl Iterator<Item = (Site, &SiteChange)> {
+    audit
+        .layers
+        .iter()
+        .filter_map(|(name, change)| Some((Site::parse(name)?, change)))
+}
+
+/// Layer × metric, in a block each for the stream, attention and the MLP.
+pub(crate) fn activation_heat(audit: &Audit) -> HeatMap {
+    // The layers that are there, not every number up to the largest: a report read back may name any.
+    let layers: BTreeSet<usize> = sites(audit).map(|(site, _)| site.layer).collect();
+    let block = |place: Place| {
+        let row = |(name, metric): Metric| {
+            let cell = |layer: &usize| {
+                let found = sites(audit).find(|(site, _)| site.place == place && site.layer == *layer);
+                found
+                    .and_then(|(_, change)| metric(change))
+                    .filter(|value| value.is_finite())
+            };
+            HeatRow {
+                name: name.to_owned(),
+                cells: layers.iter().map(cell).collect(),
+            }
+        };
+        let rows: Vec<HeatRow> = METRICS.into_iter().map(row).collect();
+        HeatBlock {
+            name: place.name().to_owned(),
+            rows,
+        }
+    };
+    let blocks = Place::ALL.into_iter().map(block).collect();
+    HeatMap::new("not measured", layers.iter().map(usize::to_string).collect(), blocks)
+}
+
+/// 1 − cosine, 1 − CKA and relative change by layer, a line each for the stream, attention and the MLP.
+pub(crate) fn activation_curves(audit: &Audit) -> Vec<LineChart> {
+    let curve = |title: &str, metric: fn(&SiteChange) -> Option<f64>| {
+        let line = |(style, place): (usize, Place)| {
+            let points = sites(audit)
+                .filter(|(site, _)| site.place == place)
+                .filter_map(|(site, change)| {
+                    Some((site.layer as f64, metric(change).filter(|value| value.is_finite())?))
+                });
+            Line {
+                name: place.name().to_owned(),
+                look: Look::Series(style),
+                points: sorted(points),
+            }
+        };
+        let lines = Place::ALL.into_iter().enumerate().map(line).collect();
+        LineChart::new(title, "layer", true, lines)
+    };
+    let charts = [
+        curve("1 − cosine, mean over tokens", |site| {
+            Some(site.cosine.one_minus_mean)
+        }),
+        curve("1 − CKA", |site| site.cka.map(below_one)),
+        curve("relative change ‖Δ‖/‖X‖", |site| Some(site.relative_change)),
+    ];
+    charts.into_iter().flatten().collect()
+}
+
+/// Points by ascending first number.
+fn sorted(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut points: Vec<(f64, f64)> = points.collect();
+    points.sort_by(|left, right| left.0.total_cmp(&right.0));
+    points
+}
+
+/// Eigenspectra of base and adapted model at up to six depths of the stream, evenly spaced.
+pub(crate) fn spectra(audit: &Audit) -> Vec<LineChart> {
+    const MOST: usize = 6;
+    let stream: Vec<(Site, &SiteChange)> = sites(audit).filter(|(site, _)| site.place == Place::Stream).collect();
+    let shown = stream.len().min(MOST);
+    let chosen = (0..shown).map(|index| {
+        if shown < 2 {
+            0
+        } else {
+            index * (stream.len() - 1) / (shown - 1)
+        }
+    });
+    let chart = |(site, change): &(Site, &SiteChange)| {
+        let line = |name: &str, style: usize, spectrum: &Spectrum| {
+            let eigenvalues = spectrum.singular_values.iter().map(|value| value * value).enumerate();
+            let points = eigenvalues
+                .filter(|(_, value)| value.is_finite())
+                .map(|(index, value)| ((index + 1) as f64, value));
+            Line {
+                name: name.to_owned(),
+                look: Look::Series(style),
+                points: points.collect(),
+            }
+        };
+        let lines = vec![
+            line("base", 0, &change.spectrum.base),
+            line("adapted", 1, &change.spectrum.adapted),
+        ];
+        LineChart::new(
+            &format!("stream entering layer {}", site.layer),
+            "index i of λᵢ",
+            true,
+            lines,
+        )
+    };
+    chosen.filter_map(|index| stream.get(index)).filter_map(chart).collect()
+}
+
+/// ‖ΔW‖/‖W‖ by layer and kind of module. What stands outside the layers has a column of its own, at the end. Where two
+/// tensors share a cell (experts, say) the larger change is shown.
+pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
+    let mut rows: IndexMap<&str, HashMap<Option<usize>, f64>> = IndexMap::new();
+    let mut layers: BTreeSet<usize> = BTreeSet::new();
+    let mut outside = false;
+    for (tensor, change) in &audit.weights {
+        let (layer, kind) = locate(tensor);
+        match layer {
+            Some(layer) => _ = layers.insert(layer),
+            None => outside = true,
+        }
+        let row = rows.entry(kind).or_default();
+        if change.relative_norm.is_finite() {
+            let cell = row.entry(layer).or_insert(change.relative_norm);
+            *cell = cell.max(change.relative_norm);
+        }
+    }
+    let order = |kind: &str| {
+        KIND_ORDER
+            .iter()
+            .position(|known| *known == kind)
+            .unwrap_or(KIND_ORDER.len())
+    };
+    rows.sort_by(|left, _, right, _| order(left).cmp(&order(right)));
+    let columns: Vec<Option<usize>> = layers.into_iter().map(Some).chain(outside.then_some(None)).collect();
+    let rows = rows.into_iter().map(|(kind, row)| HeatRow {
+        name: text::shortened(&text::visible(kind), 20),
+        cells: columns.iter().map(|column| row.get(column).copied()).collect(),
+    });
+    let block = HeatBlock {
+        name: String::new(),
+        rows: rows.collect(),
+    };
+    let name = |column: &Option<usize>| column.map_or_else(|| "outside".to_owned(), |layer| layer.to_string());
+    HeatMap::new("not adapted", columns.iter().map(name).collect(), vec![block])
+}
+
+/// The order in which a layer uses its modules; any other kind follows.
+const KIND_ORDER: [&str; 12] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "c_attn",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "c_fc",
+    "down_proj",
+    "c_proj",
+];
+
+/// Attention divergence by head (rows) and layer (columns).
+pub(crate) fn attention_heat(audit: &Audit) -> HeatMap {
+    let measured: Vec<(Site, &[f64])> = sites(audit)
+        .filter_map(|(site, change)| Some((site, change.attention.as_ref()?.js.head.as_slice())))
+        .collect();
+    let heads = measured.iter().map(|(_, heads)| heads.len()).max().unwrap_or(0);
+    let row = |head: usize| {
+        let cell = |(_, heads): &(Site, &[f64])| heads.get(head).copied().filter(|value| value.is_finite());
+        HeatRow {
+            name: format!("head {head}"),
+            cells: measured.iter().map(cell).collect(),
+        }
+    };
+    let rows = (0..heads).map(row).collect();
+    let columns = measured.iter().map(|(site, _)| site.layer.to_string()).collect();
+    HeatMap::new(
+        "not measured",
+        columns,
+        vec![HeatBlock {
+            name: String::new(),
+            rows,
+        }],
+    )
+}
+
+/// Divergence of both logit lenses by layer: the mean, and each tracked token.
+pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
+    const MOST: usize = 5;
+    let by_site = |values: &[f64]| -> Vec<(f64, f64)> {
+        let finite = values.iter().enumerate().filter(|(_, value)| value.is_finite());
+        finite.map(|(index, value)| (index as f64, *value)).collect()
+    };
+    let mean = Line {
+        name: "mean of tracked tokens".to_owned(),
+        look: Look::Mean,
+        points: by_site(&audit.trajectories.js),
+    };
+    let tracked = audit
+        .trajectories
+        .tracked
+        .iter()
+        .take(MOST)
+        .enumerate()
+        .map(|(index, track)| Line {
+            name: text::shortened(text::visible(&track.text).trim(), 14),
+            look: Look::Token(index),
+            points: by_site(&track.js),
+        });
+    let lines = std::iter::once(mean).chain(tracked).collect();
+    LineChart::new(
+        "Jensen–Shannon divergence of both lenses, nats",
+        "stream entering layer",
+        true,
+        lines,
+    )
+}
+
+/// The ways of the tracked tokens across the plane, at most eight tokens.
+pub(crate) fn token_paths(audit: &Audit) -> PathChart {
+    const MOST: usize = 8;
+    // States have unit norm, so a point beyond this is no measurement, and would overflow the drawing.
+    const FARTHEST: f64 = 1e6;
+    let finite = |plane: &[[f64; 2]]| -> Vec<[f64; 2]> {
+        plane
+            .iter()
+            .copied()
+            .filter(|point| point.iter().all(|number| number.abs() <= FARTHEST))
+            .collect()
+    };
+    let tokens = audit.trajectories.tracked.iter().take(MOST).map(|track| TokenPath {
+        name: text::shortened(text::visible(&track.text).trim(), 18),
+        base: finite(&track.base.plane),
+        adapted: finite(&track.adapted.plane),
+    });
+    PathChart {
+        tokens: tokens
+            .filter(|token| !token.base.is_empty() || !token.adapted.is_empty())
+            .collect(),
+    }
+}

@@ -1,0 +1,78 @@
+//! `report.json`: the audit as it is, written so that a reader never sees half a file, and its JSON Schema.
+//!
+//! Numbers keep every digit (the shortest decimal that reads back as the same `f64`). What could not be read back is not
+//! written: JSON has no NaN, and an audit that holds one is refused by name instead of becoming `null` in silence.
+
+use std::io::Write;
+use std::path::Path;
+
+use lcr_analysis::audit::{Audit, SCHEMA};
+
+use crate::error::ReportError;
+
+/// The JSON Schema of [`Audit`]. `report.schema.json` in this crate's folder is a copy that a test holds to it;
+/// `UPDATE_SCHEMA=1 cargo test -p lcr-reports --test json` writes the copy anew.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Audit).to_value()
+}
+
+/// The audit as pretty JSON that is known to read back.
+pub fn to_string(audit: &Audit) -> Result<String, ReportError> {
+    let mut text = serde_json::to_string_pretty(audit).map_err(ReportError::Serialize)?;
+    text.push('\n');
+    if let Err(source) = serde_json::from_str::<Audit>(&text) {
+        // The line says which field it is, which the error alone does not.
+        let line = text
+            .lines()
+            .nth(source.line().saturating_sub(1))
+            .unwrap_or_default()
+            .trim();
+        return Err(ReportError::NotFinite {
+            line: line.to_owned(),
+            source,
+        });
+    }
+    Ok(text)
+}
+
+/// Writes the audit to `path`: aside in the same folder, then renamed, so that the file is either the old or the new one.
+pub fn write(audit: &Audit, path: &Path) -> Result<(), ReportError> {
+    write_aside(path, to_string(audit)?.as_bytes())
+}
+
+/// Reads a report back.
+pub fn read(path: &Path) -> Result<Audit, ReportError> {
+    let text = fs_err::read_to_string(path).map_err(|source| ReportError::io(path, source))?;
+    let audit: Audit = serde_json::from_str(&text).map_err(|source| ReportError::Parse {
+        path: path.to_owned(),
+        source,
+    })?;
+    if audit.schema == SCHEMA {
+        Ok(audit)
+    } else {
+        Err(ReportError::Schema {
+            path: path.to_owned(),
+            expected: SCHEMA,
+            found: audit.schema,
+        })
+    }
+}
+
+/// Writes a file beside its final place and renames it there.
+pub(crate) fn write_aside(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+    let fault = |source| ReportError::io(path, source);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-");
+    // A temporary file is private by default; a report is as readable as any other file that its owner makes.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(fault)?;
+    file.write_all(content).map_err(fault)?;
+    file.as_file().sync_all().map_err(fault)?;
+    file.persist(path).map_err(|failed| fault(failed.error))?;
+    Ok(())
+}

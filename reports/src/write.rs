@@ -1,0 +1,147 @@
+//! A whole report into a folder, or nothing.
+//!
+//! Everything is made in a hidden folder inside the target (so that a rename never crosses a file system) and moved into place
+//! only when complete; what it replaces is moved aside first and moved back should any step fail. Other files in the
+//! target are left alone, for people do write reports into folders that hold more; `figures/` belongs to the report and is
+//! replaced whole.
+
+use std::path::{Path, PathBuf};
+
+use lcr_analysis::audit::Audit;
+
+use crate::error::ReportError;
+use crate::figures::{Figure, write_figures};
+use crate::{html, json};
+
+/// What a report consists of, in its folder.
+const PARTS: [&str; 3] = ["figures", "index.html", "report.json"];
+
+/// What was written where.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// `report.json`.
+    pub report: PathBuf,
+    /// `index.html`.
+    pub page: PathBuf,
+    /// The figures, each with its title and caption.
+    pub figures: Vec<Figure>,
+}
+
+/// Writes `report.json`, `index.html` and `figures/*.png` into `folder`, which is made where it is missing. When anything
+/// fails, an earlier report in the folder is as it was.
+pub fn write_report(audit: &Audit, folder: &Path) -> Result<Written, ReportError> {
+    let fresh = !folder.exists();
+    fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
+    let written = stage_and_publish(audit, folder);
+    if written.is_err() && fresh {
+        // Only ever an empty folder that this call made; that it stays behind is no failure of its own.
+        let _ = fs_err::remove_dir(folder);
+    }
+    written
+}
+
+fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportError> {
+    let stage = hidden(folder, ".writing-")?;
+    json::write(audit, &stage.path().join("report.json"))?;
+    json::write_aside(&stage.path().join("index.html"), html::page(audit)?.as_bytes())?;
+    let drawn = stage.path().join("figures");
+    let mut figures = write_figures(audit, &drawn)?;
+    publish(stage.path(), folder)?;
+    for figure in &mut figures {
+        if let Ok(name) = figure.file.strip_prefix(&drawn) {
+            figure.file = folder.join("figures").join(name);
+        }
+    }
+    Ok(Written {
+        report: folder.join("report.json"),
+        page: folder.join("index.html"),
+        figures,
+    })
+}
+
+/// Writes `index.html` for several reports into `folder`, the parent of theirs; each is given by its own folder's path from
+/// there and its audit. An earlier `index.html` is either replaced or as it was.
+pub fn write_index(reports: &[(&str, &Audit)], folder: &Path) -> Result<PathBuf, ReportError> {
+    fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
+    let file = folder.join("index.html");
+    json::write_aside(&file, html::index_of_many(reports)?.as_bytes())?;
+    Ok(file)
+}
+
+/// A folder that goes away by itself.
+fn hidden(folder: &Path, prefix: &str) -> Result<tempfile::TempDir, ReportError> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir_in(folder)
+        .map_err(|source| ReportError::io(folder, source))
+}
+
+/// One move, and how to undo it.
+struct Move {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// Moves the parts from the stage into the folder, the earlier ones aside; undoes it all when one move fails.
+fn publish(stage: &Path, folder: &Path) -> Result<(), ReportError> {
+    let earlier = hidden(folder, ".earlier-")?;
+    let mut done: Vec<Move> = Vec::new();
+    let moves = PARTS.iter().flat_map(|part| {
+        [
+            Move {
+                from: folder.join(part),
+                to: earlier.path().join(part),
+            },
+            Move {
+                from: stage.join(part),
+                to: folder.join(part),
+            },
+        ]
+    });
+    for step in moves {
+        if step.from.parent() == Some(folder) && step.from.symlink_metadata().is_err() {
+            // There is no earlier one of this part.
+            continue;
+        }
+        if let Err(source) = fs_err::rename(&step.from, &step.to) {
+            undo(&done);
+            return Err(ReportError::io(&step.to, source));
+        }
+        done.push(step);
+    }
+    Ok(())
+}
+
+/// Moves back, last first. A second failure on top of the first leaves that part behind, and the first is what is reported.
+fn undo(done: &[Move]) {
+    for step in done.iter().rev() {
+        let _ = fs_err::rename(&step.to, &step.from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stage without `report.json` fails at the last move, when the other parts have already been replaced.
+    #[test]
+    fn a_move_that_fails_brings_back_what_was_there() {
+        let parent = tempfile::tempdir().unwrap();
+        let (stage, folder) = (parent.path().join("stage"), parent.path().join("folder"));
+        for (place, content) in [(&stage, "new"), (&folder, "old")] {
+            fs_err::create_dir_all(place.join("figures")).unwrap();
+            fs_err::write(place.join("figures/a.png"), content).unwrap();
+            fs_err::write(place.join("index.html"), content).unwrap();
+        }
+        fs_err::write(folder.join("report.json"), "old").unwrap();
+        assert!(publish(&stage, &folder).is_err());
+        for part in ["figures/a.png", "index.html", "report.json"] {
+            assert_eq!(fs_err::read_to_string(folder.join(part)).unwrap(), "old", "{part}");
+        }
+        assert_eq!(
+            fs_err::read_dir(&folder).unwrap().count(),
+            3,
+            "nothing else is left behind"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! The page and the figures: self-contained, small, safe, and indifferent to what an audit lacks.
+
+mod support;
+
+use lcr_analysis::audit::{Audit, Coherence, Spectrum};
+use lcr_reports::{html, index_of_many, policy, write_figures};
+use proptest::prelude::*;
+
+/// The page of a judged audit.
+fn page(mut audit: Audit) -> String {
+    policy::judge(&mut audit);
+    html::page(&audit).unwrap()
+}
+
+/// Nothing that a browser would load, and no number that is none.
+fn assert_sound(page: &str) {
+    let without_namespace = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for forbidden in [
+        "http://", "https://", "<link", "@import", "url(", "src=\"", "NaN", "<img", "<iframe",
+    ] {
+        // The script names NaN where it sorts missing numbers to the end.
+        let body = without_namespace.split("<script>").next().unwrap();
+        let around = body.split(forbidden).next().filter(|before| before.len() < body.len());
+        let around: Option<String> = around.map(|before| {
+            before
+                .chars()
+                .rev()
+                .take(120)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+                .collect()
+        });
+        assert_eq!(around, None, "the page contains {forbidden}");
+    }
+}
+
+#[test]
+fn hostile_text_is_text() {
+    let mut audit = support::hostile();
+    policy::judge(&mut audit);
+    let page = html::page(&audit).unwrap();
+    assert_eq!(page.matches("<script>").count(), 1, "only the page's own script");
+    assert!(!page.contains("<img"));
+    assert!(!page.contains('\u{202e}'), "marks that reorder text are spelled out");
+    assert!(page.contains("&lt;script&gt;"));
+    assert_eq!(page.matches("</style>").count(), 1);
+    assert_sound(&page);
+    let many = index_of_many(&[("a/../javascript:alert(1)\"", &audit)]).unwrap();
+    assert_eq!(many.matches("<script>").count(), 1);
+    assert!(many.contains("href=\"./a/../javascript%3Aalert%281%29%22/index.html\""));
+}
+
+#[test]
+fn a_page_of_36_layers_stays_under_two_mebibytes() {
+    let mut audit = support::sample(support::Plan {
+        layers: 36,
+        width: 2560,
+        heads: 32,
+        from: 0,
+        kinds: 7,
+        size: 0.012,
+        tracked: 8,
+    });
+    audit.tokens.worst = audit.tokens.worst.iter().cycle().take(20).cloned().collect();
+    assert_eq!(audit.weights.len(), 252);
+    let page = page(audit);
+    assert!(page.len() <= 2 << 20, "{} bytes", page.len());
+    assert_sound(&page);
+}
+
+#[test]
+fn near_one_is_never_printed_as_one() {
+    let mut audit = support::toy();
+    for site in audit.layers.values_mut() {
+        site.cosine.mean = 0.999_999_999;
+        site.cosine.one_minus_mean = 1e-9;
+        site.cosine_flat = 0.999_999_999;
+        site.cka = Some(0.999_999_999);
+    }
+    let page = page(audit);
+    assert!(!page.contains("0.99999"));
+    assert!(page.contains("1.0e-9"));
+}
+
+#[test]
+fn what_was_not_measured_says_so() {
+    let page = page(support::hostile());
+    assert!(page.contains("<i>not measured</i>"));
+    assert!(page.contains("built-in rules") || page.contains("rules that were tried"));
+}
+
+#[test]
+fn several_adapters_are_ranked_and_linked() {
+    let mut bad = support::hostile();
+    bad.adapter.name = String::from("bad");
+    policy::judge(&mut bad);
+    let mut good = support::toy();
+    good.adapter.name = String::from("good");
+    policy::judge(&mut good);
+    let page = index_of_many(&[("one", &good), ("sub folder/two", &bad)]).unwrap();
+    assert!(page.contains("href=\"./one/index.html\""));
+    assert!(page.contains("href=\"./sub%20folder/two/index.html\""));
+    assert!(
+        page.find(">bad<").unwrap() < page.find(">good<").unwrap(),
+        "the worst verdict first"
+    );
+    assert!(index_of_many(&[]).is_ok());
+}
+
+/// No layers, one layer, nothing tracked, nothing adapted, nothing but `None`.
+#[test]
+fn degenerate_audits_are_drawn() {
+    let bare = |mut audit: Audit| {
+        audit.weights.clear();
+        audit.layers.clear();
+        audit.tokens.positions = 0;
+        audit.tokens.worst.clear();
+        audit.trajectories.js.clear();
+        audit.trajectories.top1_agreement.clear();
+        audit.trajectories.tracked.clear();
+        audit.coherence = Coherence::default();
+        audit.adapter.ranks.clear();
+        audit
+    };
+    let single = support::sample(support::Plan {
+        layers: 1,
+        width: 8,
+        heads: 1,
+        from: 0,
+        kinds: 1,
+        size: 0.0,
+        tracked: 1,
+    });
+    for audit in [bare(support::toy()), single, emptied(support::toy())] {
+        let folder = tempfile::tempdir().unwrap();
+        write_figures(&audit, folder.path()).unwrap();
+        assert_sound(&page(audit));
+    }
+}
+
+#[test]
+fn figures_without_numbers_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut audit = support::toy();
+    assert_eq!(write_figures(&audit, folder.path()).unwrap().len(), 7);
+    audit.trajectories.tracked.clear();
+    audit.trajectories.js.clear();
+    let left: Vec<String> = write_figures(&audit, folder.path())
+        .unwrap()
+        .iter()
+        .map(|figure| figure.file.display().to_string())
+        .collect();
+    assert_eq!(left.len(), 5, "{left:?}");
+}
+
+/// Every `Option` empty, every list empty, no rows.
+fn emptied(mut audit: Audit) -> Audit {
+    for weight in audit.weights.values_mut() {
+        weight.stable_rank = None;
+        weight.rankme = None;
+        weight.effective_rank = None;
+        weight.top1_share = None;
+        weight.kurtosis = None;
+        weight.row_top8_share = None;
+        weight.output_overlap = None;
+        weight.intruder_dimensions = None;
+        weight.merge_survival.cosine = None;
+        weight.singular_values.clear();
+    }
+    for site in audit.layers.values_mut() {
+        site.rows = 0;
+        site.cka = None;
+        site.cka_debiased = None;
+        site.procrustes.explained = None;
+        site.knn_overlap = None;
+        site.knn_chance = None;
+        site.subspace.base_gap = None;
+        site.subspace.adapted_gap = None;
+        for spectrum in [&mut site.spectrum.base, &mut site.spectrum.adapted] {
+            *spectrum = Spectrum {
+                rankme: None,
+                effective_rank: None,
+                participation_ratio: None,
+                stable_rank: None,
+                alpha_req: None,
+                singular_values: vec![],
+            };
+        }
+        site.drift.coherence = None;
+        site.drift.pc1_share = None;
+        site.clusters = None;
+        site.attention = None;
+    }
+    for track in &mut audit.trajectories.tracked {
+        track.js.clear();
+        track.adapted.top.clear();
+        track.base.rank_of_final.clear();
+        track.base.plane.clear();
+        track.adapted.straightness = None;
+    }
+    audit.trajectories.js.clear();
+    audit.coherence.write = None;
+    audit
+}
+
+/// Numbers as they may come out of a broken or hostile run.
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => -2.0..2.0f64,
+        2 => any::<f64>(),
+        1 => Just(0.0),
+        1 => Just(f64::NAN),
+        1 => Just(f64::INFINITY),
+        1 => Just(f64::MIN_POSITIVE),
+        1 => Just(f64::MAX),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the numbers are, the page and the figures are made, and say nothing that is no number.
+    #[test]
+    fn any_numbers_are_drawn(
+        numbers in proptest::collection::vec(number(), 24),
+        names in proptest::collection::vec(".{0,40}", 4),
+        layers in 0usize..4,
+        empty in any::<bool>(),
+    ) {
+        let mut audit = support::sample(support::Plan {
+            layers, width: 8, heads: 4, from: 0, kinds: 7, size: 0.1, tracked: 2,
+        });
+        if empty {
+            audit = emptied(audit);
+        }
+        let mut next = numbers.iter().copied().cycle();
+        let mut fill = |target: &mut f64| *target = next.next().unwrap_or(0.0);
+        for weight in audit.weights.values_mut() {
+            fill(&mut weight.relative_norm);
+            fill(&mut weight.cosine);
+            fill(&mut weight.row_norm_change.max_abs);
+            fill(&mut weight.row_norm_change.mean_abs);
+            fill(&mut weight.merge_survival.changed_share);
+        }
+        for site in audit.layers.values_mut() {
+            fill(&mut site.relative_change);
+            fill(&mut site.cosine.one_minus_mean);
+            fill(&mut site.spectrum.js);
+            site.cka.as_mut().map(&mut fill);
+            site.spectrum.base.singular_values.iter_mut().for_each(&mut fill);
+            if let Some(attention) = &mut site.attention {
+                attention.js.head.iter_mut().for_each(&mut fill);
+            }
+        }
+        for track in &mut audit.trajectories.tracked {
+            track.base.plane.iter_mut().flatten().for_each(&mut fill);
+            track.js.iter_mut().for_each(&mut fill);
+            track.text.clone_from(&names[0]);
+        }
+        fill(&mut audit.tokens.kl.mean);
+        fill(&mut audit.tokens.top1_flip_rate);
+        fill(&mut audit.coherence.chance);
+        audit.adapter.name.clone_from(&names[1]);
+        if let Some((_, change)) = audit.weights.shift_remove_index(0) {
+            audit.weights.insert(names[2].clone(), change);
+        }
+        if let Some((_, change)) = audit.layers.shift_remove_index(0) {
+            audit.layers.insert(format!("resid.{}", usize::MAX), change);
+        }
+        policy::judge(&mut audit);
+        assert_sound_numbers(&html::page(&audit).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        write_figures(&audit, folder.path()).unwrap();
+    }
+}
+
+/// Coordinates and cells hold no NaN and no infinity.
+fn assert_sound_numbers(page: &str) {
+    let body = page.split("<script>").next().unwrap();
+    for forbidden in ["=\"NaN", "=\"inf", "=\"-inf", "-inf", "NaN,", ",NaN", ">NaN<", ">inf<"] {
+        let around = body.split(forbidden).next().filter(|before| before.len() < body.len());
+        let around: Option<String> = around.map(|before| {
+            before
+                .chars()
+                .rev()
+                .take(120)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+                .collect()
+        });
+        assert_eq!(around, None, "the page contains {forbidden}");
+    }
+}
