@@ -200,6 +200,8 @@ pub struct RowNormChange {
     pub mean_abs: f64,
     /// Largest |‖w'‖/‖w‖ − 1|.
     pub max_abs: f64,
+    /// Smallest ‖w'‖/‖w‖ − 1, with its sign: −1 is a row that is gone.
+    pub min: f64,
 }
 
 /// bf16(W') − bf16(W) against ΔW: small adapters vanish when merged.

@@ -565,10 +565,15 @@ fn row_norm_change(sums: &Sums) -> RowNormChange {
         .map(|row| {
             // √(1 + x) − 1 = x/(√(1 + x) + 1) keeps the digits of a small x.
             let x = ((2.0 * sums.cross[row] + sums.change[row]) / sums.base[row]).max(-1.0);
-            (x / ((1.0 + x).sqrt() + 1.0)).abs()
+            x / ((1.0 + x).sqrt() + 1.0)
         })
         .collect();
-    RowNormChange { mean_abs: crate::similarity::mean(&changes), max_abs: changes.iter().copied().fold(0.0, f64::max) }
+    let sizes: Vec<f64> = changes.iter().map(|change| change.abs()).collect();
+    RowNormChange {
+        mean_abs: crate::similarity::mean(&sizes),
+        max_abs: sizes.iter().copied().fold(0.0, f64::max),
+        min: changes.iter().copied().reduce(f64::min).unwrap_or(0.0),
+    }
 }
 
 /// Pearson kurtosis from power sums.

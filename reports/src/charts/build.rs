@@ -20,8 +20,8 @@ const METRICS: [Metric; 7] = [
     ("1 − CKA", |site| site.cka.map(below_one)),
     ("1 − CKA, debiased", |site| site.cka_debiased.map(below_one)),
     ("neighbours lost", |site| site.knn_overlap.map(below_one)),
-    ("subspace lost", |site| Some(below_one(site.subspace.overlap))),
-    ("spectrum JS", |site| Some(site.spectrum.js)),
+    ("subspace lost", |site| site.subspace.as_ref().map(|subspace| below_one(subspace.overlap))),
+    ("spectrum JS", |site| site.spectrum.as_ref().map(|spectrum| spectrum.js)),
 ];
 
 /// The sites that stand in layers, in the audit's order.
@@ -118,10 +118,8 @@ pub(crate) fn spectra(audit: &Audit) -> Vec<LineChart> {
                 points: points.collect(),
             }
         };
-        let lines = vec![
-            line("base", 0, &change.spectrum.base),
-            line("adapted", 1, &change.spectrum.adapted),
-        ];
+        let spectra = change.spectrum.iter();
+        let lines = spectra.flat_map(|pair| [line("base", 0, &pair.base), line("adapted", 1, &pair.adapted)]).collect();
         LineChart::new(
             &format!("stream entering layer {}", site.layer),
             "index i of λᵢ",
@@ -145,9 +143,9 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
             None => outside = true,
         }
         let row = rows.entry(kind).or_default();
-        if change.relative_norm.is_finite() {
-            let cell = row.entry(layer).or_insert(change.relative_norm);
-            *cell = cell.max(change.relative_norm);
+        if let Some(norm) = change.relative_norm.filter(|norm| norm.is_finite()) {
+            let cell = row.entry(layer).or_insert(norm);
+            *cell = cell.max(norm);
         }
     }
     let order = |kind: &str| {
@@ -218,13 +216,13 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
         let finite = values.iter().enumerate().filter(|(_, value)| value.is_finite());
         finite.map(|(index, value)| (index as f64, *value)).collect()
     };
+    let trajectories = audit.trajectories.as_ref()?;
     let mean = Line {
         name: "mean of tracked tokens".to_owned(),
         look: Look::Mean,
-        points: by_site(&audit.trajectories.js),
+        points: by_site(&trajectories.js),
     };
-    let tracked = audit
-        .trajectories
+    let tracked = trajectories
         .tracked
         .iter()
         .take(MOST)
@@ -255,7 +253,8 @@ pub(crate) fn token_paths(audit: &Audit) -> PathChart {
             .filter(|point| point.iter().all(|number| number.abs() <= FARTHEST))
             .collect()
     };
-    let tokens = audit.trajectories.tracked.iter().take(MOST).map(|track| TokenPath {
+    let tracked = audit.trajectories.iter().flat_map(|trajectories| &trajectories.tracked);
+    let tokens = tracked.take(MOST).map(|track| TokenPath {
         name: text::shortened(text::visible(&track.text).trim(), 18),
         base: finite(&track.base.plane),
         adapted: finite(&track.adapted.plane),

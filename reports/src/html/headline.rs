@@ -1,6 +1,6 @@
 //! The first screen: the verdict in words, what the adapter does in one sentence, and the figures that carry it.
 
-use lcr_analysis::audit::{Audit, Level, Verdict};
+use lcr_analysis::audit::{Audit, Level, TokenChange, Verdict};
 use serde::Serialize;
 
 use crate::charts::{Place, Site, locate};
@@ -38,12 +38,17 @@ pub(super) fn verdict_name(verdict: Verdict) -> &'static str {
     }
 }
 
+/// The next-token distributions, where any position was compared.
+pub(super) fn compared_tokens(audit: &Audit) -> Option<&TokenChange> {
+    audit.tokens.as_ref().filter(|tokens| tokens.positions > 0)
+}
+
 /// The tensor with the largest ‖ΔW‖/‖W‖.
 pub(super) fn largest_change(audit: &Audit) -> Option<(&str, f64)> {
     let norms = audit
         .weights
         .iter()
-        .map(|(tensor, change)| (tensor.as_str(), change.relative_norm));
+        .filter_map(|(tensor, change)| Some((tensor.as_str(), change.relative_norm?)));
     norms
         .filter(|(_, norm)| norm.is_finite())
         .max_by(|left, right| left.1.total_cmp(&right.1))
@@ -92,7 +97,7 @@ fn sentence(audit: &Audit) -> String {
     let changed = audit
         .weights
         .values()
-        .filter(|change| change.relative_norm != 0.0)
+        .filter(|change| change.relative_norm != Some(0.0))
         .count();
     let weights = match largest_change(audit) {
         Some((tensor, norm)) if changed > 0 => format!(
@@ -103,10 +108,10 @@ fn sentence(audit: &Audit) -> String {
         ),
         _ => "The adapter changes no weight".to_owned(),
     };
-    if audit.tokens.positions == 0 {
+    let Some(tokens) = compared_tokens(audit) else {
         return format!("{weights}. Next-token distributions were not compared.");
-    }
-    let flips = audit.tokens.top1_flip_rate;
+    };
+    let flips = tokens.top1_flip_rate;
     let outcome = if flips == 0.0 {
         "the most likely next token is the same at every position".to_owned()
     } else {
@@ -114,7 +119,7 @@ fn sentence(audit: &Audit) -> String {
     };
     format!(
         "{weights}. On {} of probe text {outcome}.",
-        plural(audit.tokens.positions, "position")
+        plural(tokens.positions, "position")
     )
 }
 
@@ -134,9 +139,8 @@ fn cards(audit: &Audit) -> Vec<Card> {
         ("–".to_owned(), "stream not compared".to_owned()),
         |(site, change)| (percent(change), format!("‖Δ‖/‖X‖ entering layer {}", site.layer)),
     );
-    let tokens = &audit.tokens;
-    let compared = tokens.positions > 0;
-    let measured = |value: String| if compared { value } else { "–".to_owned() };
+    let measured =
+        |value: &dyn Fn(&TokenChange) -> String| compared_tokens(audit).map_or_else(|| "–".to_owned(), value);
     let uncovered = coverage
         .tensors
         .saturating_sub(coverage.applied)
@@ -164,17 +168,13 @@ fn cards(audit: &Audit) -> Vec<Card> {
         },
         Card {
             label: "Mean KL, nats",
-            value: measured(plain(tokens.kl.mean)),
-            note: measured(format!(
-                "95 % under {}, worst {}",
-                plain(tokens.kl.p95),
-                plain(tokens.kl.max)
-            )),
+            value: measured(&|tokens| plain(tokens.kl.mean)),
+            note: measured(&|tokens| format!("95 % under {}, worst {}", plain(tokens.kl.p95), plain(tokens.kl.max))),
         },
         Card {
             label: "Top-1 flips",
-            value: measured(percent(tokens.top1_flip_rate)),
-            note: measured(format!("of {} positions", count(tokens.positions as u64))),
+            value: measured(&|tokens| percent(tokens.top1_flip_rate)),
+            note: measured(&|tokens| format!("of {} positions", count(tokens.positions as u64))),
         },
         Card {
             label: "Tensors applied",

@@ -5,7 +5,7 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
 
-use super::headline::{largest_change, spoken_place, verdict_name};
+use super::headline::{compared_tokens, largest_change, spoken_place, verdict_name};
 use crate::error::ReportError;
 use crate::text::link_component;
 
@@ -34,7 +34,7 @@ pub fn index_of_many(reports: &[(&str, &Audit)]) -> Result<String, ReportError> 
         right
             .verdict
             .cmp(&left.verdict)
-            .then(right.tokens.kl.mean.total_cmp(&left.tokens.kl.mean))
+            .then(mean_kl(right).total_cmp(&mean_kl(left)))
     });
     let entries: Vec<Entry<'_>> = ranked.into_iter().map(|(folder, audit)| entry(folder, audit)).collect();
     let base = reports.first().map(|(_, audit)| audit.base.path.as_str());
@@ -42,6 +42,11 @@ pub fn index_of_many(reports: &[(&str, &Audit)]) -> Result<String, ReportError> 
         "many.html",
         context! { entries => Value::from(Serde(entries)), base, style => super::style(), script => script() },
     )
+}
+
+/// What equally bad reports are ranked by.
+fn mean_kl(audit: &Audit) -> f64 {
+    compared_tokens(audit).map_or(0.0, |tokens| tokens.kl.mean)
 }
 
 fn script() -> Value {
@@ -56,7 +61,7 @@ fn entry<'a>(folder: &'a str, audit: &'a Audit) -> Entry<'a> {
         .map(link_component)
         .collect();
     let largest = largest_change(audit);
-    let compared = audit.tokens.positions > 0;
+    let compared = compared_tokens(audit);
     Entry {
         link: format!("./{}/index.html", components.join("/")),
         folder,
@@ -66,7 +71,7 @@ fn entry<'a>(folder: &'a str, audit: &'a Audit) -> Entry<'a> {
         findings: audit.findings.len(),
         norm: largest.map(|(_, norm)| norm),
         place: largest.map(|(tensor, _)| spoken_place(tensor)),
-        kl: compared.then_some(audit.tokens.kl.mean),
-        flips: compared.then_some(audit.tokens.top1_flip_rate),
+        kl: compared.map(|tokens| tokens.kl.mean),
+        flips: compared.map(|tokens| tokens.top1_flip_rate),
     }
 }

@@ -105,13 +105,13 @@ pub(super) fn uncovered_tensors(audit: &Audit) -> Option<Finding> {
 fn is_killed(change: &WeightChange) -> bool {
     change.row_norm_change.mean_abs >= ROW_GONE
         && change.row_norm_change.max_abs <= ROW_NORM_LIMIT + ROW_NORM_ROUNDING
-        && (change.relative_norm - 1.0).abs() <= ROW_NORM_ROUNDING
+        && change.relative_norm.is_some_and(|norm| (norm - 1.0).abs() <= ROW_NORM_ROUNDING)
         && (change.cosine < 0.5 || change.cosine.is_nan())
 }
 
 pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {
     let bounds = ROW_GONE..=ROW_NORM_LIMIT + ROW_NORM_ROUNDING;
-    if let Some((count, tensor, change, _)) = worst(audit, |change| is_killed(change).then_some(change.relative_norm)) {
+    if let Some((count, tensor, change, _)) = worst(audit, |change| is_killed(change).then_some(change.relative_norm).flatten()) {
         let message = format!(
             "The adapter takes the weight to zero here{}: the module gives nothing any more. No training does that; it \
              disables a part of the model. Do not merge.",
@@ -143,8 +143,7 @@ pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {
 
 pub(super) fn larger_than_weight(audit: &Audit) -> Option<Finding> {
     let measure = |change: &WeightChange| {
-        let large = change.relative_norm >= RELATIVE_NORM_LIMIT && !is_killed(change);
-        large.then_some(change.relative_norm)
+        change.relative_norm.filter(|norm| *norm >= RELATIVE_NORM_LIMIT && !is_killed(change))
     };
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
@@ -264,7 +263,7 @@ pub(super) fn intruder_dimensions(audit: &Audit) -> Option<Finding> {
 }
 
 pub(super) fn whole_tensor(audit: &Audit) -> Option<Finding> {
-    let measure = |change: &WeightChange| (change.kind == "whole").then_some(change.relative_norm);
+    let measure = |change: &WeightChange| (change.kind == "whole").then_some(change.relative_norm.unwrap_or(0.0));
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let others = if count < 2 { String::new() } else { format!(" (and {} more)", count - 1) };
         let (level, message) = if most > 0.0 {
@@ -318,7 +317,7 @@ pub(super) fn vanishes_when_merged(audit: &Audit) -> Option<Finding> {
         let survival = &change.merge_survival;
         let lost = survival.changed_share < CHANGED_SHARE_LIMIT
             || survival.cosine.is_some_and(|cosine| cosine < MERGE_COSINE_LIMIT);
-        (lost && change.relative_norm > 0.0 && change.kind != "whole").then_some(below_one(survival.changed_share))
+        (lost && change.relative_norm.is_some_and(|norm| norm > 0.0) && change.kind != "whole").then_some(below_one(survival.changed_share))
     };
     worst(audit, measure).map(|(count, tensor, change, lost)| {
         let survival = &change.merge_survival;
