@@ -83,8 +83,8 @@ pub(crate) fn jensen_shannon_term(p: f64, q: f64) -> f64 {
         let series = 0.5 + square * (1.0 / 12.0 + square * (1.0 / 30.0 + square * (1.0 / 56.0 + square / 90.0)));
         return 0.5 * sum * square * series;
     }
-    let part = |share: f64, log: f64| if share > 0.0 { 0.5 * share * log } else { 0.0 };
-    part(p, x.ln_1p()) + part(q, (-x).ln_1p())
+    let part = |share: f64| if share > 0.0 { 0.5 * share * (2.0 * share / sum).ln() } else { 0.0 };
+    part(p) + part(q)
 }
 
 #[cfg(test)]
