@@ -1,0 +1,366 @@
+//! Speed and memory of `compare` on a random model of a real shape.
+//!
+//! `cargo run --release --example benchmark -- qwen3-0.6b` makes the model (bf16) and an adapter under `target/benchmark`,
+//! runs the audit on 4 × 256 random tokens, once with the metrics that the usual script computes and once with all, and
+//! prints phases, peak memory, and the forward pass beside the bare f32 matrix products that it contains. With
+//! `--peer 'python3 peer_compare.py'` that command runs on the same files in the same run (arguments: BASE ADAPTER
+//! TOKENS.json bf16) and the ratio is printed.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde_json::json;
+
+/// Metrics that the usual script computes at the same sites.
+const SCRIPT_METRICS: &str = "cka,procrustes,subspace,spectrum,tokens";
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// qwen3-0.6b, qwen3-1.7b or qwen3-4b.
+    shape: String,
+    /// Prompts.
+    #[arg(long, default_value_t = 4)]
+    prompts: usize,
+    /// Tokens of each.
+    #[arg(long, default_value_t = 256)]
+    tokens: usize,
+    /// Make a DoRA adapter in place of a LoRA.
+    #[arg(long)]
+    dora: bool,
+    /// Adapted modules.
+    #[arg(long, value_delimiter = ',', default_value = "q_proj,v_proj")]
+    targets: Vec<String>,
+    /// Another program to run on the same files.
+    #[arg(long)]
+    peer: Option<String>,
+    /// Skip the run with all metrics.
+    #[arg(long)]
+    script_metrics_only: bool,
+    /// Where the models are kept.
+    #[arg(long, default_value = "target/benchmark")]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    width: usize,
+    intermediate: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+}
+
+const VOCABULARY: usize = 151_936;
+const HEAD_DIM: usize = 128;
+const RANK: usize = 16;
+
+impl Shape {
+    fn named(name: &str) -> Result<Self> {
+        let shape = |width, intermediate, layers, heads, kv_heads| Self { width, intermediate, layers, heads, kv_heads };
+        Ok(match name {
+            "qwen3-0.6b" => shape(1024, 3072, 28, 16, 8),
+            "qwen3-1.7b" => shape(2048, 6144, 28, 16, 8),
+            "qwen3-4b" => shape(2560, 9728, 36, 32, 8),
+            _ => bail!("unknown shape `{name}`; known: qwen3-0.6b, qwen3-1.7b, qwen3-4b"),
+        })
+    }
+
+    /// Linear modules of a layer: path in the layer, outputs, inputs.
+    fn linears(&self) -> [(&'static str, usize, usize); 7] {
+        let (queries, keys) = (self.heads * HEAD_DIM, self.kv_heads * HEAD_DIM);
+        [
+            ("self_attn.q_proj", queries, self.width),
+            ("self_attn.k_proj", keys, self.width),
+            ("self_attn.v_proj", keys, self.width),
+            ("self_attn.o_proj", self.width, queries),
+            ("mlp.gate_proj", self.intermediate, self.width),
+            ("mlp.up_proj", self.intermediate, self.width),
+            ("mlp.down_proj", self.width, self.intermediate),
+        ]
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let shape = Shape::named(&arguments.shape)?;
+    let base = arguments.folder.join(&arguments.shape);
+    let kind = if arguments.dora { "dora" } else { "lora" };
+    let adapter = arguments.folder.join(format!("{}-{kind}-{}", arguments.shape, arguments.targets.join("-")));
+    let tokens = arguments.folder.join(format!("tokens-{}x{}.json", arguments.prompts, arguments.tokens));
+    if !base.join("config.json").exists() {
+        say(&format!("making {}", base.display()))?;
+        make_base(&base, shape)?;
+    }
+    make_adapter(&adapter, shape, &arguments)?;
+    make_tokens(&tokens, arguments.prompts, arguments.tokens)?;
+    let program = audit_program()?;
+    let files = [base.as_os_str(), adapter.as_os_str()];
+    let out = arguments.folder.join("report");
+    let audit = |metrics: Option<&str>| {
+        let mut command = Command::new(&program);
+        command.arg("compare").args(files).arg("--tokens").arg(&tokens).arg("--out").arg(&out);
+        if let Some(metrics) = metrics {
+            command.args(["--metrics", metrics]);
+        }
+        measure(command)
+    };
+    let same = audit(Some(SCRIPT_METRICS))?;
+    say(&format!("same sites and metrics as the script: {same}"))?;
+    report_products(&same, shape, &arguments)?;
+    if !arguments.script_metrics_only {
+        let all = audit(None)?;
+        say(&format!("everything:                           {all}"))?;
+        compare_with_peer(&arguments, &files, &tokens, &[("same", &same), ("everything", &all)])?;
+    } else {
+        compare_with_peer(&arguments, &files, &tokens, &[("same", &same)])?;
+    }
+    Ok(())
+}
+
+fn say(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// One finished run of a program.
+struct Measured {
+    wall: Duration,
+    /// Peak of anonymous memory, bytes.
+    anonymous: u64,
+    /// Peak of all resident memory, mapped files included, bytes.
+    resident: u64,
+    /// What it wrote on standard error.
+    notes: String,
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mebibytes = |bytes: u64| bytes / (1 << 20);
+        let phases = self.notes.lines().rfind(|line| line.contains("forward")).unwrap_or_default();
+        write!(
+            f,
+            "{:.1} s, peak {} MiB anonymous, {} MiB resident ({phases})",
+            self.wall.as_secs_f64(),
+            mebibytes(self.anonymous),
+            mebibytes(self.resident)
+        )
+    }
+}
+
+/// Runs a program to its end and watches its memory.
+fn measure(mut command: Command) -> Result<Measured> {
+    let started = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut notes = child.stderr.take().context("no standard error")?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut notes, &mut text).map(|_| text)
+    });
+    let (anonymous, resident) = watch(&mut child)?;
+    let status = child.wait()?;
+    let wall = started.elapsed();
+    let notes = reader.join().map_err(|_| anyhow::anyhow!("reading standard error failed"))??;
+    if !status.success() {
+        bail!("{command:?} failed: {notes}");
+    }
+    Ok(Measured { wall, anonymous, resident, notes })
+}
+
+/// Peaks of a process's memory, sampled every ten milliseconds; the kernel's own high-water mark closes the gaps.
+fn watch(child: &mut Child) -> Result<(u64, u64)> {
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let (mut anonymous, mut resident) = (0, 0);
+    while child.try_wait()?.is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+        };
+        anonymous = anonymous.max(field("RssAnon:").unwrap_or(0));
+        resident = resident.max(field("VmHWM:").unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok((anonymous, resident))
+}
+
+/// The program under test, beside this one.
+fn audit_program() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let program = own.ancestors().nth(2).context("no folder above")?.join("lcr-audit");
+    if !program.exists() {
+        bail!("{} is missing: run `cargo build --release` first", program.display());
+    }
+    Ok(program)
+}
+
+fn compare_with_peer(
+    arguments: &Arguments,
+    files: &[&std::ffi::OsStr; 2],
+    tokens: &Path,
+    runs: &[(&str, &Measured)],
+) -> Result<()> {
+    let Some(peer) = &arguments.peer else { return Ok(()) };
+    let mut words = peer.split_whitespace();
+    let mut command = Command::new(words.next().context("--peer is empty")?);
+    command.args(words).args(files).arg(tokens).arg("bf16");
+    let peer = measure(command)?;
+    let mebibytes = peer.resident / (1 << 20);
+    say(&format!("peer: {:.1} s, peak {mebibytes} MiB resident", peer.wall.as_secs_f64()))?;
+    for (name, run) in runs {
+        let (time, memory) =
+            (run.wall.as_secs_f64() / peer.wall.as_secs_f64(), run.resident as f64 / peer.resident as f64);
+        say(&format!("{name}: {:.0} % of the peer's time, {:.0} % of its memory", 100.0 * time, 100.0 * memory))?;
+    }
+    Ok(())
+}
+
+/// The forward pass beside its matrix products alone: same shapes, f32 weights that are already there.
+fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Result<()> {
+    let rows = arguments.prompts * arguments.tokens;
+    let lanes = 2;
+    let mut bare = Duration::ZERO;
+    for (_, outputs, inputs) in shape.linears() {
+        bare += product_time(rows, inputs, outputs) * (lanes * shape.layers) as u32;
+    }
+    bare += product_time(rows, shape.width, VOCABULARY / 16) * (16 * lanes) as u32;
+    let forward = run.notes.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
+    if let Some(forward) = forward {
+        let bare = bare.as_secs_f64();
+        say(&format!("forward {forward:.1} s, its bare f32 products {bare:.1} s: {:.2}×", forward / bare))?;
+    }
+    Ok(())
+}
+
+/// Median of three f32 products `[rows, inputs] × [inputs, outputs]` on all cores.
+fn product_time(rows: usize, inputs: usize, outputs: usize) -> Duration {
+    let tensor = |rows: usize, columns: usize| candle_core::Tensor::ones((rows, columns), candle_core::DType::F32, &candle_core::Device::Cpu);
+    let (Ok(x), Ok(weight)) = (tensor(rows, inputs), tensor(outputs, inputs)) else { return Duration::ZERO };
+    let mut times: Vec<Duration> = (0..3)
+        .map(|_| {
+            let started = Instant::now();
+            let product = weight.t().and_then(|weight| x.matmul(&weight));
+            std::hint::black_box(product.ok());
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[1]
+}
+
+/// A generator that is fast enough to fill gigabytes.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// About normal with this deviation: the sum of four uniform values.
+    fn normal(&mut self, deviation: f32) -> f32 {
+        let bits = self.next();
+        let sum: f32 = (0..4).map(|part| ((bits >> (16 * part)) & 0xFFFF) as f32 / 65536.0 - 0.5).sum();
+        sum * deviation * 1.732
+    }
+}
+
+/// Streams tensors into a safetensors file.
+fn write_tensors(path: &Path, dtype: &str, tensors: &[(String, Vec<usize>, f32)], fill: f32) -> Result<()> {
+    let size = if dtype == "BF16" { 2 } else { 4 };
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for (name, shape, _) in tensors {
+        let start = end;
+        end += shape.iter().product::<usize>() * size;
+        header.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+    }
+    let mut text = serde_json::to_vec(&header)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
+    file.write_all(&(text.len() as u64).to_le_bytes())?;
+    file.write_all(&text)?;
+    let mut noise = Noise(0x1234_5678_9ABC_DEF1);
+    for (_, shape, deviation) in tensors {
+        for _ in 0..shape.iter().product::<usize>() {
+            let value = if *deviation == 0.0 { fill } else { noise.normal(*deviation) };
+            if size == 2 {
+                file.write_all(&((value.to_bits() >> 16) as u16).to_le_bytes())?;
+            } else {
+                file.write_all(&value.to_le_bytes())?;
+            }
+        }
+    }
+    file.flush()?;
+    Ok(())
+}
+
+fn make_base(folder: &Path, shape: Shape) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![VOCABULARY, shape.width], 0.02)];
+    for layer in 0..shape.layers {
+        let prefix = format!("model.layers.{layer}");
+        for (name, outputs, inputs) in shape.linears() {
+            tensors.push((format!("{prefix}.{name}.weight"), vec![outputs, inputs], 0.02));
+        }
+        for (name, length) in [
+            ("input_layernorm", shape.width),
+            ("post_attention_layernorm", shape.width),
+            ("self_attn.q_norm", HEAD_DIM),
+            ("self_attn.k_norm", HEAD_DIM),
+        ] {
+            tensors.push((format!("{prefix}.{name}.weight"), vec![length], 0.0));
+        }
+    }
+    tensors.push(("model.norm.weight".to_owned(), vec![shape.width], 0.0));
+    write_tensors(&folder.join("model.safetensors"), "BF16", &tensors, 1.0)?;
+    let config = json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": shape.width,
+        "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads, "head_dim": HEAD_DIM, "vocab_size": VOCABULARY, "hidden_act": "silu",
+        "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0, "tie_word_embeddings": true,
+        "attention_bias": false, "torch_dtype": "bfloat16"
+    });
+    std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+    Ok(())
+}
+
+fn make_adapter(folder: &Path, shape: Shape, arguments: &Arguments) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut tensors = Vec::new();
+    for layer in 0..shape.layers {
+        for (name, outputs, inputs) in shape.linears() {
+            if !arguments.targets.iter().any(|target| name.ends_with(target.as_str())) {
+                continue;
+            }
+            let path = format!("base_model.model.model.layers.{layer}.{name}");
+            tensors.push((format!("{path}.lora_A.weight"), vec![RANK, inputs], 0.02));
+            tensors.push((format!("{path}.lora_B.weight"), vec![outputs, RANK], 0.01));
+            if arguments.dora {
+                tensors.push((format!("{path}.lora_magnitude_vector"), vec![outputs], 0.0));
+            }
+        }
+    }
+    // A row of W has norm 0.02·√width; a hundredth more makes every row longer.
+    let magnitude = 0.02 * (shape.width as f32).sqrt() * 1.01;
+    write_tensors(&folder.join("adapter_model.safetensors"), "F32", &tensors, magnitude)?;
+    let config = json!({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK, "lora_dropout": 0.0,
+        "bias": "none", "target_modules": arguments.targets, "use_dora": arguments.dora
+    });
+    std::fs::write(folder.join("adapter_config.json"), serde_json::to_vec_pretty(&config)?)?;
+    Ok(())
+}
+
+fn make_tokens(path: &Path, prompts: usize, tokens: usize) -> Result<()> {
+    let mut noise = Noise(77);
+    let ids: Vec<Vec<u64>> =
+        (0..prompts).map(|_| (0..tokens).map(|_| noise.next() % VOCABULARY as u64).collect()).collect();
+    std::fs::write(path, serde_json::to_vec(&ids)?)?;
+    Ok(())
+}
