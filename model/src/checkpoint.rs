@@ -503,7 +503,8 @@ impl<'de> Deserialize<'de> for Header {
                         return Err(serde::de::Error::custom(format!("key `{name}` appears twice")));
                     }
                     if name == "__metadata__" {
-                        header.metadata = map.next_value()?;
+                        // MLX writes null where it has nothing to say; the reference reader allows it.
+                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
                     } else {
                         header.tensors.push((name, map.next_value()?));
                     }
