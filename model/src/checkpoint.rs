@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{Mmap, UncheckedAdvice};
@@ -757,7 +757,8 @@ fn open_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Weight>, 
     let mut tensors = BTreeMap::new();
     for shard in shards {
         // An index comes from a stranger: it names files of this folder, nothing above or beside it.
-        let plain = Path::new(shard).components().count() == 1 && !shard.contains(['/', '\\']) && shard != "..";
+        let named = matches!(Path::new(shard).components().next(), Some(Component::Normal(_)));
+        let plain = named && !shard.contains(['/', '\\']);
         if !plain {
             return Err(wrong(format!("shard `{shard}` leaves the folder")));
         }
