@@ -114,7 +114,9 @@ fn rows(file: &SafetensorsFile, name: &str, transposed: bool) -> Vec<Vec<f64>> {
         .map(|row| row.iter().map(|&value| f64::from(value)).collect())
         .collect();
     if transposed {
-        (0..width).map(|column| stored.iter().map(|row| row[column]).collect()).collect()
+        (0..width)
+            .map(|column| stored.iter().map(|row| row[column]).collect())
+            .collect()
     } else {
         stored
     }
@@ -176,13 +178,23 @@ fn whole_tensors_embeddings_and_biases_keep_their_places() {
     let norms = Adapter::open(&data("adapters/stories260K/lora_r8_mts_head")).unwrap();
     assert_eq!(norms.whole.len(), 11);
     // PEFT compares ends of names: `norm` takes `input_layernorm` too.
-    assert!(norms.whole.values().all(|whole| whole.declared && whole.origin == Origin::ModuleToSave));
+    assert!(
+        norms
+            .whole
+            .values()
+            .all(|whole| whole.declared && whole.origin == Origin::ModuleToSave)
+    );
     let table = Adapter::open(&data("adapters/stories260K/lora_r4_embed")).unwrap();
     let embedding = &table.embeddings["model.embed_tokens"];
     assert_eq!((embedding.rows, embedding.width, embedding.rank), (512, 64, 4));
     assert_eq!(table.whole["model.embed_tokens.weight"].origin, Origin::BaseLayer);
     let up_bias = Adapter::open(&data("adapters/stories260K/lora_bias_only")).unwrap();
-    assert!(up_bias.modules.values().all(|module| module.up_bias.as_ref().is_some_and(|bias| bias.len() == 64)));
+    assert!(
+        up_bias
+            .modules
+            .values()
+            .all(|module| module.up_bias.as_ref().is_some_and(|bias| bias.len() == 64))
+    );
     let some = Adapter::open(&data("adapters/gpt2_bias_lora_only")).unwrap();
     assert_eq!((some.modules.len(), some.biases.len()), (4, 4));
     assert_eq!(some.biases["transformer.h.0.attn.c_attn"].len(), 96);
@@ -212,7 +224,11 @@ fn saving_and_opening_changes_no_number() {
         assert_eq!(adapter.whole, again.whole, "{name}");
         assert_eq!(adapter.biases, again.biases, "{name}");
         assert_eq!(adapter.tensors_in_file, again.tensors_in_file, "{name}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "nothing else is left behind"
+        );
     }
 }
 
@@ -257,7 +273,9 @@ fn mlx_adapters_bind_to_the_last_blocks_only() {
 
 #[test]
 fn the_summary_says_the_scale_and_why() {
-    let summary = Adapter::open(&data("adapters/stories260K/dora_r8_attn")).unwrap().summary();
+    let summary = Adapter::open(&data("adapters/stories260K/dora_r8_attn"))
+        .unwrap()
+        .summary();
     assert_eq!(summary.scales, ["alpha 16 / rank 8 = 2"]);
     assert_eq!(summary.targets, ["k_proj", "o_proj", "q_proj", "v_proj"]);
     assert_eq!(summary.layers, [0, 1, 2, 3, 4]);
