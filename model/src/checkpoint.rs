@@ -126,7 +126,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A tensor that the model needs is absent.
-    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that belongs to these weights?", did_you_mean(.nearest))]
+    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that belongs to these weights?", did_you_mean(.nearest.as_deref()))]
     Missing {
         /// Checkpoint.
         folder: PathBuf,
@@ -182,10 +182,8 @@ fn hint_for_missing(pickles: &[String]) -> String {
     }
 }
 
-fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
 }
 
 /// How an element is stored.
@@ -553,7 +551,7 @@ fn check_tensors(
     for (name, entry) in entries {
         tensors.push(check_tensor(file, name, &entry, data_start, data_length)?);
     }
-    tensors.sort_by(|left, right| (left.bytes.start, left.bytes.end).cmp(&(right.bytes.start, right.bytes.end)));
+    tensors.sort_by_key(|tensor| (tensor.bytes.start, tensor.bytes.end));
     let mut claimed = data_start;
     for (position, tensor) in tensors.iter().enumerate() {
         if tensor.bytes.start < claimed {
