@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lcr_model::adapter::{LowRank, ModuleKind, ScalingRule, TargetModule};
+use lcr_model::adapter::{AdapterError, LowRank, ModuleKind, ScalingRule, TargetModule};
 use lcr_model::checkpoint::SafetensorsFile;
 use serde_json::{Value, json};
 
@@ -154,4 +154,18 @@ pub fn low_rank(outputs: usize, rank: usize, inputs: usize, up: Vec<f32>, down: 
         up_bias: None,
         tensor_names: Vec::new(),
     }
+}
+
+/// Name of an error's variant.
+pub fn variant(error: &AdapterError) -> String {
+    let text = match error {
+        AdapterError::Tensors(inner) => format!("{inner:?}"),
+        other => format!("{other:?}"),
+    };
+    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
+
+/// The sound tensors, and these.
+pub fn with(extra: Vec<Tensor>) -> Vec<Tensor> {
+    factors().into_iter().chain(extra).collect()
 }
