@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{Mmap, UncheckedAdvice};
@@ -126,7 +126,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A tensor that the model needs is absent.
-    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that belongs to these weights?", did_you_mean(.nearest))]
+    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that belongs to these weights?", did_you_mean(.nearest.as_deref()))]
     Missing {
         /// Checkpoint.
         folder: PathBuf,
@@ -182,10 +182,8 @@ fn hint_for_missing(pickles: &[String]) -> String {
     }
 }
 
-fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
 }
 
 /// How an element is stored.
@@ -503,7 +501,8 @@ impl<'de> Deserialize<'de> for Header {
                         return Err(serde::de::Error::custom(format!("key `{name}` appears twice")));
                     }
                     if name == "__metadata__" {
-                        header.metadata = map.next_value()?;
+                        // MLX writes null where it has nothing to say; the reference reader allows it.
+                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
                     } else {
                         header.tensors.push((name, map.next_value()?));
                     }
@@ -552,7 +551,7 @@ fn check_tensors(
     for (name, entry) in entries {
         tensors.push(check_tensor(file, name, &entry, data_start, data_length)?);
     }
-    tensors.sort_by(|left, right| (left.bytes.start, left.bytes.end).cmp(&(right.bytes.start, right.bytes.end)));
+    tensors.sort_by_key(|tensor| (tensor.bytes.start, tensor.bytes.end));
     let mut claimed = data_start;
     for (position, tensor) in tensors.iter().enumerate() {
         if tensor.bytes.start < claimed {
@@ -756,7 +755,8 @@ fn open_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Weight>, 
     let mut tensors = BTreeMap::new();
     for shard in shards {
         // An index comes from a stranger: it names files of this folder, nothing above or beside it.
-        let plain = Path::new(shard).components().count() == 1 && !shard.contains(['/', '\\']) && shard != "..";
+        let named = matches!(Path::new(shard).components().next(), Some(Component::Normal(_)));
+        let plain = named && !shard.contains(['/', '\\']);
         if !plain {
             return Err(wrong(format!("shard `{shard}` leaves the folder")));
         }

@@ -88,6 +88,7 @@ pub enum BiasMode {
 
 /// `adapter_config.json` of PEFT, checked.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "the file has as many flags")]
 pub struct PeftConfig {
     /// The file.
     pub path: PathBuf,
@@ -124,10 +125,10 @@ pub struct PeftConfig {
 
 impl PeftConfig {
     /// Checks a parsed `adapter_config.json`; `path` is only for messages.
-    pub fn from_json(path: &Path, raw: Map<String, Value>) -> Result<Self, AdapterError> {
-        let fields = Fields::new(path, "", &raw);
+    pub fn from_json(path: &Path, raw: &Map<String, Value>) -> Result<Self, AdapterError> {
+        let fields = Fields::new(path, "", raw);
         check_method(path, &fields)?;
-        check_other_fields(path, &raw)?;
+        check_other_fields(path, raw)?;
         let rank = fields
             .whole_number("r")?
             .filter(|&rank| rank > 0)

@@ -13,6 +13,8 @@ use super::LowRank;
 
 /// Singular values below this share of the largest have no meaningful direction.
 const DIRECTION_FLOOR: f64 = 1e-6;
+/// Steps before an iteration is given up; a core of rank 512 needs about a thousand.
+const MAX_ITERATIONS: usize = 100_000;
 
 /// Leading singular triples of s·BA.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,33 +54,50 @@ fn widened(values: &[f32], rows: usize, columns: usize) -> DMatrix<f64> {
 fn factor(module: &LowRank) -> Factored {
     let up = widened(&module.up, module.outputs, module.rank).qr();
     let down = widened(&module.down, module.rank, module.inputs).transpose().qr();
-    let core = module.scale * up.r() * down.r().transpose();
+    // The scale stays out of the core until the core is of order one: an absurd alpha then cannot make it infinite.
+    let core = up.r() * down.r().transpose();
     let size = core.amax();
-    let scaled = if size > 0.0 && size.is_finite() {
-        core / size
-    } else {
-        core * 0.0
-    };
+    let divisor = if size > 0.0 { size.copysign(module.scale) } else { 1.0 };
     Factored {
         left: up.q(),
-        core: scaled,
+        core: core / divisor,
         right: down.q(),
-        size: if size.is_finite() { size } else { 0.0 },
+        size: size * module.scale.abs(),
     }
 }
 
 /// Singular values of s·BA, descending; at most `rank` of them, for s·BA has no others but zero.
 pub fn singular_values(module: &LowRank) -> Vec<f64> {
     let factored = factor(module);
-    let mut values: Vec<f64> = factored
+    let mut values: Vec<f64> = match factored
         .core
-        .svd(false, false)
-        .singular_values
-        .iter()
-        .map(|value| value * factored.size)
-        .collect();
+        .clone()
+        .try_svd(false, false, 5.0 * f64::EPSILON, MAX_ITERATIONS)
+    {
+        Some(decomposition) => decomposition.singular_values.iter().copied().collect(),
+        // Never seen to happen; the roots of the squares lose digits of the small values only.
+        None => squared_eigen(&factored.core)
+            .into_iter()
+            .map(|(square, _)| square.max(0.0).sqrt())
+            .collect(),
+    };
+    for value in &mut values {
+        *value *= factored.size;
+    }
     values.sort_unstable_by(|left, right| right.total_cmp(left));
     values
+}
+
+/// Eigenvalues of CCᵀ, descending, with their vectors.
+fn squared_eigen(core: &DMatrix<f64>) -> Vec<(f64, DVector<f64>)> {
+    let square = core * core.transpose();
+    let Some(eigen) = square.try_symmetric_eigen(f64::EPSILON, MAX_ITERATIONS) else {
+        return Vec::new();
+    };
+    let vectors = eigen.eigenvectors.column_iter().map(nalgebra::Matrix::into_owned);
+    let mut pairs: Vec<(f64, DVector<f64>)> = eigen.eigenvalues.iter().copied().zip(vectors).collect();
+    pairs.sort_by(|left, right| right.0.total_cmp(&left.0));
+    pairs
 }
 
 /// ‖s·BA‖_F.
@@ -90,25 +109,21 @@ pub fn frobenius_norm(module: &LowRank) -> f64 {
 /// The `count` leading singular triples of s·BA; fewer where it has no more directions.
 pub fn leading_directions(module: &LowRank, count: usize) -> Directions {
     let factored = factor(module);
-    let eigen = (&factored.core * factored.core.transpose()).symmetric_eigen();
-    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
-    order.sort_by(|&left, &right| eigen.eigenvalues[right].total_cmp(&eigen.eigenvalues[left]));
     let mut directions = Directions {
         values: Vec::new(),
         left: Vec::new(),
         right: Vec::new(),
     };
     let mut largest = 0.0_f64;
-    for index in order.into_iter().take(count) {
-        let inner_left = eigen.eigenvectors.column(index);
+    for (_, inner_left) in squared_eigen(&factored.core).into_iter().take(count) {
         // σ v = Cᵀ u: the norm is accurate where the square root of a small eigenvalue is not.
-        let image: DVector<f64> = factored.core.transpose() * inner_left;
+        let image: DVector<f64> = factored.core.tr_mul(&inner_left);
         let value = image.norm();
         largest = largest.max(value);
         if value <= DIRECTION_FLOOR * largest || value == 0.0 {
             break;
         }
-        let left = &factored.left * inner_left;
+        let left = &factored.left * &inner_left;
         let right = &factored.right * (image / value);
         directions.values.push(value * factored.size);
         directions.left.push(left.iter().copied().collect());

@@ -214,7 +214,7 @@ pub enum AdapterError {
     /// A tensor for a module that the base does not have.
     #[error(
         "{path}: tensor `{tensor}` belongs to `{module}`, which the base model does not have{}. PEFT would ignore it without a \
-         word. Is this the base that the adapter was trained on?", nearest_hint(.nearest)
+         word. Is this the base that the adapter was trained on?", nearest_hint(.nearest.as_deref())
     )]
     Unmatched {
         /// File.
@@ -270,8 +270,6 @@ pub enum AdapterError {
     },
 }
 
-fn nearest_hint(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
+fn nearest_hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
 }

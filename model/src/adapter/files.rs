@@ -1,5 +1,6 @@
 //! Finds the files of an adapter and says why where it cannot: a pickle, a pointer, a config alone, a run without an end.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -248,7 +249,11 @@ fn digest(path: &Path) -> Result<(String, u64), AdapterError> {
         hasher.update(filled);
         length += count as u64;
     }
-    let hexadecimal = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hexadecimal = String::new();
+    for byte in hasher.finalize() {
+        // Writing to a string cannot fail.
+        let _ = write!(hexadecimal, "{byte:02x}");
+    }
     Ok((hexadecimal, length))
 }
 
@@ -268,8 +273,7 @@ pub(crate) fn matrix(tensor: &Weight, meaning: &str) -> Result<[usize; 2], Adapt
 /// A vector of `length`, also where it is stored with a second dimension of one.
 pub(crate) fn vector(tensor: &Weight, length: usize, meaning: &str) -> Result<Vec<f32>, AdapterError> {
     let fits = match *tensor.shape() {
-        [found] => found == length,
-        [found, 1] | [1, found] => found == length,
+        [found] | [found, 1] | [1, found] => found == length,
         _ => false,
     };
     if !fits {

@@ -248,7 +248,7 @@ impl Adapter {
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let found = files::locate(path)?;
         match found.config {
-            files::RawConfig::Peft(map) => peft::open(&found.config_path, map, &found.tensors),
+            files::RawConfig::Peft(map) => peft::open(&found.config_path, &map, &found.tensors),
             files::RawConfig::Mlx(map) => mlx::open(&found.config_path, &map, &found.tensors),
         }
     }

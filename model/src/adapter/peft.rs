@@ -37,7 +37,7 @@ enum Part {
 type Parts<'a> = BTreeMap<String, BTreeMap<Part, &'a Weight>>;
 
 /// Reads a PEFT adapter whose files were found.
-pub(crate) fn open(config_path: &Path, raw: Map<String, Value>, tensors: &Path) -> Result<Adapter, AdapterError> {
+pub(crate) fn open(config_path: &Path, raw: &Map<String, Value>, tensors: &Path) -> Result<Adapter, AdapterError> {
     let config = PeftConfig::from_json(config_path, raw)?;
     let source = files::open_tensors(tensors)?;
     let parts = sort_tensors(source.file.tensors())?;
@@ -309,9 +309,15 @@ fn read_low_rank(
         "use_dora",
         get(Part::Magnitude),
         "lora_magnitude_vector",
-        up,
+        (name, up),
     )?;
-    let up_bias = declared_vector(config.lora_bias, "lora_bias", get(Part::UpBias), "lora_B bias", up)?;
+    let up_bias = declared_vector(
+        config.lora_bias,
+        "lora_bias",
+        get(Part::UpBias),
+        "lora_B bias",
+        (name, up),
+    )?;
     Ok(Some(LowRank {
         rank,
         alpha,
@@ -331,13 +337,13 @@ fn read_low_rank(
     }))
 }
 
-/// A vector over the outputs of `up` that must be there exactly when the config says so.
+/// A vector over the outputs of a module's `up` that must be there exactly when the config says so.
 fn declared_vector(
     declared: bool,
     field: &str,
     found: Option<&Weight>,
     what: &str,
-    up: &Weight,
+    (module, up): (&str, &Weight),
 ) -> Result<Option<Vec<f32>>, AdapterError> {
     let outputs = up.shape().first().copied().unwrap_or(0);
     match (declared, found) {
@@ -345,7 +351,7 @@ fn declared_vector(
         (false, None) => Ok(None),
         (true, None) => Err(AdapterError::Unpaired {
             path: up.path().to_path_buf(),
-            module: super::module_of(super::module_of(up.name())).to_owned(),
+            module: module.to_owned(),
             present: up.name().to_owned(),
             missing: format!("{what}, which `{field}: true` announces"),
         }),
@@ -446,6 +452,19 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         adapter.notes.push(format!(
             "whole tensors that modules_to_save does not announce, which PEFT loads over the base without a word: {}",
             undeclared.join(", ")
+        ));
+    }
+    let old_biases: Vec<&str> = adapter
+        .bias_tensors
+        .iter()
+        .filter(|(module, tensor)| adapter.modules.contains_key(*module) && !tensor.contains(".base_layer."))
+        .map(|(_, tensor)| tensor.as_str())
+        .collect();
+    if !old_biases.is_empty() {
+        adapter.notes.push(format!(
+            "biases of adapted modules in the spelling of old PEFT versions, applied here; current ones drop them without a \
+             word: {}",
+            old_biases.join(", ")
         ));
     }
     if config.ensure_weight_tying && !(adapter.whole.is_empty() && adapter.embeddings.is_empty()) {
