@@ -59,6 +59,8 @@ enum Change<'a> {
     Whole { weight: &'a Weight, transposed: bool },
     /// W' = other values.
     Values(&'a [f32]),
+    /// The same, computed here.
+    OwnedValues(Vec<f32>),
 }
 
 impl Source<'_> {
@@ -116,6 +118,14 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
         let base = Source::Stored { weight, transposed };
         let (outputs, inputs) = (low_rank.outputs, low_rank.inputs);
         found.insert(name.clone(), ChangedTensor { name, base, change, outputs, inputs });
+        if let Some(up_bias) = low_rank.up_bias.as_ref().filter(|_| !adapter.biases.contains_key(path)) {
+            let name = format!("{path}.bias");
+            let base = decoder.tensor(&name).map_or_else(|| vec![0.0; outputs], Weight::to_f32);
+            let scale = low_rank.scale as f32;
+            let adapted = base.iter().zip(up_bias).map(|(base, bias)| base + scale * bias).collect();
+            let (base, change) = (Source::Values(base), Change::OwnedValues(adapted));
+            found.insert(name.clone(), ChangedTensor { name, base, change, outputs: 1, inputs: outputs });
+        }
     }
     for (path, embedding) in &adapter.embeddings {
         let name = format!("{path}.weight");
@@ -226,6 +236,7 @@ impl ChangedTensor<'_> {
         match self.change {
             Change::LowRank(_) | Change::Owned(_) => "lora",
             Change::Dora { .. } => "dora",
+            Change::OwnedValues(_) => "lora",
             Change::Whole { .. } | Change::Values(_) => "whole",
         }
     }
@@ -248,16 +259,23 @@ impl ChangedTensor<'_> {
                 stored_block(weight, *transposed, self.shape(), rows, columns, out);
                 out.iter_mut().zip(base).for_each(|(d, w)| *d -= w);
             }
-            Change::Values(values) => {
-                for (d, (value, w)) in out.iter_mut().zip(values[columns].iter().zip(base)) {
-                    *d = f64::from(*value) - w;
-                }
-            }
+            Change::Values(values) => difference(&values[columns], base, out),
+            Change::OwnedValues(values) => difference(&values[columns], base, out),
         }
     }
 
     /// Walks W in slabs along its longer side: `visit(rows, columns, W, ΔW)`, both row-major.
     fn for_each_slab(&self, mut visit: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>, &[f64], &[f64])) {
+        let mut change = Vec::new();
+        self.for_each_base_slab(|rows, columns, base| {
+            change.resize(base.len(), 0.0);
+            self.change_block(rows.clone(), columns.clone(), base, &mut change);
+            visit(rows, columns, base, &change);
+        });
+    }
+
+    /// The same without ΔW.
+    fn for_each_base_slab(&self, mut visit: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>, &[f64])) {
         let (outputs, inputs) = (self.outputs, self.inputs);
         let (long, short) = (outputs.max(inputs), outputs.min(inputs));
         let step = (SLAB_VALUES / short.max(1)).clamp(1, long.max(1));
@@ -265,10 +283,8 @@ impl ChangedTensor<'_> {
             let part = start..(start + step).min(long);
             let (rows, columns) = if outputs > inputs { (part, 0..inputs) } else { (0..outputs, part) };
             let mut base = vec![0.0; rows.len() * columns.len()];
-            let mut change = base.clone();
             self.base.block(self.shape(), rows.clone(), columns.clone(), &mut base);
-            self.change_block(rows.clone(), columns.clone(), &base, &mut change);
-            visit(rows, columns, &base, &change);
+            visit(rows, columns, &base);
         }
     }
 
@@ -366,19 +382,6 @@ impl ChangedTensor<'_> {
         grams.between = product(projected.as_ref(), outer.transpose()) * scale;
         let core = product(inner.transpose(), inner);
         grams.change = product(product(outer, core.as_ref()).as_ref(), outer.transpose()) * (scale * scale);
-    }
-
-    fn for_each_base_slab(&self, mut visit: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>, &[f64])) {
-        let (outputs, inputs) = (self.outputs, self.inputs);
-        let (long, short) = (outputs.max(inputs), outputs.min(inputs));
-        let step = (SLAB_VALUES / short.max(1)).clamp(1, long.max(1));
-        for start in (0..long).step_by(step) {
-            let part = start..(start + step).min(long);
-            let (rows, columns) = if outputs > inputs { (part, 0..inputs) } else { (0..outputs, part) };
-            let mut base = vec![0.0; rows.len() * columns.len()];
-            self.base.block(self.shape(), rows.clone(), columns.clone(), &mut base);
-            visit(rows, columns, &base);
-        }
     }
 
     /// 1 − cos(W, W') from W and ΔW, without the cancellation: with W' = W + Δ,
@@ -492,6 +495,13 @@ impl Sums {
                 }
             }
         }
+    }
+}
+
+/// out = values − base.
+fn difference(values: &[f32], base: &[f64], out: &mut [f64]) {
+    for (d, (value, w)) in out.iter_mut().zip(values.iter().zip(base)) {
+        *d = f64::from(*value) - w;
     }
 }
 

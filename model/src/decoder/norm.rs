@@ -4,7 +4,6 @@ use candle_core::{D, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::host::{matrix, with_values};
-use super::product::dot;
 use crate::config::Norm;
 
 /// Rows that one task normalises.
@@ -52,23 +51,22 @@ impl NormParameters {
     }
 
     fn normalise(&self, row: &[f32], out: &mut [f32]) {
-        let width = row.len() as f32;
+        // In f64: an error of the scale would shift a whole row, and every score that it enters.
+        let width = row.len() as f64;
         match self.kind {
             Norm::Rms { eps, .. } => {
-                let scale = (dot(row, row) / width + eps).sqrt().recip();
+                let square = sum_of_squares(row, 0.0) / width;
+                let scale = (square + f64::from(eps)).sqrt().recip();
                 for ((y, value), gain) in out.iter_mut().zip(row).zip(&self.gain) {
-                    *y = value * scale * gain;
+                    *y = (f64::from(*value) * scale * f64::from(*gain)) as f32;
                 }
             }
             Norm::Layer { eps } => {
-                let mean = row.iter().sum::<f32>() / width;
-                for (y, value) in out.iter_mut().zip(row) {
-                    *y = value - mean;
-                }
-                let scale = (dot(out, out) / width + eps).sqrt().recip();
-                for (column, y) in out.iter_mut().enumerate() {
-                    let bias = self.bias.as_ref().map_or(0.0, |bias| bias[column]);
-                    *y = *y * scale * self.gain[column] + bias;
+                let mean = row.iter().map(|value| f64::from(*value)).sum::<f64>() / width;
+                let scale = (sum_of_squares(row, mean) / width + f64::from(eps)).sqrt().recip();
+                for (column, (y, value)) in out.iter_mut().zip(row).enumerate() {
+                    let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
+                    *y = ((f64::from(*value) - mean) * scale * f64::from(self.gain[column]) + bias) as f32;
                 }
             }
         }
@@ -98,6 +96,20 @@ impl NormParameters {
         };
         out.reshape(shape)
     }
+}
+
+/// Σ(x − mean)² in eight partial sums, which the compiler keeps in vector registers.
+fn sum_of_squares(row: &[f32], mean: f64) -> f64 {
+    let mut sums = [0.0; 8];
+    let chunks = row.chunks_exact(8);
+    let tail: f64 = chunks.remainder().iter().map(|value| (f64::from(*value) - mean).powi(2)).sum();
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            let centred = f64::from(*value) - mean;
+            *sum += centred * centred;
+        }
+    }
+    sums.iter().sum::<f64>() + tail
 }
 
 /// A `[1, width]` tensor on `device`, for broadcasting over rows.

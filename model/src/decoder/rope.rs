@@ -73,7 +73,9 @@ impl Rotation {
                 for head in row.chunks_exact_mut(head_dim) {
                     let (first, rest) = head.split_at_mut(pairs);
                     for ((left, right), (cos, sin)) in first.iter_mut().zip(rest).zip(turns) {
-                        (*left, *right) = (*left * cos - *right * sin, *right * cos + *left * sin);
+                        let (x, y) = (f64::from(*left), f64::from(*right));
+                        let (cos, sin) = (f64::from(*cos), f64::from(*sin));
+                        (*left, *right) = ((x * cos - y * sin) as f32, (y * cos + x * sin) as f32);
                     }
                 }
             });

@@ -95,7 +95,7 @@ impl Variant {
 /// ‖W_i + s(BA)_i‖ of every row i from ‖W_i‖² + 2s⟨WAᵀ,B⟩_i + s²⟨B(AAᵀ),B⟩_i, in f64, never forming BA.
 ///
 /// `weight` is `[outputs, inputs]`, or the transpose of that where `transposed`.
-pub fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank) -> Vec<f64> {
+fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank) -> Vec<f64> {
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let mut squares = vec![0.0; outputs];
     let mut projected = vec![0.0f32; outputs * rank];
