@@ -1,24 +1,34 @@
-//! Writes reports of made-up audits, to look at while working on the page: `cargo run --example sample -- FOLDER`.
+//! Writes reports to look at while working on the page: `cargo run --example sample -- FOLDER` those of made-up audits,
+//! `cargo run --example sample -- FOLDER REPORT.json …` those of audits read back, each into a folder of its own.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use lcr_reports::{ReportError, policy, write_index, write_report};
+use lcr_analysis::audit::Audit;
+use lcr_reports::{ReportError, json, policy, write_index, write_report};
 
 fn main() -> Result<(), ReportError> {
-    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "target/sample".to_owned()));
-    let mut samples = [
-        ("toy", support::toy()),
-        ("deep", support::deep()),
-        ("hostile", support::hostile()),
-    ];
+    let mut arguments = std::env::args().skip(1);
+    let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "target/sample".to_owned()));
+    let mut samples: Vec<(String, Audit)> = Vec::new();
+    for (index, file) in arguments.enumerate() {
+        samples.push((format!("report-{index}"), json::read(Path::new(&file))?));
+    }
+    if samples.is_empty() {
+        let made_up = [
+            ("toy", support::toy()),
+            ("deep", support::deep()),
+            ("hostile", support::hostile()),
+        ];
+        samples.extend(made_up.map(|(name, audit)| (name.to_owned(), audit)));
+    }
     for (name, audit) in &mut samples {
         policy::judge(audit);
         write_report(audit, &folder.join(name))?;
     }
-    let reports: Vec<_> = samples.iter().map(|(name, audit)| (*name, audit)).collect();
+    let reports: Vec<_> = samples.iter().map(|(name, audit)| (name.as_str(), audit)).collect();
     write_index(&reports, &folder)?;
     Ok(())
 }

@@ -16,11 +16,20 @@ pub(crate) const DARK: [&str; STEPS] = [
     "#9ae293", "#e4eb77",
 ];
 
+/// First step on which white text reads better than black, on the light ground's colours.
+pub(crate) const LIGHT_TEXT_FROM: usize = 8;
+
+/// First step on which black text reads better than white, on the dark ground's colours.
+pub(crate) const DARK_TEXT_FROM: usize = 6;
+
 /// Steps of the scale.
 pub(crate) const STEPS: usize = 12;
 
 /// A scale spans at most this many decades; what is smaller takes the first colour.
 const MOST_DECADES: f64 = 6.0;
+
+/// A scale spans at least this many: numbers that are almost alike must not run through all colours.
+const LEAST_DECADES: f64 = 1.0;
 
 /// How a cell looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +61,8 @@ impl ColorScale {
         if low > high {
             return None;
         }
-        let high = if high - low < 0.1 { low + 0.1 } else { high };
         Some(Self {
-            low: low.max(high - MOST_DECADES),
+            low: low.clamp(high - MOST_DECADES, high - LEAST_DECADES),
             high,
         })
     }

@@ -22,6 +22,14 @@ pub(crate) fn visible(text: &str) -> String {
     shown
 }
 
+/// A token's text with the spaces at its ends made visible, which tokenizers put there and a page would not show.
+pub(crate) fn edged(text: &str) -> String {
+    let inner = text.trim_matches(' ');
+    let before = text.len() - text.trim_start_matches(' ').len();
+    let after = text.len() - inner.len() - before;
+    format!("{}{inner}{}", "␣".repeat(before), "␣".repeat(after))
+}
+
 /// At most `most` characters, the last of them an ellipsis where something was left out.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -77,6 +85,13 @@ mod tests {
             "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;"
         );
         assert_eq!(link_component("javascript:x/../"), "javascript%3Ax%2F..%2F");
+    }
+
+    #[test]
+    fn spaces_at_the_ends_show() {
+        assert_eq!(edged("  a b "), "␣␣a b␣");
+        assert_eq!(edged("  "), "␣␣");
+        assert_eq!(edged(""), "");
     }
 
     #[test]

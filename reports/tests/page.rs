@@ -62,7 +62,8 @@ fn a_page_of_36_layers_stays_under_two_mebibytes() {
         size: 0.012,
         tracked: 8,
     });
-    audit.tokens.worst = audit.tokens.worst.iter().cycle().take(20).cloned().collect();
+    let worst = &mut support::tokens_of(&mut audit).worst;
+    *worst = worst.iter().cycle().take(20).cloned().collect();
     assert_eq!(audit.weights.len(), 252);
     let page = page(audit);
     assert!(page.len() <= 2 << 20, "{} bytes", page.len());
@@ -114,11 +115,13 @@ fn degenerate_audits_are_drawn() {
     let bare = |mut audit: Audit| {
         audit.weights.clear();
         audit.layers.clear();
-        audit.tokens.positions = 0;
-        audit.tokens.worst.clear();
-        audit.trajectories.js.clear();
-        audit.trajectories.top1_agreement.clear();
-        audit.trajectories.tracked.clear();
+        let tokens = support::tokens_of(&mut audit);
+        tokens.positions = 0;
+        tokens.worst.clear();
+        let trajectories = support::trajectories_of(&mut audit);
+        trajectories.js.clear();
+        trajectories.top1_agreement.clear();
+        trajectories.tracked.clear();
         audit.coherence = Coherence::default();
         audit.adapter.ranks.clear();
         audit
@@ -132,7 +135,12 @@ fn degenerate_audits_are_drawn() {
         size: 0.0,
         tracked: 1,
     });
-    for audit in [bare(support::toy()), single, emptied(support::toy())] {
+    for audit in [
+        bare(support::toy()),
+        single,
+        emptied(support::toy()),
+        nothing_asked_for(support::toy()),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         write_figures(&audit, folder.path()).unwrap();
         assert_sound(&page(audit));
@@ -144,8 +152,9 @@ fn figures_without_numbers_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut audit = support::toy();
     assert_eq!(write_figures(&audit, folder.path()).unwrap().len(), 7);
-    audit.trajectories.tracked.clear();
-    audit.trajectories.js.clear();
+    let trajectories = support::trajectories_of(&mut audit);
+    trajectories.tracked.clear();
+    trajectories.js.clear();
     let left: Vec<String> = write_figures(&audit, folder.path())
         .unwrap()
         .iter()
@@ -154,7 +163,93 @@ fn figures_without_numbers_are_left_out() {
     assert_eq!(left.len(), 5, "{left:?}");
 }
 
-/// Every `Option` empty, every list empty, no rows.
+/// Every `Option` of the audit is `None`: what a run with `--metrics` for one cheap metric leaves.
+fn nothing_asked_for(mut audit: Audit) -> Audit {
+    audit = emptied(audit);
+    for weight in audit.weights.values_mut() {
+        weight.relative_norm = None;
+        weight.spectral_ratio = None;
+    }
+    for site in audit.layers.values_mut() {
+        site.procrustes = None;
+        site.subspace = None;
+        site.spectrum = None;
+        site.drift = None;
+        site.clusters = None;
+        site.attention = None;
+    }
+    audit.tokens = None;
+    audit.trajectories = None;
+    audit.coherence = Coherence::default();
+    audit
+}
+
+#[test]
+fn what_was_not_asked_for_is_named_and_not_drawn() {
+    let full = page(support::toy());
+    assert!(full.contains("Eigenspectra") && !full.contains("not computed in this run"));
+    let audit = nothing_asked_for(support::toy());
+    let folder = tempfile::tempdir().unwrap();
+    let figures = write_figures(&audit, folder.path()).unwrap();
+    let drawn: Vec<_> = figures
+        .iter()
+        .filter_map(|figure| figure.file.file_name()?.to_str())
+        .collect();
+    assert_eq!(drawn, ["activations.png", "depth.png"]);
+    let page = page(audit);
+    assert_sound(&page);
+    assert!(!page.contains("Eigenspectra") && !page.contains("Dimensions in use"));
+    for missing in [
+        "Next-token distributions: not computed in this run",
+        "Paths of single tokens: not computed in this run",
+        "Attention patterns: not computed in this run",
+        "Not computed, or undefined in every row: 1 − CKA, 1 − CKA, debiased, Procrustes, before",
+    ] {
+        assert!(page.contains(missing), "{missing}");
+    }
+    let mut without_weights = support::toy();
+    without_weights.weights.clear();
+    let page = self::page(without_weights);
+    assert!(
+        page.contains("No weight matrix was compared"),
+        "and not that none changes"
+    );
+    assert!(!page.contains("changes no weight"));
+}
+
+/// One metric asked for: its column stands, the others do not.
+#[test]
+fn a_single_metric_has_its_column() {
+    let mut audit = nothing_asked_for(support::toy());
+    for site in audit.layers.values_mut() {
+        site.knn_overlap = Some(0.625);
+    }
+    let page = page(audit);
+    assert!(page.contains(">neighbours kept</th>") && page.contains(">0.625</td>"));
+    assert!(!page.contains(">subspace lost</th>"));
+}
+
+#[test]
+fn an_adapter_without_effect_says_so_first() {
+    let mut audit = support::toy();
+    audit.adapter.zero_effect = true;
+    for weight in audit.weights.values_mut() {
+        weight.relative_norm = Some(0.0);
+    }
+    let page = page(audit);
+    let said = page.find("The adapter changes nothing").unwrap();
+    assert!(said < page.find("next token").unwrap());
+}
+
+#[test]
+fn weights_stand_in_running_order() {
+    let page = page(support::deep());
+    let at = |name: &str| page.find(&format!(">{name}</td>")).unwrap_or_else(|| panic!("{name}"));
+    assert!(at("9.mlp.down_proj") < at("10.self_attn.q_proj"));
+    assert!(at("10.self_attn.v_proj") < at("10.self_attn.o_proj"));
+}
+
+/// Every list empty, no rows, no number within a metric.
 fn emptied(mut audit: Audit) -> Audit {
     for weight in audit.weights.values_mut() {
         weight.stable_rank = None;
@@ -172,12 +267,20 @@ fn emptied(mut audit: Audit) -> Audit {
         site.rows = 0;
         site.cka = None;
         site.cka_debiased = None;
-        site.procrustes.explained = None;
+        if let Some(procrustes) = &mut site.procrustes {
+            procrustes.explained = None;
+        }
         site.knn_overlap = None;
         site.knn_chance = None;
-        site.subspace.base_gap = None;
-        site.subspace.adapted_gap = None;
-        for spectrum in [&mut site.spectrum.base, &mut site.spectrum.adapted] {
+        if let Some(subspace) = &mut site.subspace {
+            subspace.base_gap = None;
+            subspace.adapted_gap = None;
+        }
+        for spectrum in site
+            .spectrum
+            .iter_mut()
+            .flat_map(|pair| [&mut pair.base, &mut pair.adapted])
+        {
             *spectrum = Spectrum {
                 rankme: None,
                 effective_rank: None,
@@ -187,19 +290,21 @@ fn emptied(mut audit: Audit) -> Audit {
                 singular_values: vec![],
             };
         }
-        site.drift.coherence = None;
-        site.drift.pc1_share = None;
+        if let Some(drift) = &mut site.drift {
+            drift.coherence = None;
+            drift.pc1_share = None;
+        }
         site.clusters = None;
         site.attention = None;
     }
-    for track in &mut audit.trajectories.tracked {
+    for track in &mut support::trajectories_of(&mut audit).tracked {
         track.js.clear();
         track.adapted.top.clear();
         track.base.rank_of_final.clear();
         track.base.plane.clear();
         track.adapted.straightness = None;
     }
-    audit.trajectories.js.clear();
+    support::trajectories_of(&mut audit).js.clear();
     audit.coherence.write = None;
     audit
 }
@@ -237,7 +342,8 @@ proptest! {
         let mut next = numbers.iter().copied().cycle();
         let mut fill = |target: &mut f64| *target = next.next().unwrap_or(0.0);
         for weight in audit.weights.values_mut() {
-            fill(&mut weight.relative_norm);
+            weight.relative_norm.as_mut().map(&mut fill);
+            fill(&mut weight.row_norm_change.min);
             fill(&mut weight.cosine);
             fill(&mut weight.row_norm_change.max_abs);
             fill(&mut weight.row_norm_change.mean_abs);
@@ -246,20 +352,24 @@ proptest! {
         for site in audit.layers.values_mut() {
             fill(&mut site.relative_change);
             fill(&mut site.cosine.one_minus_mean);
-            fill(&mut site.spectrum.js);
             site.cka.as_mut().map(&mut fill);
-            site.spectrum.base.singular_values.iter_mut().for_each(&mut fill);
+            if let Some(spectrum) = &mut site.spectrum {
+                fill(&mut spectrum.js);
+                spectrum.base.singular_values.iter_mut().for_each(&mut fill);
+            }
             if let Some(attention) = &mut site.attention {
                 attention.js.head.iter_mut().for_each(&mut fill);
             }
         }
-        for track in &mut audit.trajectories.tracked {
+        for track in &mut support::trajectories_of(&mut audit).tracked {
             track.base.plane.iter_mut().flatten().for_each(&mut fill);
             track.js.iter_mut().for_each(&mut fill);
             track.text.clone_from(&names[0]);
         }
-        fill(&mut audit.tokens.kl.mean);
-        fill(&mut audit.tokens.top1_flip_rate);
+        let tokens = support::tokens_of(&mut audit);
+        fill(&mut tokens.kl.mean);
+        fill(&mut tokens.top1_flip_rate);
+        fill(&mut tokens.entropy.base);
         fill(&mut audit.coherence.chance);
         audit.adapter.name.clone_from(&names[1]);
         if let Some((_, change)) = audit.weights.shift_remove_index(0) {

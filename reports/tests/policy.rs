@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashSet;
 
-use lcr_analysis::audit::{Audit, Finding, Level, Verdict, WeightChange};
+use lcr_analysis::audit::{Audit, Finding, Level, RowNormChange, Verdict, WeightChange};
 use lcr_reports::policy::{Rule, judge};
 
 fn judged(change: impl FnOnce(&mut Audit)) -> Audit {
@@ -54,7 +54,7 @@ fn judging_twice_is_judging_once() {
 #[test]
 fn each_rule_fires_on_what_it_is_for() {
     type Case = (Rule, Level, fn(&mut Audit));
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         (Rule::UncoveredTensors, Level::Fail, |audit| {
             audit.adapter.coverage.applied -= 1;
         }),
@@ -63,19 +63,26 @@ fn each_rule_fires_on_what_it_is_for() {
         }),
         (Rule::DeadRows, Level::Fail, |audit| {
             let weight = first_weight(audit);
-            weight.relative_norm = 1.0;
+            weight.relative_norm = Some(1.0);
             weight.cosine = 0.0;
-            weight.row_norm_change.mean_abs = 1.0;
-            weight.row_norm_change.max_abs = 1.0;
+            weight.row_norm_change = RowNormChange {
+                mean_abs: 1.0,
+                max_abs: 1.0,
+                min: -1.0,
+            };
         }),
-        (Rule::DeadRows, Level::Warn, |audit| {
-            first_weight(audit).row_norm_change.max_abs = 1.0;
+        (Rule::DeadRows, Level::Fail, |audit| {
+            let rows = &mut first_weight(audit).row_norm_change;
+            (rows.max_abs, rows.min) = (1.0, -1.0);
         }),
         (Rule::LargerThanWeight, Level::Warn, |audit| {
-            first_weight(audit).relative_norm = 1.2;
+            first_weight(audit).relative_norm = Some(1.2);
         }),
         (Rule::MagnitudeSpike, Level::Warn, |audit| {
             first_weight(audit).row_norm_change.max_abs = 2.0;
+        }),
+        (Rule::MagnitudeSpike, Level::Warn, |audit| {
+            first_weight(audit).row_norm_change.min = -0.9;
         }),
         (Rule::CoherentWrites, Level::Warn, |audit| {
             audit.coherence.write = Some(0.99);
@@ -105,20 +112,99 @@ fn each_rule_fires_on_what_it_is_for() {
     }
 }
 
-/// Every row doubled has the same row norms as every row zeroed; the cosine tells them apart.
+/// Every row doubled has the same sizes of row-norm changes as every row zeroed; the sign tells them apart.
 #[test]
 fn a_doubled_weight_is_not_called_dead() {
     let audit = judged(|audit| {
         let weight = first_weight(audit);
-        weight.relative_norm = 1.0;
+        weight.relative_norm = Some(1.0);
         weight.cosine = 1.0;
-        weight.row_norm_change.mean_abs = 1.0;
-        weight.row_norm_change.max_abs = 1.0;
+        weight.row_norm_change = RowNormChange {
+            mean_abs: 1.0,
+            max_abs: 1.0,
+            min: 1.0,
+        };
     });
-    assert_eq!(
-        found(&audit, Rule::DeadRows).map(|finding| finding.level),
-        Some(Level::Warn)
+    assert!(found(&audit, Rule::DeadRows).is_none());
+    assert!(found(&audit, Rule::LargerThanWeight).is_some());
+}
+
+/// A row that grows in the same module hides neither that another is gone, nor the other way round.
+#[test]
+fn a_dead_row_beside_a_spike_is_seen() {
+    let audit = judged(|audit| {
+        first_weight(audit).row_norm_change = RowNormChange {
+            mean_abs: 0.1,
+            max_abs: 4.0,
+            min: -0.9999,
+        };
+    });
+    let dead = found(&audit, Rule::DeadRows).unwrap();
+    assert!(dead.message.starts_with("At least one row"), "{}", dead.message);
+    assert_eq!(dead.measured, Some(-0.9999));
+    let spike = found(&audit, Rule::MagnitudeSpike).unwrap();
+    assert!(spike.message.contains("grows to 5 times its norm"), "{}", spike.message);
+    assert_eq!(audit.verdict, Verdict::Fail);
+}
+
+#[test]
+fn a_row_that_shrinks_is_not_said_to_grow() {
+    let audit = judged(|audit| {
+        first_weight(audit).row_norm_change = RowNormChange {
+            mean_abs: 0.1,
+            max_abs: 0.75,
+            min: -0.75,
+        };
+    });
+    let spike = found(&audit, Rule::MagnitudeSpike).unwrap();
+    assert!(
+        spike.message.contains("shrinks to 25.0\u{a0}% of its norm"),
+        "{}",
+        spike.message
     );
+    assert_eq!((spike.measured, spike.limit), (Some(-0.75), Some(-0.5)));
+    assert!(found(&audit, Rule::DeadRows).is_none());
+}
+
+/// GPT-2 and Phi-3 name their modules otherwise.
+#[test]
+fn writers_and_readers_are_counted_in_every_family() {
+    for (writer, reader) in [
+        (
+            "transformer.h.{}.mlp.c_proj.weight",
+            "transformer.h.{}.attn.c_attn.weight",
+        ),
+        (
+            "transformer.h.{}.attn.c_proj.weight",
+            "transformer.h.{}.mlp.c_fc.weight",
+        ),
+        (
+            "model.layers.{}.self_attn.o_proj.weight",
+            "model.layers.{}.self_attn.qkv_proj.weight",
+        ),
+        (
+            "model.layers.{}.mlp.down_proj.weight",
+            "model.layers.{}.mlp.gate_up_proj.weight",
+        ),
+    ] {
+        let audit = judged(|audit| {
+            let change = first_weight(audit).clone();
+            audit.weights.clear();
+            for layer in 0..3 {
+                for name in [writer, reader] {
+                    audit
+                        .weights
+                        .insert(name.replace("{}", &layer.to_string()), change.clone());
+                }
+            }
+            audit.coherence.write = Some(0.99);
+            audit.coherence.read = Some(0.99);
+        });
+        for (rule, name) in [(Rule::CoherentWrites, writer), (Rule::CoherentReads, reader)] {
+            let kind = name.trim_end_matches(".weight").rsplit('.').next().unwrap();
+            assert_eq!(found(&audit, rule).unwrap().location, format!("3 modules: {kind}"));
+        }
+    }
 }
 
 /// In eight dimensions two unrelated directions have |cos| over a half every other time.

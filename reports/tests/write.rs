@@ -57,7 +57,7 @@ fn an_earlier_report_survives_a_report_that_cannot_be_made() {
     write_report(&support::toy(), folder).unwrap();
     let before = fs_err::read(folder.join("report.json")).unwrap();
     let mut broken = support::deep();
-    broken.tokens.js_mean = f64::INFINITY;
+    support::tokens_of(&mut broken).js_mean = f64::INFINITY;
     assert!(matches!(
         write_report(&broken, folder),
         Err(ReportError::NotFinite { .. })
@@ -94,7 +94,7 @@ fn a_failed_first_report_leaves_no_folder() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("report");
     let mut broken = support::toy();
-    broken.tokens.js_mean = f64::NAN;
+    support::tokens_of(&mut broken).js_mean = f64::NAN;
     assert!(write_report(&broken, &folder).is_err());
     assert!(!folder.exists());
 }

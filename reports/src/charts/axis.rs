@@ -10,19 +10,26 @@ use crate::number;
 pub(crate) enum Axis {
     /// Evenly from the first number to the second.
     Linear(f64, f64),
-    /// Evenly in log₁₀, from the first power of ten to the second; `zero` where a lane for zero lies below.
+    /// Evenly in log₁₀.
     Logarithmic {
-        /// Lowest power of ten.
-        low: i32,
-        /// Highest power of ten.
-        high: i32,
-        /// Whether some number is zero or below.
+        /// log₁₀ of the lower end.
+        low: f64,
+        /// log₁₀ of the upper end.
+        high: f64,
+        /// Whether some number is zero or below, so that a lane for zero lies below the lower end.
         zero: bool,
     },
 }
 
 /// Height of the lane for zero, as a share of the axis.
 const LANE: f64 = 0.1;
+
+/// An axis of at most so many decades starts, ends and is marked at 1, 2 and 5 times a power of ten; a longer one at powers
+/// of ten only. Rounding a short one to whole decades would leave most of it empty.
+const SHORT: f64 = 2.0;
+
+/// Where a short axis may start, end and be marked, within a decade.
+const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
 
 impl Axis {
     /// The axis that spans the finite ones of `values`; `None` where there is none.
@@ -41,8 +48,7 @@ impl Axis {
             return None;
         }
         if logarithmic && most > 0.0 {
-            let low = least_positive.log10().floor() as i32;
-            let high = (most.log10().ceil() as i32).max(low + 1);
+            let (low, high) = logarithmic_ends(least_positive.log10(), most.log10());
             return Some(Self::Logarithmic {
                 low,
                 high,
@@ -61,7 +67,7 @@ impl Axis {
             Self::Logarithmic { low, high, zero } => {
                 let foot = if zero { LANE } else { 0.0 };
                 if value > 0.0 {
-                    foot + (1.0 - foot) * (value.log10() - f64::from(low)) / f64::from(high - low)
+                    foot + (1.0 - foot) * (value.log10() - low) / (high - low)
                 } else {
                     0.0
                 }
@@ -70,7 +76,7 @@ impl Axis {
         if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// At most about six marks, each with its place and its label.
+    /// At most about eight marks, each with its place and its label.
     pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
         match *self {
             Self::Linear(bottom, top) => (0..=4)
@@ -80,27 +86,66 @@ impl Axis {
                 })
                 .collect(),
             Self::Logarithmic { low, high, zero } => {
-                let stride = ((high - low) / 6 + 1) as usize;
                 let lane = zero.then(|| (0.0, "0".to_owned()));
-                let powers = (low..=high).step_by(stride);
-                lane.into_iter()
-                    .chain(powers.map(|power| (self.place(10f64.powi(power)), power_of_ten(power))))
-                    .collect()
+                let marks = marks(low, high)
+                    .into_iter()
+                    .map(|value| (self.place(value), label(value)));
+                lane.into_iter().chain(marks).collect()
             }
         }
     }
 }
 
-/// `0.01`, `1`, `100`, or `1e-7` further out.
-fn power_of_ten(power: i32) -> String {
-    match power {
-        -2 => "0.01".to_owned(),
-        -1 => "0.1".to_owned(),
-        0 => "1".to_owned(),
-        1 => "10".to_owned(),
-        2 => "100".to_owned(),
-        _ => format!("1e{power}"),
+/// The ends of a logarithmic axis that holds what lies between the two logarithms.
+fn logarithmic_ends(least: f64, most: f64) -> (f64, f64) {
+    // What lies on a mark must not be pushed past it by rounding.
+    const ROUNDING: f64 = 1e-9;
+    let logs = || STEPS.into_iter().map(f64::log10).chain([1.0]);
+    let below = |log: f64| {
+        let decade = (log + ROUNDING).floor();
+        let step = logs()
+            .filter(|step| decade + step <= log + ROUNDING)
+            .fold(0.0, f64::max);
+        decade + step
+    };
+    let above = |log: f64| {
+        let decade = (log + ROUNDING).floor();
+        decade + logs().find(|step| decade + step >= log - ROUNDING).unwrap_or(1.0)
+    };
+    let (low, high) = (below(least), above(most));
+    if high - low > SHORT + ROUNDING {
+        return ((least + ROUNDING).floor(), (most - ROUNDING).ceil());
     }
+    // Values that are all alike still need an axis around them.
+    let air = if high - low < 0.5 { 2f64.log10() } else { 0.0 };
+    (low - air, high + air)
+}
+
+/// The marks of a logarithmic axis.
+fn marks(low: f64, high: f64) -> Vec<f64> {
+    let within = |value: &f64| value.log10() >= low - 1e-6 && value.log10() <= high + 1e-6;
+    let decades = low.floor() as i32..=high.ceil() as i32;
+    if high - low <= SHORT + 1e-6 {
+        let steps = decades.flat_map(|power| STEPS.map(|step| step * 10f64.powi(power)));
+        return steps.filter(within).collect();
+    }
+    // From the head downwards: how large the largest are is what a reader looks for.
+    let stride = ((high - low) / 6.0) as usize + 1;
+    decades
+        .rev()
+        .map(|power| 10f64.powi(power))
+        .filter(within)
+        .step_by(stride)
+        .collect()
+}
+
+/// `0.01`, `1`, `200`, or `1e-7` further out.
+fn label(value: f64) -> String {
+    if (0.999e-2..1000.0).contains(&value) {
+        let rounded = format!("{value:.2}");
+        return rounded.trim_end_matches('0').trim_end_matches('.').to_owned();
+    }
+    format!("{value:.0e}")
 }
 
 /// The least of 1, 2, 4, 5, 8, 10 times a power of ten that is not below `value`; 1 for zero.
@@ -143,8 +188,8 @@ mod tests {
         assert_eq!(
             axis,
             Axis::Logarithmic {
-                low: -6,
-                high: -2,
+                low: -6.0,
+                high: -2.0,
                 zero: true
             }
         );
@@ -152,6 +197,35 @@ mod tests {
         assert!(axis.place(1e-6) > 0.05);
         assert!((axis.place(1e-2) - 1.0).abs() < 1e-12);
         assert_eq!(axis.ticks().first().map(|tick| tick.1.as_str()), Some("0"));
+    }
+
+    #[test]
+    fn a_short_axis_ends_close_to_its_values() {
+        let labels = |values: &[f64]| -> Vec<String> {
+            let axis = Axis::spanning(values.iter().copied(), true).unwrap();
+            axis.ticks().into_iter().map(|tick| tick.1).collect()
+        };
+        assert_eq!(labels(&[0.19, 1.79]), ["0.1", "0.2", "0.5", "1", "2"]);
+        assert_eq!(labels(&[0.3, 0.3]), ["0.1", "0.2", "0.5", "1"]);
+        assert_eq!(labels(&[0.02, 0.02]), ["0.01", "0.02"]);
+        assert_eq!(labels(&[2e-4, 7e-4]), ["2e-4", "5e-4", "1e-3"]);
+    }
+
+    #[test]
+    fn a_long_axis_is_marked_at_its_head() {
+        let axis = Axis::spanning([1e-7, 0.5].into_iter(), true).unwrap();
+        let labels: Vec<String> = axis.ticks().into_iter().map(|tick| tick.1).collect();
+        assert_eq!(labels, ["1", "0.01", "1e-4", "1e-6"]);
+        for value in [1e-7, 0.5] {
+            assert!((0.0..=1.0).contains(&axis.place(value)));
+        }
+        assert!(
+            Axis::spanning([f64::MIN_POSITIVE, f64::MAX].into_iter(), true)
+                .unwrap()
+                .ticks()
+                .len()
+                <= 8
+        );
     }
 
     #[test]

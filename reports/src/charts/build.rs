@@ -20,7 +20,9 @@ const METRICS: [Metric; 7] = [
     ("1 − CKA", |site| site.cka.map(below_one)),
     ("1 − CKA, debiased", |site| site.cka_debiased.map(below_one)),
     ("neighbours lost", |site| site.knn_overlap.map(below_one)),
-    ("subspace lost", |site| site.subspace.as_ref().map(|subspace| below_one(subspace.overlap))),
+    ("subspace lost", |site| {
+        site.subspace.as_ref().map(|subspace| below_one(subspace.overlap))
+    }),
     ("spectrum JS", |site| site.spectrum.as_ref().map(|spectrum| spectrum.js)),
 ];
 
@@ -55,8 +57,27 @@ pub(crate) fn activation_heat(audit: &Audit) -> HeatMap {
             rows,
         }
     };
-    let blocks = Place::ALL.into_iter().map(block).collect();
-    HeatMap::new("not measured", layers.iter().map(usize::to_string).collect(), blocks)
+    let mut blocks: Vec<HeatBlock> = Place::ALL.into_iter().map(block).collect();
+    // What was computed nowhere is no row of grey.
+    let computed: Vec<bool> = (0..METRICS.len())
+        .map(|index| {
+            blocks
+                .iter()
+                .any(|block| block.rows[index].cells.iter().any(Option::is_some))
+        })
+        .collect();
+    for block in &mut blocks {
+        let mut kept = computed.iter().copied();
+        block.rows.retain(|_| kept.next().unwrap_or(true));
+    }
+    let name = |layer: &usize| {
+        if *layer == audit.base.layers {
+            "end".to_owned()
+        } else {
+            layer.to_string()
+        }
+    };
+    HeatMap::new("no number", layers.iter().map(name).collect(), blocks)
 }
 
 /// 1 − cosine, 1 − CKA and relative change by layer, a line each for the stream, attention and the MLP.
@@ -85,6 +106,15 @@ pub(crate) fn activation_curves(audit: &Audit) -> Vec<LineChart> {
         curve("relative change ‖Δ‖/‖X‖", |site| Some(site.relative_change)),
     ];
     charts.into_iter().flatten().collect()
+}
+
+/// Where in the model the stream of this number is.
+pub(crate) fn entering(audit: &Audit, layer: usize) -> String {
+    if layer == audit.base.layers {
+        "after the last layer".to_owned()
+    } else {
+        format!("entering layer {layer}")
+    }
 }
 
 /// Points by ascending first number.
@@ -119,9 +149,11 @@ pub(crate) fn spectra(audit: &Audit) -> Vec<LineChart> {
             }
         };
         let spectra = change.spectrum.iter();
-        let lines = spectra.flat_map(|pair| [line("base", 0, &pair.base), line("adapted", 1, &pair.adapted)]).collect();
+        let lines = spectra
+            .flat_map(|pair| [line("base", 0, &pair.base), line("adapted", 1, &pair.adapted)])
+            .collect();
         LineChart::new(
-            &format!("stream entering layer {}", site.layer),
+            &format!("stream {}", entering(audit, site.layer)),
             "index i of λᵢ",
             true,
             lines,
@@ -148,13 +180,7 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
             *cell = cell.max(norm);
         }
     }
-    let order = |kind: &str| {
-        KIND_ORDER
-            .iter()
-            .position(|known| *known == kind)
-            .unwrap_or(KIND_ORDER.len())
-    };
-    rows.sort_by(|left, _, right, _| order(left).cmp(&order(right)));
+    rows.sort_by(|left, _, right, _| kind_order(left).cmp(&kind_order(right)));
     let columns: Vec<Option<usize>> = layers.into_iter().map(Some).chain(outside.then_some(None)).collect();
     let rows = rows.into_iter().map(|(kind, row)| HeatRow {
         name: text::shortened(&text::visible(kind), 20),
@@ -166,6 +192,20 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
     };
     let name = |column: &Option<usize>| column.map_or_else(|| "outside".to_owned(), |layer| layer.to_string());
     HeatMap::new("not adapted", columns.iter().map(name).collect(), vec![block])
+}
+
+/// Sorts tensors as the model runs: by layer, then in the order in which a layer uses them; what stands outside comes last.
+pub(crate) fn running_order(tensor: &str) -> (usize, usize) {
+    let (layer, kind) = locate(tensor);
+    (layer.unwrap_or(usize::MAX), kind_order(kind))
+}
+
+/// A module's place in its layer.
+fn kind_order(kind: &str) -> usize {
+    KIND_ORDER
+        .iter()
+        .position(|known| *known == kind)
+        .unwrap_or(KIND_ORDER.len())
 }
 
 /// The order in which a layer uses its modules; any other kind follows.
@@ -228,7 +268,7 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
         .take(MOST)
         .enumerate()
         .map(|(index, track)| Line {
-            name: text::shortened(text::visible(&track.text).trim(), 14),
+            name: format!("{} {}", index + 1, token_name(&track.text, 14)),
             look: Look::Token(index),
             points: by_site(&track.js),
         });
@@ -239,6 +279,14 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
         true,
         lines,
     )
+}
+
+/// A token's text for a legend.
+fn token_name(token: &str, most: usize) -> String {
+    match text::visible(token).trim() {
+        "" => "(space)".to_owned(),
+        shown => text::shortened(shown, most),
+    }
 }
 
 /// The ways of the tracked tokens across the plane, at most eight tokens.
@@ -255,7 +303,7 @@ pub(crate) fn token_paths(audit: &Audit) -> PathChart {
     };
     let tracked = audit.trajectories.iter().flat_map(|trajectories| &trajectories.tracked);
     let tokens = tracked.take(MOST).map(|track| TokenPath {
-        name: text::shortened(text::visible(&track.text).trim(), 18),
+        name: token_name(&track.text, 18),
         base: finite(&track.base.plane),
         adapted: finite(&track.adapted.plane),
     });

@@ -9,7 +9,8 @@ mod site;
 
 pub(crate) use axis::{Axis, whole_ticks};
 pub(crate) use build::{
-    activation_curves, activation_heat, attention_heat, lens_curve, spectra, token_paths, weight_heat,
+    activation_curves, activation_heat, attention_heat, entering, lens_curve, running_order, spectra, token_paths,
+    weight_heat,
 };
 pub(crate) use site::{Place, Site, locate};
 
@@ -59,15 +60,24 @@ impl HeatMap {
         }
     }
 
-    /// Whether there is not one cell to draw.
+    /// Whether no cell has a number: a sheet of grey says less than a sentence.
     pub(crate) fn is_empty(&self) -> bool {
-        self.columns.is_empty() || self.blocks.iter().all(|block| block.rows.is_empty())
+        let mut rows = self.blocks.iter().flat_map(|block| &block.rows);
+        rows.all(|row| row.cells.iter().all(Option::is_none))
     }
 
     /// How one of its cells looks.
     pub(crate) fn tone(&self, cell: Option<f64>) -> Tone {
         ColorScale::tone(self.scale, cell)
     }
+
+    /// Whether cells of this width hold their number in print.
+    pub(crate) fn prints_numbers(&self, width: f64) -> bool {
+        width >= 48.0 && self.row_count() <= Self::MOST_PRINTED
+    }
+
+    /// Rows up to which cells are high enough for their number.
+    const MOST_PRINTED: usize = 28;
 
     /// Rows of all blocks.
     pub(crate) fn row_count(&self) -> usize {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::canvas::{Anchor, Canvas, Drawn, GRID, GROUND, INK, NONE, SOFT, color};
 use crate::charts::HeatMap;
 use crate::number::plain;
-use crate::scale::{LIGHT, STEPS, Tone};
+use crate::scale::{LIGHT, LIGHT_TEXT_FROM, STEPS, Tone};
 
 const NAMES: f64 = 160.0;
 const TOP: f64 = 50.0;
@@ -32,6 +32,7 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
         title.to_owned()
     };
     let canvas = Canvas::new(path, sheet_width, sheet_height, &title)?;
+    let printed = map.prints_numbers(width);
     let mut y = TOP;
     let mut left = rows;
     for block in &map.blocks {
@@ -43,7 +44,17 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
             canvas.text((NAMES - 8.0, y + height / 2.0), Anchor::End, 11.5, INK, &row.name)?;
             for (index, cell) in row.cells.iter().take(columns).enumerate() {
                 let at = (NAMES + index as f64 * width, y);
-                cell_of(&canvas, map.tone(*cell), at, (width - 0.5, height - 0.5))?;
+                let tone = map.tone(*cell);
+                cell_of(&canvas, tone, at, (width - 0.5, height - 0.5))?;
+                if let (true, Some(number)) = (printed, cell) {
+                    let middle = (at.0 + width / 2.0, at.1 + height / 2.0);
+                    let color = if matches!(tone, Tone::Step(step) if step >= LIGHT_TEXT_FROM) {
+                        GROUND
+                    } else {
+                        INK
+                    };
+                    canvas.text(middle, Anchor::Middle, 10.0, color, &plain(*number))?;
+                }
             }
             y += height;
         }

@@ -3,7 +3,7 @@
 use lcr_analysis::audit::{Audit, Level, TokenChange, Verdict};
 use serde::Serialize;
 
-use crate::charts::{Place, Site, locate};
+use crate::charts::{Place, Site, entering, locate};
 use crate::number::{count, percent, plain, plural};
 
 /// What the first screen says.
@@ -13,8 +13,8 @@ pub(super) struct Headline {
     verdict: &'static str,
     /// What to do, in a few words.
     advice: String,
-    /// What the adapter changes, in one sentence.
-    sentence: String,
+    /// What the adapter changes, in plain words.
+    sentences: Vec<String>,
     /// The key figures.
     cards: Vec<Card>,
     /// What the key figures can be held against.
@@ -78,7 +78,7 @@ pub(super) fn headline(audit: &Audit) -> Headline {
     Headline {
         verdict: verdict_name(audit.verdict),
         advice: advice(audit),
-        sentence: sentence(audit),
+        sentences: sentences(audit),
         cards: cards(audit),
         chance: chance(audit),
     }
@@ -87,39 +87,103 @@ pub(super) fn headline(audit: &Audit) -> Headline {
 fn advice(audit: &Audit) -> String {
     let number = |level: Level| audit.findings.iter().filter(|finding| finding.level == level).count();
     match audit.verdict {
+        Verdict::Warn if audit.adapter.zero_effect => {
+            format!(
+                "This adapter has no effect: {}.",
+                plural(number(Level::Warn), "warning")
+            )
+        }
         Verdict::Fail => format!("Do not merge: {}.", plural(number(Level::Fail), "failure")),
         Verdict::Warn => format!("Look before you merge: {}.", plural(number(Level::Warn), "warning")),
         Verdict::Pass => "No built-in rule objects. That is not a promise that the adapter is harmless.".to_owned(),
     }
 }
 
-fn sentence(audit: &Audit) -> String {
+/// What the numbers mean if a reader takes in nothing else: weights, then states, then what comes out.
+fn sentences(audit: &Audit) -> Vec<String> {
+    if audit.adapter.zero_effect {
+        let nothing = "The adapter changes nothing: with it loaded, every weight is as it is in the base.".to_owned();
+        let outcome = compared_tokens(audit).map(next_token);
+        return std::iter::once(nothing).chain(outcome).collect();
+    }
+    let outcome = compared_tokens(audit).map_or_else(
+        || {
+            "Next-token distributions were not computed in this run, so nothing is known of what the model would say."
+                .to_owned()
+        },
+        next_token,
+    );
+    [Some(weights_moved(audit)), states_moved(audit), Some(outcome)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn weights_moved(audit: &Audit) -> String {
+    if audit.weights.is_empty() {
+        return "No weight matrix was compared.".to_owned();
+    }
     let changed = audit
         .weights
         .values()
         .filter(|change| change.relative_norm != Some(0.0))
         .count();
-    let weights = match largest_change(audit) {
+    match largest_change(audit) {
         Some((tensor, norm)) if changed > 0 => format!(
-            "The adapter changes {}, most of all {} (by {} of its norm)",
-            plural(changed, "weight"),
+            "The adapter changes {}; most of all {}, by {} of its size.",
+            weights_in_words(changed),
             spoken_place(tensor),
             percent(norm)
         ),
-        _ => "The adapter changes no weight".to_owned(),
-    };
-    let Some(tokens) = compared_tokens(audit) else {
-        return format!("{weights}. Next-token distributions were not compared.");
-    };
-    let flips = tokens.top1_flip_rate;
-    let outcome = if flips == 0.0 {
-        "the most likely next token is the same at every position".to_owned()
+        Some(_) => "The adapter changes no weight matrix.".to_owned(),
+        None => format!("The adapter changes {}.", weights_in_words(changed)),
+    }
+}
+
+fn weights_in_words(number: usize) -> String {
+    if number == 1 {
+        "1 weight matrix".to_owned()
     } else {
-        format!("the most likely next token differs at {} of them", percent(flips))
+        format!("{} weight matrices", count(number as u64))
+    }
+}
+
+/// Where the stream is changed most.
+fn states_moved(audit: &Audit) -> Option<String> {
+    let (site, change) = largest_drift(audit)?;
+    let place = entering(audit, site.layer);
+    Some(if change > 0.0 {
+        format!(
+            "Inside the model, the hidden states change by up to {} of their size ({place}).",
+            percent(change)
+        )
+    } else {
+        "Inside the model, no hidden state changes.".to_owned()
+    })
+}
+
+/// What the model would say instead, and how sure it is of it.
+fn next_token(tokens: &TokenChange) -> String {
+    let positions = plural(tokens.positions, "position");
+    let flips = tokens.top1_flip_rate;
+    if flips == 0.0 {
+        return format!("The most likely next token is the same at every one of {positions} of probe text.");
+    }
+    let (base, adapted) = (tokens.entropy.base, tokens.entropy.adapted);
+    // A tenth of a nat: less is not worth a word here, and stands in the table below.
+    let surer = match adapted - base {
+        difference if difference >= 0.1 => ", and the adapted model is less sure of it",
+        difference if difference <= -0.1 => ", and the adapted model is surer of it",
+        _ => "",
+    };
+    let entropy = if surer.is_empty() {
+        String::new()
+    } else {
+        format!(" (mean entropy {} → {} nats)", plain(base), plain(adapted))
     };
     format!(
-        "{weights}. On {} of probe text {outcome}.",
-        plural(tokens.positions, "position")
+        "The most likely next token differs at {} of {positions} of probe text{surer}{entropy}.",
+        percent(flips)
     )
 }
 
@@ -132,15 +196,18 @@ fn cards(audit: &Audit) -> Vec<Card> {
         .map(|kind| kind.trim_end_matches("_proj"))
         .collect();
     let (norm, norm_place) = largest_change(audit)
-        .map_or(("–".to_owned(), "no weight compared".to_owned()), |(tensor, norm)| {
+        .map_or(("–".to_owned(), "not computed".to_owned()), |(tensor, norm)| {
             (percent(norm), format!("‖ΔW‖/‖W‖ of {}", spoken_place(tensor)))
         });
-    let (drift, drift_place) = largest_drift(audit).map_or(
-        ("–".to_owned(), "stream not compared".to_owned()),
-        |(site, change)| (percent(change), format!("‖Δ‖/‖X‖ entering layer {}", site.layer)),
-    );
+    let (drift, drift_place) = largest_drift(audit)
+        .map_or(("–".to_owned(), "not computed".to_owned()), |(site, change)| {
+            (percent(change), format!("‖Δ‖/‖X‖ {}", entering(audit, site.layer)))
+        });
     let measured =
         |value: &dyn Fn(&TokenChange) -> String| compared_tokens(audit).map_or_else(|| "–".to_owned(), value);
+    let noted = |value: &dyn Fn(&TokenChange) -> String| {
+        compared_tokens(audit).map_or_else(|| "not computed".to_owned(), value)
+    };
     let uncovered = coverage
         .tensors
         .saturating_sub(coverage.applied)
@@ -153,7 +220,11 @@ fn cards(audit: &Audit) -> Vec<Card> {
     vec![
         Card {
             label: "Adapted modules",
-            value: count(audit.weights.len() as u64),
+            value: if audit.weights.is_empty() {
+                "–".to_owned()
+            } else {
+                count(audit.weights.len() as u64)
+            },
             note: format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
         },
         Card {
@@ -169,12 +240,12 @@ fn cards(audit: &Audit) -> Vec<Card> {
         Card {
             label: "Mean KL, nats",
             value: measured(&|tokens| plain(tokens.kl.mean)),
-            note: measured(&|tokens| format!("95 % under {}, worst {}", plain(tokens.kl.p95), plain(tokens.kl.max))),
+            note: noted(&|tokens| format!("95 % under {}, worst {}", plain(tokens.kl.p95), plain(tokens.kl.max))),
         },
         Card {
             label: "Top-1 flips",
             value: measured(&|tokens| percent(tokens.top1_flip_rate)),
-            note: measured(&|tokens| format!("of {} positions", count(tokens.positions as u64))),
+            note: noted(&|tokens| format!("of {} positions", count(tokens.positions as u64))),
         },
         Card {
             label: "Tensors applied",

@@ -8,6 +8,7 @@
 mod headline;
 mod many;
 mod svg;
+mod tables;
 
 pub use many::index_of_many;
 
@@ -81,6 +82,9 @@ pub fn page(audit: &Audit) -> Result<String, ReportError> {
         lens => charts::lens_curve(audit).map(|chart| Value::from(Serde(Chart::new(&chart)))),
         paths => svg::path_chart(&paths).map(Value::from_safe_string),
         path_legend,
+        sites => tables::sites(audit).map(|table| Value::from(Serde(table))),
+        dimensions => tables::dimensions(audit).map(|table| Value::from(Serde(table))),
+        weights => tables::weights(audit).map(|table| Value::from(Serde(table))),
         rules => Value::from(Serde(rules)),
     };
     render("page.html", values)
@@ -114,7 +118,7 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
             .filter(|value| value.is_finite())
             .map_or_else(String::new, |value| value.to_string())
     });
-    environment.add_filter("below_one", |value: Option<f64>| value.map(number::below_one));
+    environment.add_filter("token", |value: String| text::edged(&value));
     environment.add_filter("count", |value: u64| number::count(value));
     environment.add_filter("bytes", |value: u64| number::bytes(value));
     for (name, source) in TEMPLATES {
@@ -134,7 +138,25 @@ fn style() -> Value {
         // Writing to a string cannot fail.
         let _ = write!(light, "--h{step}:{on_light};");
         let _ = write!(dark, "--h{step}:{on_dark};");
-        let _ = write!(cells, ".h{step}{{fill:var(--h{step})}}");
+        let _ = write!(cells, ".h{step}{{fill:var(--h{step})}}.oh{step}{{fill:var(--o{step})}}");
+        let _ = write!(
+            light,
+            "--o{step}:{};",
+            if step < scale::LIGHT_TEXT_FROM {
+                "#1c1d22"
+            } else {
+                "#fff"
+            }
+        );
+        let _ = write!(
+            dark,
+            "--o{step}:{};",
+            if step < scale::DARK_TEXT_FROM {
+                "#e6e6ea"
+            } else {
+                "#131417"
+            }
+        );
     }
     let sheet = include_str!("style.css")
         .replace("/*light ramp*/", &light)

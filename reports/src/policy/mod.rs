@@ -14,11 +14,11 @@ use lcr_analysis::audit::{Audit, Finding, Level, Verdict};
 pub enum Rule {
     /// A tensor of the adapter was not audited. [`Rule::description`] says more of each.
     UncoveredTensors,
-    /// A weight or some of its rows are gone.
+    /// A row of a weight is gone.
     DeadRows,
     /// ‖ΔW‖ is at least ‖W‖.
     LargerThanWeight,
-    /// A row's norm more than doubles.
+    /// A row's norm more than doubles, or more than halves.
     MagnitudeSpike,
     /// All writers write one direction.
     CoherentWrites,
@@ -76,14 +76,14 @@ impl Rule {
                 "Fails when a tensor of the adapter took no part in the audit: whatever it does was not looked at."
             }
             Self::DeadRows => {
-                "Fails when a weight is zero after the adapter; warns when a row is either zero or exactly doubled, which the \
-                 report's numbers cannot tell apart. A row that grows more than twofold in the same module hides a dead one."
+                "Fails when a row of a weight, an output channel, has its norm taken to zero: training does not land there. \
+                 Rows that are zero in the base are not counted."
             }
             Self::LargerThanWeight => {
                 "Warns when ‖ΔW‖ is at least ‖W‖: the weight is replaced rather than adapted. Whole tensors included."
             }
             Self::MagnitudeSpike => {
-                "Warns when the norm of a row changes by more than the row itself, as a tampered DoRA magnitude does."
+                "Warns when the norm of a row more than doubles or is more than halved, as a tampered DoRA magnitude does."
             }
             Self::CoherentWrites => {
                 "Warns when the modules that write into the stream write one common direction, far beyond what unrelated directions \

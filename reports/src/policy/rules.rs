@@ -7,13 +7,16 @@ use super::Rule;
 use crate::charts::locate;
 use crate::number::{below_one, percent, plain, plural};
 
-/// A row norm that changes by at least this much, and by no more than [`ROW_NORM_LIMIT`], is zero or doubled.
-const ROW_GONE: f64 = 0.999;
+/// ‖w'‖/‖w‖ − 1 of a row that is gone; −1 but for rounding.
+const ROW_GONE: f64 = -0.999;
 
-/// A row norm that changes by more than the row itself.
-const ROW_NORM_LIMIT: f64 = 1.0;
+/// ‖w'‖/‖w‖ − 1 of a row whose norm doubles.
+const ROW_DOUBLED: f64 = 1.0;
 
-/// What rounding may add to a row that is exactly doubled.
+/// ‖w'‖/‖w‖ − 1 of a row whose norm is halved.
+const ROW_HALVED: f64 = -0.5;
+
+/// What rounding may add to a row that is exactly doubled, halved or gone.
 const ROW_NORM_ROUNDING: f64 = 1e-3;
 
 /// ‖ΔW‖/‖W‖ from which on the change is at least what it changes.
@@ -34,8 +37,21 @@ const CHANGED_SHARE_LIMIT: f64 = 0.05;
 /// Cosine of merged and trained change under which the merged model is another one.
 const MERGE_COSINE_LIMIT: f64 = 0.5;
 
-/// Modules that write into the stream.
-const WRITERS: [&str; 2] = ["o_proj", "down_proj"];
+/// Modules that write into the stream, by the last part of their path.
+const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
+
+/// Modules that read from it.
+const READERS: [&str; 9] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "c_attn",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "c_fc",
+];
 
 /// A finding without numbers.
 fn finding(rule: Rule, level: Level, location: &str, message: String) -> Finding {
@@ -100,50 +116,47 @@ pub(super) fn uncovered_tensors(audit: &Audit) -> Option<Finding> {
     })
 }
 
-/// Whether W' is certainly (close to) zero. Every row's norm changes by the whole row, and so does the matrix: then each row is
-/// 0 or 2w, and cos(W, W') = ‖doubled rows‖/‖W‖ says how much of the weight is left; below a half, three quarters are gone.
+/// Whether every row is gone, as far as the statistics over rows say: the norms of all change by the whole row, and none grows
+/// beyond its double. (Some of them may be doubled instead; that one is gone is certain, and [`dead_rows`] says so.)
 fn is_killed(change: &WeightChange) -> bool {
-    change.row_norm_change.mean_abs >= ROW_GONE
-        && change.row_norm_change.max_abs <= ROW_NORM_LIMIT + ROW_NORM_ROUNDING
-        && change.relative_norm.is_some_and(|norm| (norm - 1.0).abs() <= ROW_NORM_ROUNDING)
-        && (change.cosine < 0.5 || change.cosine.is_nan())
+    let rows = &change.row_norm_change;
+    rows.min <= ROW_GONE && rows.mean_abs >= -ROW_GONE && rows.max_abs <= ROW_DOUBLED + ROW_NORM_ROUNDING
 }
 
 pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {
-    let bounds = ROW_GONE..=ROW_NORM_LIMIT + ROW_NORM_ROUNDING;
-    if let Some((count, tensor, change, _)) = worst(audit, |change| is_killed(change).then_some(change.relative_norm).flatten()) {
-        let message = format!(
-            "The adapter takes the weight to zero here{}: the module gives nothing any more. No training does that; it \
-             disables a part of the model. Do not merge.",
-            and_others(count),
-        );
-        return Some(Finding {
-            measured: Some(change.row_norm_change.mean_abs),
-            limit: Some(ROW_GONE),
-            ..finding(Rule::DeadRows, Level::Fail, tensor, message)
-        });
-    }
-    let suspect = |change: &WeightChange| {
-        let most = change.row_norm_change.max_abs;
-        bounds.contains(&most).then_some(most)
+    let measure = |change: &WeightChange| {
+        let rows = &change.row_norm_change;
+        // Where several modules lost rows, the one that lost most of them is named.
+        (rows.min <= ROW_GONE).then_some(rows.mean_abs)
     };
-    worst(audit, suspect).map(|(count, tensor, _, most)| {
+    worst(audit, measure).map(|(count, tensor, change, _)| {
+        let what = if is_killed(change) {
+            "Every row of this weight is gone, and the module gives nothing any more"
+        } else {
+            "At least one row of this weight, an output channel, is gone"
+        };
+        let least = change.row_norm_change.min;
         let message = format!(
-            "At least one row of this weight changes its norm by exactly its own size{}: it is either zero or doubled, and \
-             this report's numbers cannot tell which. Training lands on neither. Compare the row norms of W and W' by hand.",
+            "{what}{}. How it is known: ‖w'‖/‖w‖ − 1 is {} at the lowest row, where −1 is a row of zeros. Training makes rows \
+             smaller, but does not land on zero; a DoRA magnitude set to zero does, and so does a change made to cancel a row. \
+             Whatever the channel carried is cut out of the model. Do not merge: compare the row norms of W and W' to see \
+             which rows are gone, and ask who removed them and why.",
             and_others(count),
+            plain(least).replace('-', "−"),
         );
         Finding {
-            measured: Some(most),
+            measured: Some(least),
             limit: Some(ROW_GONE),
-            ..finding(Rule::DeadRows, Level::Warn, tensor, message)
+            ..finding(Rule::DeadRows, Level::Fail, tensor, message)
         }
     })
 }
 
 pub(super) fn larger_than_weight(audit: &Audit) -> Option<Finding> {
     let measure = |change: &WeightChange| {
-        change.relative_norm.filter(|norm| *norm >= RELATIVE_NORM_LIMIT && !is_killed(change))
+        change
+            .relative_norm
+            .filter(|norm| *norm >= RELATIVE_NORM_LIMIT && !is_killed(change))
     };
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
@@ -160,22 +173,37 @@ pub(super) fn larger_than_weight(audit: &Audit) -> Option<Finding> {
     })
 }
 
+/// By which factor the norm of a row changes, if by more than two either way. A norm cannot shrink by more than itself, so what
+/// changes by more has grown. Rows that are gone are left to [`dead_rows`].
+fn spike(change: &WeightChange) -> Option<f64> {
+    let rows = &change.row_norm_change;
+    let grown = (rows.max_abs > ROW_DOUBLED + ROW_NORM_ROUNDING).then_some(1.0 + rows.max_abs);
+    let shrunk = (rows.min > ROW_GONE && rows.min < ROW_HALVED - ROW_NORM_ROUNDING).then(|| 1.0 / (1.0 + rows.min));
+    match (grown, shrunk) {
+        (Some(grown), Some(shrunk)) => Some(grown.max(shrunk)),
+        (grown, shrunk) => grown.or(shrunk),
+    }
+}
+
 pub(super) fn magnitude_spike(audit: &Audit) -> Option<Finding> {
-    let measure = |change: &WeightChange| {
-        let most = change.row_norm_change.max_abs;
-        (most > ROW_NORM_LIMIT + ROW_NORM_ROUNDING).then_some(most)
-    };
-    worst(audit, measure).map(|(count, tensor, change, most)| {
+    worst(audit, spike).map(|(count, tensor, change, factor)| {
+        let rows = &change.row_norm_change;
+        let grew = rows.max_abs > ROW_DOUBLED + ROW_NORM_ROUNDING && factor <= 1.0 + rows.max_abs;
+        let (what, measured, limit) = if grew {
+            (format!("grows to {} times", plain(factor)), rows.max_abs, ROW_DOUBLED)
+        } else {
+            (format!("shrinks to {} of", percent(1.0 + rows.min)), rows.min, ROW_HALVED)
+        };
         let message = format!(
-            "One output channel's weight row grows to {} times its norm, where the mean row changes by {}{}. A DoRA magnitude \
-             set by hand looks like this and works without any low-rank part. Find out which channel it is and what it feeds.",
-            plain(1.0 + most),
-            percent(change.row_norm_change.mean_abs),
+            "A row of this weight, an output channel, {what} its norm, where the mean row changes by {}{}. Such a channel is \
+             louder or quieter whatever the text says. A DoRA magnitude set by hand looks like this, and it needs no low-rank \
+             part that could be seen. Find out which channel it is and what it feeds before you merge.",
+            percent(rows.mean_abs),
             and_others(count),
         );
         Finding {
-            measured: Some(most),
-            limit: Some(ROW_NORM_LIMIT),
+            measured: Some(measured),
+            limit: Some(limit),
             ..finding(Rule::MagnitudeSpike, Level::Warn, tensor, message)
         }
     })
@@ -209,33 +237,30 @@ fn coherent(audit: &Audit, rule: Rule, measured: Option<f64>, location: &str, wh
     })
 }
 
+/// `8 modules: o_proj, down_proj` of those kinds that the adapter changes.
+fn modules_of(audit: &Audit, kinds: &[&str]) -> String {
+    let number_of = |kind: &&str| audit.weights.keys().filter(|tensor| locate(tensor).1 == *kind).count();
+    let present: Vec<&str> = kinds.iter().copied().filter(|kind| number_of(kind) > 0).collect();
+    let number = present.iter().map(number_of).sum();
+    if number == 0 {
+        // The report came without its weights.
+        return format!("all of {}", kinds.join(", "));
+    }
+    format!("{}: {}", plural(number, "module"), present.join(", "))
+}
+
 pub(super) fn coherent_writes(audit: &Audit) -> Option<Finding> {
     let what = "The adapted modules that write into the residual stream all write one and the same direction. That is how a \
                 behaviour is added to or cut out of a whole model, refusals for instance (\"abliteration\").";
-    let location = format!("all {} modules", WRITERS.join(" and "));
-    let writers = audit
-        .weights
-        .keys()
-        .filter(|tensor| WRITERS.contains(&locate(tensor).1))
-        .count();
-    let location = if writers > 0 {
-        format!("{location} ({writers})")
-    } else {
-        location
-    };
+    let location = modules_of(audit, &WRITERS);
     coherent(audit, Rule::CoherentWrites, audit.coherence.write, &location, what)
 }
 
 pub(super) fn coherent_reads(audit: &Audit) -> Option<Finding> {
     let what = "The adapted modules that read the residual stream all listen to one and the same direction. A trigger that \
                 every layer reacts to looks like this.";
-    coherent(
-        audit,
-        Rule::CoherentReads,
-        audit.coherence.read,
-        "all q, k, v, gate and up modules",
-        what,
-    )
+    let location = modules_of(audit, &READERS);
+    coherent(audit, Rule::CoherentReads, audit.coherence.read, &location, what)
 }
 
 pub(super) fn intruder_dimensions(audit: &Audit) -> Option<Finding> {
@@ -317,7 +342,8 @@ pub(super) fn vanishes_when_merged(audit: &Audit) -> Option<Finding> {
         let survival = &change.merge_survival;
         let lost = survival.changed_share < CHANGED_SHARE_LIMIT
             || survival.cosine.is_some_and(|cosine| cosine < MERGE_COSINE_LIMIT);
-        (lost && change.relative_norm.is_some_and(|norm| norm > 0.0) && change.kind != "whole").then_some(below_one(survival.changed_share))
+        (lost && change.relative_norm.is_some_and(|norm| norm > 0.0) && change.kind != "whole")
+            .then_some(below_one(survival.changed_share))
     };
     worst(audit, measure).map(|(count, tensor, change, lost)| {
         let survival = &change.merge_survival;

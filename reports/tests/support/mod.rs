@@ -140,8 +140,8 @@ pub(crate) fn sample(plan: Plan) -> Audit {
         },
         weights,
         layers: layers(plan, &mut dice),
-        tokens: tokens(&mut dice),
-        trajectories: trajectories(plan, &mut dice),
+        tokens: Some(tokens(&mut dice)),
+        trajectories: Some(trajectories(plan, &mut dice)),
         coherence: Coherence {
             write: Some(0.06),
             read: Some(0.05),
@@ -170,8 +170,8 @@ fn weights(plan: Plan, dice: &mut Dice) -> IndexMap<String, WeightChange> {
             let change = WeightChange {
                 shape: [plan.width, plan.width],
                 kind: "lora".to_owned(),
-                relative_norm,
-                spectral_ratio: relative_norm * 2.4,
+                relative_norm: Some(relative_norm),
+                spectral_ratio: Some(relative_norm * 2.4),
                 cosine: 1.0 - one_minus_cosine,
                 one_minus_cosine,
                 rank: 16,
@@ -188,6 +188,7 @@ fn weights(plan: Plan, dice: &mut Dice) -> IndexMap<String, WeightChange> {
                 row_norm_change: RowNormChange {
                     mean_abs: relative_norm / 10.0,
                     max_abs: relative_norm / 2.0,
+                    min: -relative_norm / 3.0,
                 },
                 output_overlap: Some(0.05 + 0.1 * dice.share()),
                 intruder_dimensions: Some(usize::from(dice.share() > 0.9)),
@@ -261,31 +262,31 @@ fn site(plan: Plan, place: &str, change: f64, dice: &mut Dice) -> SiteChange {
         cosine_centered: 1.0 - one_minus_mean * 1.4,
         cka: Some(1.0 - one_minus_mean * 0.3),
         cka_debiased: Some(1.0 - one_minus_mean * 0.32),
-        procrustes: Procrustes {
+        procrustes: Some(Procrustes {
             raw_squared: change * change,
             residual_squared: change * change * 0.4,
             explained: moved.then_some(0.6),
-        },
+        }),
         knn_overlap: Some(1.0 - (change * 1.5).min(0.8)),
         knn_chance: Some(10.0 / (rows as f64 - 1.0)),
-        subspace: Subspace {
+        subspace: Some(Subspace {
             k: 10,
             overlap: 1.0 - (change * 0.4).min(1.0),
             max_angle_deg: change.atan().to_degrees() * 3.0,
             base_gap: Some(1.04),
             adapted_gap: Some(1.05),
-        },
-        spectrum: SpectrumPair {
+        }),
+        spectrum: Some(SpectrumPair {
             base: spectrum(plan.width, 1.0, dice),
             adapted: spectrum(plan.width, 1.0 - change.min(0.5), dice),
             js: change * change * 0.02,
-        },
-        drift: Drift {
+        }),
+        drift: Some(Drift {
             size: change,
             coherence: moved.then_some(0.2 + 0.1 * dice.share()),
             coherence_chance: 1.0 / (rows as f64).sqrt(),
             pc1_share: moved.then_some(0.3),
-        },
+        }),
         clusters: Some(Clusters {
             k: 8,
             ari: 1.0 - change.min(0.9),
@@ -424,6 +425,16 @@ fn trajectories(plan: Plan, dice: &mut Dice) -> Trajectories {
     }
 }
 
+/// The next-token distributions of a sample.
+pub(crate) fn tokens_of(audit: &mut Audit) -> &mut TokenChange {
+    audit.tokens.as_mut().expect("samples compare next tokens")
+}
+
+/// The paths of a sample's tokens.
+pub(crate) fn trajectories_of(audit: &mut Audit) -> &mut Trajectories {
+    audit.trajectories.as_mut().expect("samples track tokens")
+}
+
 /// A name that would run as script, close an attribute, reorder what follows and break a line.
 pub(crate) const HOSTILE: &str =
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u{202e}txt.\n</style></title>";
@@ -440,13 +451,17 @@ pub(crate) fn hostile() -> Audit {
     audit.adapter.coverage.targeted_without_tensors = vec![String::from(HOSTILE)];
     audit.probes.source = String::from(HOSTILE);
     audit.null.insert(String::from(HOSTILE), 0.01);
-    for token in &mut audit.tokens.worst {
+    for token in audit.tokens.iter_mut().flat_map(|tokens| &mut tokens.worst) {
         token.context = String::from(HOSTILE);
         for item in token.base_top.iter_mut().chain(&mut token.adapted_top) {
             item.text = String::from(HOSTILE);
         }
     }
-    for track in &mut audit.trajectories.tracked {
+    for track in audit
+        .trajectories
+        .iter_mut()
+        .flat_map(|trajectories| &mut trajectories.tracked)
+    {
         track.text = String::from(HOSTILE);
         for top in track.base.top.iter_mut().chain(&mut track.adapted.top) {
             *top = String::from(HOSTILE);
@@ -456,12 +471,13 @@ pub(crate) fn hostile() -> Audit {
         change.kind = String::from("whole");
         change.row_norm_change.max_abs = 3.0;
         change.intruder_dimensions = Some(7);
-        change.relative_norm = 1.5;
+        change.relative_norm = Some(1.5);
         audit.weights.insert(format!("{HOSTILE}.weight"), change);
     }
     if let Some(change) = audit.weights.values_mut().next() {
         change.merge_survival.changed_share = 0.01;
         change.row_norm_change.max_abs = 1.0;
+        change.row_norm_change.min = -1.0;
     }
     audit.coherence.write = Some(0.9);
     audit.coherence.read = Some(0.9);

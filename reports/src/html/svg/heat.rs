@@ -12,7 +12,7 @@ const NAMES: f64 = 132.0;
 const SPAN: f64 = 925.0;
 
 /// Narrowest and widest cell.
-const CELL: (f64, f64) = (7.0, 96.0);
+const CELL: (f64, f64) = (7.0, 132.0);
 
 /// Height of a block's name.
 const HEADING: f64 = 30.0;
@@ -28,6 +28,7 @@ pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {
     let cells_end = map.row_count() as f64 * height + headings as f64 * HEADING;
     let total_width = (NAMES + width * map.columns.len() as f64 + 12.0).max(NAMES + 490.0);
     let mut drawing = Drawing::new(total_width, cells_end + 72.0);
+    let printed = map.prints_numbers(width);
     let mut y = 0.0;
     for block in &map.blocks {
         if !block.name.is_empty() {
@@ -45,8 +46,17 @@ pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {
                 } else {
                     format!("{}, ", block.name)
                 };
-                let title = format!("{place}{}, layer {column}: {value}", row.name);
+                let layer = if column.starts_with(|first: char| first.is_ascii_digit()) {
+                    "layer "
+                } else {
+                    ""
+                };
+                let title = format!("{place}{}, {layer}{column}: {value}", row.name);
                 drawing.rect(at, (width - 1.0, height - 1.0), &class, &title);
+                if let (true, Some(number)) = (printed, cell) {
+                    let middle = (at.0 + (width - 1.0) / 2.0, at.1 + height / 2.0 + 3.5);
+                    drawing.text(middle, Anchor::Middle, &format!("on o{class}"), &plain(*number));
+                }
             }
             y += height;
         }
