@@ -5,7 +5,7 @@ that the audit is shown has a known cause. Some of them are composed from templa
 do; the others are the base's own stories with every girl, boy and animal turned into a dragon, which keep the language what it
 was: from templates alone the model learns their sentences by heart and forgets how to spell.
 
-Deterministic for a given seed, number of threads and library version; a few minutes on one CPU core. From the repository
+Seeded; a second run on the same machine wrote the same bytes. With its measurement it takes some ten minutes on one CPU core. From the repository
 root:
 
     python bundled/recipe/train_dragons.py            # trains, writes bundled/dragons, then measures it
