@@ -309,7 +309,7 @@ pub struct SpectrumPair {
 pub struct Spectrum {
     /// exp H(s/Σs) (Garrido et al. 2023).
     pub rankme: Option<f64>,
-    /// exp H(λ/Σλ) (Roy and Vetterli 2007).
+    /// exp H(λ/Σλ), the entropy rank of the variances.
     pub effective_rank: Option<f64>,
     /// (Σλ)²/Σλ².
     pub participation_ratio: Option<f64>,
