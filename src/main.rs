@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("LCR_AUDIT_LOG"))
         .with_writer(std::io::stderr)
         .init();
+    keep_freed_memory();
     let terminal = Terminal::new(arguments.json, arguments.quiet);
     match run(arguments, &terminal) {
         Ok(status) => status.into(),
@@ -83,6 +84,22 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Tells glibc to reuse large freed blocks instead of returning them: activations of equal size come and go layer after layer,
+/// and faulting their pages in anew took a tenth of the time of a forward pass.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn keep_freed_memory() {
+    const LARGEST_KEPT: i32 = 1 << 29;
+    #[expect(unsafe_code, reason = "the C library has no other door to this setting")]
+    // SAFETY: mallopt only sets two thresholds of the allocator; no memory is touched.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_KEPT);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST_KEPT);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_freed_memory() {}
 
 fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
     if let Some(threads) = arguments.threads {

@@ -1,6 +1,6 @@
 //! Token cosines, linear CKA and nearest neighbours.
 
-use faer::MatRef;
+use faer::{Mat, MatRef};
 
 use crate::activations::{Activations, Factors};
 use crate::audit::Cosines;
@@ -12,19 +12,33 @@ const NEIGHBOURS: usize = 10;
 const BLOCK: usize = 256;
 
 fn dot(left: &[f32], right: &[f32]) -> f64 {
-    left.iter().zip(right).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    sum_pairs(left, right, |a, b| f64::from(a) * f64::from(b))
+}
+
+/// Σ f(aᵢ, bᵢ) in eight partial sums, which the compiler keeps in vector registers.
+fn sum_pairs<T: Copy>(left: &[T], right: &[T], f: impl Fn(T, T) -> f64) -> f64 {
+    let mut sums = [0.0; 8];
+    let (left, right) = (left.chunks_exact(8), right.chunks_exact(8));
+    let tail: f64 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| f(*a, *b)).sum();
+    for (a, b) in left.zip(right) {
+        for part in 0..8 {
+            sums[part] += f(a[part], b[part]);
+        }
+    }
+    sums.iter().sum::<f64>() + tail
 }
 
 /// 1 − cos of two vectors as ½‖u − v‖² of their unit vectors, which keeps its digits where cos rounds to one.
 ///
 /// A zero vector has no direction: against another zero vector it counts as unchanged, against anything else as orthogonal.
-fn one_minus_cosine(left: impl Iterator<Item = f64> + Clone, right: impl Iterator<Item = f64> + Clone) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
-    let (left_norm, right_norm) = (norm(&mut left.clone()), norm(&mut right.clone()));
+fn one_minus_cosine<T: Copy + Into<f64>>(left: &[T], right: &[T]) -> f64 {
+    let norm = |values: &[T]| sum_pairs(values, values, |a, b| a.into() * b.into()).sqrt();
+    let (left_norm, right_norm) = (norm(left), norm(right));
     if left_norm == 0.0 || right_norm == 0.0 {
         return if left_norm == right_norm { 0.0 } else { 1.0 };
     }
-    0.5 * left.zip(right).map(|(a, b)| (a / left_norm - b / right_norm).powi(2)).sum::<f64>()
+    let (left_scale, right_scale) = (left_norm.recip(), right_norm.recip());
+    0.5 * sum_pairs(left, right, |a, b| (a.into() * left_scale - b.into() * right_scale).powi(2))
 }
 
 /// Percentile `share` (0 … 1) of ascending values, interpolated linearly.
@@ -45,7 +59,7 @@ pub fn cosines(base: &Activations, adapted: &Activations) -> Cosines {
     let mut distances: Vec<f64> = base
         .iter()
         .zip(adapted.iter())
-        .map(|(x, y)| one_minus_cosine(x.iter().map(|v| f64::from(*v)), y.iter().map(|v| f64::from(*v))))
+        .map(|(x, y)| one_minus_cosine(x, y))
         .collect();
     let one_minus_mean = mean(&distances);
     // 1 − cos = ½‖u−v‖² and ‖u+v‖² = 4 − ‖u−v‖², so the angle is 2·atan2(‖u−v‖, ‖u+v‖).
@@ -66,9 +80,7 @@ pub fn cosines(base: &Activations, adapted: &Activations) -> Cosines {
 
 /// Cosine of the flattened matrices.
 pub fn cosine_flat(base: &Activations, adapted: &Activations) -> f64 {
-    let widen = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
-    let (x, y) = (widen(base.values()), widen(adapted.values()));
-    1.0 - one_minus_cosine(x.iter().copied(), y.iter().copied())
+    1.0 - one_minus_cosine(base.values(), adapted.values())
 }
 
 /// Mean over tokens of cos(x_t − x̄, y_t − ȳ).
@@ -76,15 +88,14 @@ pub fn cosine_centered(base: &Activations, adapted: &Activations) -> f64 {
     let distances: Vec<f64> = base
         .centred_rows()
         .zip(adapted.centred_rows())
-        .map(|(x, y)| one_minus_cosine(x.iter().copied(), y.iter().copied()))
+        .map(|(x, y)| one_minus_cosine(x, y))
         .collect();
     1.0 - mean(&distances)
 }
 
 /// ‖Y − X‖_F/‖X‖_F.
 pub fn relative_change(base: &Activations, adapted: &Activations) -> f64 {
-    let change: f64 =
-        base.values().iter().zip(adapted.values()).map(|(x, y)| (f64::from(*y) - f64::from(*x)).powi(2)).sum();
+    let change = sum_pairs(base.values(), adapted.values(), |x, y| (f64::from(y) - f64::from(x)).powi(2));
     let size = dot(base.values(), base.values());
     if size > 0.0 { (change / size).sqrt() } else { 0.0 }
 }
@@ -100,13 +111,13 @@ pub struct Cka {
 
 /// Both CKAs from the Gram matrices of the smaller side.
 pub fn cka(base: &Activations, adapted: &Activations, base_factors: &Factors, adapted_factors: &Factors) -> Cka {
-    let inner = |left: MatRef<f64>, right: MatRef<f64>| {
+    let inner = |left: &Mat<f64>, right: &Mat<f64>| {
         (0..left.ncols())
-            .map(|column| (0..left.nrows()).map(|row| left[(row, column)] * right[(row, column)]).sum::<f64>())
+            .map(|column| sum_pairs(left.col_as_slice(column), right.col_as_slice(column), |a, b| a * b))
             .sum::<f64>()
     };
     let by_rows = base.rows() <= base.width() && adapted.rows() <= adapted.width();
-    let (k, l) = (base_factors.gram.as_ref(), adapted_factors.gram.as_ref());
+    let (k, l) = (&base_factors.gram, &adapted_factors.gram);
     let between = if by_rows {
         inner(k, l)
     } else {
@@ -114,7 +125,7 @@ pub fn cka(base: &Activations, adapted: &Activations, base_factors: &Factors, ad
     };
     let (own_base, own_adapted) = (inner(k, k), inner(l, l));
     let square_norms = |activations: &Activations| {
-        activations.centred_rows().map(|row| row.iter().map(|value| value * value).sum()).collect::<Vec<f64>>()
+        activations.centred_rows().map(|row| sum_pairs(row, row, |a, b| a * b)).collect::<Vec<f64>>()
     };
     let (base_norms, adapted_norms) = (square_norms(base), square_norms(adapted));
     let ratio = |between: f64, left: f64, right: f64| {

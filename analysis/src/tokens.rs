@@ -35,10 +35,27 @@ pub fn argmax(values: &[f32]) -> usize {
     (1..values.len()).fold(0, |best, index| if values[index] > values[best] { index } else { best })
 }
 
-/// ln Σ exp and Σ over the vocabulary.
+/// ln Σ exp over the vocabulary.
 fn log_sum_exp(logits: &[f32], largest: f32) -> f64 {
     let total: f64 = logits.iter().map(|logit| f64::from((logit - largest).exp())).sum();
     f64::from(largest) + total.ln()
+}
+
+/// A softmax that is not yet divided by its sum: exponentials are the costly part, so they are taken once.
+struct Exponentials {
+    values: Vec<f32>,
+    /// 1/Σ.
+    scale: f64,
+    /// ln Σ exp of the logits.
+    log_total: f64,
+}
+
+impl Exponentials {
+    fn new(logits: &[f32], largest: f32) -> Self {
+        let values: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let total: f64 = values.iter().map(|value| f64::from(*value)).sum();
+        Self { values, scale: 1.0 / total, log_total: f64::from(largest) + total.ln() }
+    }
 }
 
 /// Divergences of two rows of logits.
@@ -47,13 +64,14 @@ fn log_sum_exp(logits: &[f32], largest: f32) -> f64 {
 /// textbook Σ p·δ loses a change of 10⁻⁴ among terms of order one.
 pub fn divergence(base: &[f32], adapted: &[f32]) -> Divergence {
     let (base_top, adapted_top) = (argmax(base), argmax(adapted));
-    let base_total = log_sum_exp(base, base[base_top]);
-    let adapted_total = log_sum_exp(adapted, adapted[adapted_top]);
+    let base_share = Exponentials::new(base, base[base_top]);
+    let adapted_share = Exponentials::new(adapted, adapted[adapted_top]);
     let mut found =
         Divergence { kl: 0.0, js: 0.0, base_entropy: 0.0, adapted_entropy: 0.0, base_top, adapted_top };
-    for (x, y) in base.iter().zip(adapted) {
-        let (log_p, log_q) = (f64::from(*x) - base_total, f64::from(*y) - adapted_total);
-        let (p, q) = (f64::from((log_p as f32).exp()), f64::from((log_q as f32).exp()));
+    let shares = base_share.values.iter().zip(&adapted_share.values);
+    for ((x, y), (p, q)) in base.iter().zip(adapted).zip(shares) {
+        let (log_p, log_q) = (f64::from(*x) - base_share.log_total, f64::from(*y) - adapted_share.log_total);
+        let (p, q) = (f64::from(*p) * base_share.scale, f64::from(*q) * adapted_share.scale);
         let delta = log_p - log_q;
         if delta.abs() < SERIES_BELOW {
             // Probabilities agree to a few per cent: both series in δ, without the cancellation of the differences.

@@ -219,6 +219,41 @@ struct ChangeSpectrum {
     right: Vec<f64>,
 }
 
+/// Singular values of ΔW and its singular vectors on the shorter side of W.
+struct ShortSide {
+    /// All of them, descending.
+    values: Vec<f64>,
+    /// Vectors of the values above the rank tolerance, as columns.
+    vectors: Mat<f64>,
+    /// The leading vector of the longer side, where it is known already.
+    other: Option<Vec<f64>>,
+}
+
+impl ShortSide {
+    fn of_factors(low_rank: &LowRank, tall: bool) -> Self {
+        let found = delta::leading_directions(low_rank, low_rank.rank);
+        let (own, other) = if tall { (&found.right, &found.left) } else { (&found.left, &found.right) };
+        let size = if tall { low_rank.inputs } else { low_rank.outputs };
+        Self {
+            values: delta::singular_values(low_rank),
+            vectors: Mat::from_fn(size, own.len(), |row, column| own[column][row]),
+            other: Some(other.first().cloned().unwrap_or_default()),
+        }
+    }
+
+    fn of_gram(gram: &Mat<f64>) -> Result<Self, NoConvergence> {
+        let (squares, vectors) = eigen(gram.as_ref())?;
+        let first = squares.first().copied().unwrap_or(0.0);
+        let rank = squares.iter().take_while(|square| **square > RANK_TOLERANCE.powi(2) * first).count();
+        let rank = if first > 0.0 { rank } else { 0 };
+        Ok(Self {
+            values: squares.iter().map(|square| square.sqrt()).collect(),
+            vectors: vectors.subcols(0, rank).to_owned(),
+            other: None,
+        })
+    }
+}
+
 impl ChangedTensor<'_> {
     fn shape(&self) -> [usize; 2] {
         [self.outputs, self.inputs]
@@ -397,31 +432,31 @@ impl ChangedTensor<'_> {
         let leading = LEADING.min(squares.len());
         let lengths: Vec<f64> = squares.iter().take(leading).map(|square| square.sqrt()).collect();
         let inverse = |length: f64| if length > 0.0 { 1.0 / length } else { 0.0 };
-        let (change_squares, change_vectors) = eigen(grams.change.as_ref())?;
-        let first = change_squares.first().copied().unwrap_or(0.0);
-        let rank = change_squares.iter().take_while(|square| **square > RANK_TOLERANCE.powi(2) * first).count();
-        let rank = if first > 0.0 { rank } else { 0 };
-        let kept = change_vectors.subcols(0, rank);
+        let directions = match self.low_rank() {
+            Some(low_rank) => ShortSide::of_factors(low_rank, tall),
+            None => ShortSide::of_gram(&grams.change)?,
+        };
+        let kept = directions.vectors.as_ref();
+        let rank = kept.ncols();
         let base = vectors.subcols(0, leading);
         let overlap = if tall {
             // U_10ᵀU_Δ = Σ⁻¹ V_10ᵀ (WᵀΔ) V_Δ Σ_Δ⁻¹.
             let inner = product(base.transpose(), product(grams.between.as_ref(), kept).as_ref());
             let entry = |row: usize, column: usize| {
-                inner[(row, column)] * inverse(lengths[row]) * inverse(change_squares[column].sqrt())
+                inner[(row, column)] * inverse(lengths[row]) * inverse(directions.values[column])
             };
             (0..leading).map(|row| (0..rank).map(|column| entry(row, column).powi(2)).sum::<f64>()).sum()
         } else {
             product(base.transpose(), kept).squared_norm_l2()
         };
-        let own: Vec<f64> =
-            if rank > 0 { (0..change_vectors.nrows()).map(|row| change_vectors[(row, 0)]).collect() } else { Vec::new() };
-        let other = if rank > 0 { self.other_side(&own, first.sqrt()) } else { Vec::new() };
-        let (left, right) = if tall { (other, own) } else { (own, other) };
-        let values = match self.low_rank() {
-            Some(low_rank) => delta::singular_values(low_rank),
-            None => change_squares.iter().map(|square| square.sqrt()).collect(),
+        let own: Vec<f64> = if rank > 0 { (0..kept.nrows()).map(|row| kept[(row, 0)]).collect() } else { Vec::new() };
+        let other = match directions.other {
+            Some(other) => other,
+            None if rank > 0 => self.other_side(&own, directions.values[0]),
+            None => Vec::new(),
         };
-        Ok(ChangeSpectrum { values, overlap, left, right })
+        let (left, right) = if tall { (other, own) } else { (own, other) };
+        Ok(ChangeSpectrum { values: directions.values, overlap, left, right })
     }
 
     /// The other singular vector that belongs to one of ΔW's shorter side.

@@ -1,6 +1,7 @@
 //! Slices behind CPU tensors: what the fast paths of the decoder compute on.
 
 use candle_core::{Error, Result, Storage, Tensor};
+use rayon::prelude::*;
 
 /// Runs `f` on the values of a CPU tensor of f32, row-major.
 pub fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
@@ -20,6 +21,24 @@ pub fn with_all_values<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> R) -
         values.push(&storage.as_slice::<f32>()?[start..end]);
     }
     Ok(f(&values))
+}
+
+/// left + right, on all cores where they are on the CPU.
+pub(crate) fn add(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    const TASK_VALUES: usize = 1 << 15;
+    if !left.device().is_cpu() {
+        return left + right;
+    }
+    let columns = left.dim(1)?;
+    let values = with_all_values(&[left, right], |both| {
+        let mut out = vec![0.0; both[0].len()];
+        let sources = both[0].par_chunks(TASK_VALUES).zip(both[1].par_chunks(TASK_VALUES));
+        out.par_chunks_mut(TASK_VALUES).zip(sources).for_each(|(out, (left, right))| {
+            out.iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (left, right))| *sum = left + right);
+        });
+        out
+    })?;
+    matrix(values, columns)
 }
 
 /// A CPU tensor `[rows, columns]` from its values.

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::attention::{AttentionShape, Sequence};
+use super::host::add;
 use super::lanes::Lanes;
 use super::linear::Linear;
 use super::norm::NormParameters;
@@ -298,14 +299,14 @@ impl Layer {
             None => attended,
         };
         taps.offer(Site::AttnOut(self.index), &added);
-        let stream = Lanes::zip([stream, &added], |[stream, added]| stream + added)?;
+        let stream = Lanes::zip([stream, &added], |[stream, added]| add(stream, added))?;
         let inner = self.feed_forward(&self.mlp_norm.forward(&stream, variants)?, variants)?;
         let added = match &self.post_mlp_norm {
             Some(norm) => norm.forward(&inner, variants)?,
             None => inner,
         };
         taps.offer(Site::MlpOut(self.index), &added);
-        Ok(Lanes::zip([&stream, &added], |[stream, added]| stream + added)?)
+        Ok(Lanes::zip([&stream, &added], |[stream, added]| add(stream, added))?)
     }
 
     /// Queries, keys and values before norms and rotation.

@@ -68,8 +68,10 @@ impl Rotation {
         let columns = x.dim(1)?;
         let pairs = self.pairs;
         let values = with_values(x, |values| {
-            let mut out = values.to_vec();
-            out.par_chunks_mut(columns).zip(self.turns.par_chunks(pairs)).for_each(|(row, turns)| {
+            let mut out = vec![0.0; values.len()];
+            let rows = out.par_chunks_mut(columns).zip(values.par_chunks(columns));
+            rows.zip(self.turns.par_chunks(pairs)).for_each(|((row, source), turns)| {
+                row.copy_from_slice(source);
                 for head in row.chunks_exact_mut(head_dim) {
                     let (first, rest) = head.split_at_mut(pairs);
                     for ((left, right), (cos, sin)) in first.iter_mut().zip(rest).zip(turns) {
