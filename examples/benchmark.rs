@@ -60,7 +60,8 @@ const RANK: usize = 16;
 
 impl Shape {
     fn named(name: &str) -> Result<Self> {
-        let shape = |width, intermediate, layers, heads, kv_heads| Self { width, intermediate, layers, heads, kv_heads };
+        let shape =
+            |width, intermediate, layers, heads, kv_heads| Self { width, intermediate, layers, heads, kv_heads };
         Ok(match name {
             "qwen3-0.6b" => shape(1024, 3072, 28, 16, 8),
             "qwen3-1.7b" => shape(2048, 6144, 28, 16, 8),
@@ -227,7 +228,8 @@ fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Resul
         bare += product_time(rows, inputs, outputs) * (lanes * shape.layers) as u32;
     }
     bare += product_time(rows, shape.width, VOCABULARY / 16) * (16 * lanes) as u32;
-    let forward = run.notes.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
+    let forward =
+        run.notes.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
     if let Some(forward) = forward {
         let bare = bare.as_secs_f64();
         say(&format!("forward {forward:.1} s, its bare f32 products {bare:.1} s: {:.2}×", forward / bare))?;
@@ -237,7 +239,9 @@ fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Resul
 
 /// Median of three f32 products `[rows, inputs] × [inputs, outputs]` on all cores.
 fn product_time(rows: usize, inputs: usize, outputs: usize) -> Duration {
-    let tensor = |rows: usize, columns: usize| candle_core::Tensor::ones((rows, columns), candle_core::DType::F32, &candle_core::Device::Cpu);
+    let tensor = |rows: usize, columns: usize| {
+        candle_core::Tensor::ones((rows, columns), candle_core::DType::F32, &candle_core::Device::Cpu)
+    };
     let (Ok(x), Ok(weight)) = (tensor(rows, inputs), tensor(outputs, inputs)) else { return Duration::ZERO };
     let mut times: Vec<Duration> = (0..3)
         .map(|_| {

@@ -58,7 +58,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let mut sampler = Sampler::new(options)?;
     let model = Model::open(&arguments.model, arguments.device.device)?;
     let tokenizer = model.tokenizer.as_ref().with_context(|| {
-        format!("{} has no tokenizer.json, so a prompt cannot be read. Add the model's tokenizer.json", arguments.model.display())
+        format!(
+            "{} has no tokenizer.json, so a prompt cannot be read. Add the model's tokenizer.json",
+            arguments.model.display()
+        )
     })?;
     let variant = match &arguments.adapter {
         Some(folder) => Some(model.adapt(folder, terminal)?),

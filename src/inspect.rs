@@ -60,10 +60,14 @@ fn table(inspection: &Inspection) -> Result<String> {
         for (path, module) in &inspection.modules {
             let shape = format!("{}×{}", module.shape[0], module.shape[1]);
             let first = module.singular_values.first().copied().unwrap_or(0.0);
-            let dora = module.magnitude.map_or(String::new(), |[low, mean, high]| {
-                format!("  magnitude {low:.4} … {mean:.4} … {high:.4}")
-            });
-            writeln!(text, "  {path:width$}  {shape:>13}  {:>4}  {:>10.4e}  {first:>10.4e}{dora}", module.rank, module.norm)?;
+            let dora = module
+                .magnitude
+                .map_or(String::new(), |[low, mean, high]| format!("  magnitude {low:.4} … {mean:.4} … {high:.4}"));
+            writeln!(
+                text,
+                "  {path:width$}  {shape:>13}  {:>4}  {:>10.4e}  {first:>10.4e}{dora}",
+                module.rank, module.norm
+            )?;
         }
     }
     for (name, whole) in &inspection.whole {

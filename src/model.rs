@@ -28,9 +28,13 @@ impl Device {
             Self::Cpu => Ok(candle_core::Device::Cpu),
             Self::Cuda if cfg!(feature = "cuda") => Ok(candle_core::Device::new_cuda(0)?),
             Self::Metal if cfg!(feature = "metal") => Ok(candle_core::Device::new_metal(0)?),
-            Self::Cuda => bail!("this build computes on the processor only; build it with `cargo build --release --features cuda`"),
+            Self::Cuda => bail!(
+                "this build computes on the processor only; build it with `cargo build --release --features cuda`"
+            ),
             Self::Metal => {
-                bail!("this build computes on the processor only; build it with `cargo build --release --features metal`")
+                bail!(
+                    "this build computes on the processor only; build it with `cargo build --release --features metal`"
+                )
             }
         }
     }
@@ -106,8 +110,8 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn open(folder: &Path, device: Device) -> Result<Self> {
-        let decoder =
-            Decoder::open(folder, device.open()?).with_context(|| format!("cannot open the base model {}", folder.display()))?;
+        let decoder = Decoder::open(folder, device.open()?)
+            .with_context(|| format!("cannot open the base model {}", folder.display()))?;
         let tokenizer = Tokenizer::open(folder)?;
         Ok(Self { decoder, tokenizer })
     }
@@ -131,7 +135,10 @@ impl Model {
             ));
         }
         if variant.is_zero_effect(&self.decoder) {
-            terminal.warn(&format!("{}: this adapter changes nothing: every change that it holds is zero", folder.display()));
+            terminal.warn(&format!(
+                "{}: this adapter changes nothing: every change that it holds is zero",
+                folder.display()
+            ));
         }
         Ok(variant)
     }

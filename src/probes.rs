@@ -90,14 +90,8 @@ enum Content {
 
 /// Reads and encodes the prompts of `source`.
 pub(crate) fn load(source: &ProbeSource, tokenizer: Option<&Tokenizer>, options: ProbeOptions) -> Result<LoadedProbes> {
-    ensure!(
-        options.max_tokens > 0,
-        "at most 0 tokens per prompt were asked for; ask for at least 1"
-    );
-    ensure!(
-        options.max_prompts != Some(0),
-        "at most 0 prompts were asked for; ask for at least 1"
-    );
+    ensure!(options.max_tokens > 0, "at most 0 tokens per prompt were asked for; ask for at least 1");
+    ensure!(options.max_prompts != Some(0), "at most 0 prompts were asked for; ask for at least 1");
     match source {
         ProbeSource::BuiltIn(name) => {
             let Some((_, content)) = SETS.iter().find(|(known, _)| known == name) else {
@@ -145,9 +139,7 @@ fn edits(left: &str, right: &str) -> usize {
         let mut previous = index + 1;
         for (column, other) in right.iter().enumerate() {
             let above = row[column + 1];
-            let best = (diagonal + usize::from(character != *other))
-                .min(above + 1)
-                .min(previous + 1);
+            let best = (diagonal + usize::from(character != *other)).min(above + 1).min(previous + 1);
             row[column] = previous;
             (diagonal, previous) = (above, best);
         }
@@ -159,34 +151,20 @@ fn edits(left: &str, right: &str) -> usize {
 fn read_text(path: &Path) -> Result<String> {
     let bytes = fs_err::read(path).context("the probes cannot be read; check the path")?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error
-            .as_bytes()
-            .get(..error.utf8_error().valid_up_to())
-            .unwrap_or_default();
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + String::from_utf8_lossy(valid).matches('\n').count();
-        anyhow::anyhow!(
-            "{}, line {line}: this is not UTF-8 text. Save the file with UTF-8 encoding",
-            path.display()
-        )
+        anyhow::anyhow!("{}, line {line}: this is not UTF-8 text. Save the file with UTF-8 encoding", path.display())
     })?;
     // Some editors begin UTF-8 files with a mark that is no part of the first prompt.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line))
-        .filter(|(_, line)| !line.trim().is_empty())
+    text.lines().enumerate().map(|(index, line)| (index + 1, line)).filter(|(_, line)| !line.trim().is_empty())
 }
 
 fn parse_lines(text: &str) -> Vec<Prompt> {
-    numbered(text)
-        .map(|(line, prompt)| Prompt {
-            line,
-            content: Content::Text(prompt.to_owned()),
-        })
-        .collect()
+    numbered(text).map(|(line, prompt)| Prompt { line, content: Content::Text(prompt.to_owned()) }).collect()
 }
 
 fn parse_jsonl(name: &str, text: &str) -> Result<Vec<Prompt>> {
@@ -241,27 +219,16 @@ fn encode(
              into it, or give token ids with --tokens FILE"
         );
     };
-    ensure!(
-        !prompts.is_empty(),
-        "{name}: the file holds no prompt. Put one prompt on each line"
-    );
+    ensure!(!prompts.is_empty(), "{name}: the file holds no prompt. Put one prompt on each line");
     let chat_template = tokenizer.has_chat_template() && !options.raw;
-    let mut probes = LoadedProbes {
-        source: name.to_owned(),
-        prompts: Vec::new(),
-        texts: Vec::new(),
-        chat_template,
-        truncated: 0,
-    };
+    let mut probes =
+        LoadedProbes { source: name.to_owned(), prompts: Vec::new(), texts: Vec::new(), chat_template, truncated: 0 };
     for Prompt { line, content } in prompts.into_iter().take(options.max_prompts.unwrap_or(usize::MAX)) {
         let place = || format!("{name}, line {line}");
         let (ids, text) = match content {
-            Content::Text(text) if chat_template => (
-                tokenizer
-                    .encode_chat(&[ChatMessage::user(text.as_str())])
-                    .with_context(place)?,
-                text,
-            ),
+            Content::Text(text) if chat_template => {
+                (tokenizer.encode_chat(&[ChatMessage::user(text.as_str())]).with_context(place)?, text)
+            }
             Content::Text(text) => (tokenizer.encode(&text, true).with_context(place)?, text),
             Content::Chat(messages) if chat_template => {
                 let ids = tokenizer.encode_chat(&messages).with_context(place)?;
@@ -271,18 +238,10 @@ fn encode(
             Content::Chat(_) => bail!(
                 "{}: `messages` need a chat template, and {}. Give a plain `prompt` instead",
                 place(),
-                if options.raw {
-                    "--raw turns it off"
-                } else {
-                    "the model has none"
-                }
+                if options.raw { "--raw turns it off" } else { "the model has none" }
             ),
         };
-        ensure!(
-            !ids.is_empty(),
-            "{}: the prompt has no tokens. Remove the line or write a prompt",
-            place()
-        );
+        ensure!(!ids.is_empty(), "{}: the prompt has no tokens. Remove the line or write a prompt", place());
         probes.push(ids, text, options).with_context(place)?;
     }
     Ok(probes)
@@ -310,9 +269,7 @@ fn load_ids(path: &Path, tokenizer: Option<&Tokenizer>, options: ProbeOptions) -
     let text = read_text(path)?;
     let value: Value =
         serde_json::from_str(&text).map_err(|error| anyhow::anyhow!("{name}: not JSON: {error}. {FORMAT}"))?;
-    let Value::Array(rows) = value else {
-        bail!("{name}: this is {}, not a list. {FORMAT}", kind(&value))
-    };
+    let Value::Array(rows) = value else { bail!("{name}: this is {}, not a list. {FORMAT}", kind(&value)) };
     ensure!(!rows.is_empty(), "{name}: the list is empty. {FORMAT}");
     let mut probes = LoadedProbes {
         source: name.clone(),
@@ -328,12 +285,7 @@ fn load_ids(path: &Path, tokenizer: Option<&Tokenizer>, options: ProbeOptions) -
             .map_err(|error| anyhow::anyhow!("{}: not a list of token ids: {error}. {FORMAT}", place()))?;
         ensure!(!ids.is_empty(), "{}: the row is empty. {FORMAT}", place());
         let length = *first_length.get_or_insert(ids.len());
-        ensure!(
-            ids.len() == length,
-            "{}: it has {} ids, the first row has {length}. {FORMAT}",
-            place(),
-            ids.len()
-        );
+        ensure!(ids.len() == length, "{}: it has {} ids, the first row has {length}. {FORMAT}", place(), ids.len());
         let text = match tokenizer {
             Some(tokenizer) => tokenizer.decode(&ids).with_context(place)?,
             None => ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
@@ -351,17 +303,10 @@ mod tests {
     use tempfile::TempDir;
 
     const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model/tests/data/tokenizers/stories260K");
-    const OPTIONS: ProbeOptions = ProbeOptions {
-        raw: false,
-        max_prompts: None,
-        max_tokens: 256,
-        vocab_size: 512,
-    };
+    const OPTIONS: ProbeOptions = ProbeOptions { raw: false, max_prompts: None, max_tokens: 256, vocab_size: 512 };
 
     fn stories() -> Tokenizer {
-        Tokenizer::open(Path::new(STORIES))
-            .expect("a valid tokenizer")
-            .expect("a tokenizer")
+        Tokenizer::open(Path::new(STORIES)).expect("a valid tokenizer").expect("a tokenizer")
     }
 
     /// The small tokenizer with a chat template.
@@ -373,9 +318,7 @@ mod tests {
         fs_err::write(folder.path().join("tokenizer_config.json"), config).expect("written");
         let template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
         fs_err::write(folder.path().join("chat_template.jinja"), template).expect("written");
-        Tokenizer::open(folder.path())
-            .expect("a valid tokenizer")
-            .expect("a tokenizer")
+        Tokenizer::open(folder.path()).expect("a valid tokenizer").expect("a tokenizer")
     }
 
     /// Loads a file with this name and content; the folder is taken out of the error.
@@ -388,11 +331,7 @@ mod tests {
         let folder = TempDir::new().expect("a temporary folder");
         let path = folder.path().join(name);
         fs_err::write(&path, content).expect("written");
-        let source = if name.starts_with("tokens") {
-            ProbeSource::Tokens(path)
-        } else {
-            ProbeSource::File(path)
-        };
+        let source = if name.starts_with("tokens") { ProbeSource::Tokens(path) } else { ProbeSource::File(path) };
         let prefix = format!("{}/", folder.path().display());
         load(&source, tokenizer, options).map_err(|error| format!("{error:#}").replace(&prefix, ""))
     }
@@ -404,9 +343,7 @@ mod tests {
             assert!(prompts.len() >= 64, "{name} has {}", prompts.len());
             let mut seen = HashSet::new();
             for Prompt { line, content } in prompts {
-                let Content::Text(text) = content else {
-                    panic!("{name}, line {line}: a conversation")
-                };
+                let Content::Text(text) = content else { panic!("{name}, line {line}: a conversation") };
                 assert!(text.chars().count() <= 240, "{name}, line {line}: {text}");
                 assert_eq!(text.trim_end(), text, "{name}, line {line}");
                 assert!(seen.insert(text.to_lowercase()), "{name}, line {line}: twice: {text}");
@@ -416,22 +353,12 @@ mod tests {
 
     #[test]
     fn built_in_sets_load_within_the_limits() {
-        let options = ProbeOptions {
-            max_prompts: Some(5),
-            max_tokens: 8,
-            ..OPTIONS
-        };
+        let options = ProbeOptions { max_prompts: Some(5), max_tokens: 8, ..OPTIONS };
         let tokenizer = stories();
         for (name, _) in SETS {
             let probes = load(&ProbeSource::parse(name).expect("known"), Some(&tokenizer), options).expect("loaded");
-            assert_eq!(
-                (probes.source.as_str(), probes.prompts.len(), probes.texts.len()),
-                (name, 5, 5)
-            );
-            assert!(
-                probes.prompts.iter().all(|ids| ids.len() <= 8 && ids[0] == 1),
-                "{probes:?}"
-            );
+            assert_eq!((probes.source.as_str(), probes.prompts.len(), probes.texts.len()), (name, 5, 5));
+            assert!(probes.prompts.iter().all(|ids| ids.len() <= 8 && ids[0] == 1), "{probes:?}");
             assert!(probes.truncated > 0 && !probes.chat_template);
         }
     }
@@ -439,18 +366,11 @@ mod tests {
     #[test]
     fn text_files_skip_blank_lines() {
         let tokenizer = stories();
-        let probes = file(
-            "p.txt",
-            "\u{feff}Once upon a time\r\n\n  \nThe little dog\n".as_bytes(),
-            Some(&tokenizer),
-            OPTIONS,
-        );
+        let probes =
+            file("p.txt", "\u{feff}Once upon a time\r\n\n  \nThe little dog\n".as_bytes(), Some(&tokenizer), OPTIONS);
         let probes = probes.expect("loaded");
         assert_eq!(probes.texts, ["Once upon a time", "The little dog"]);
-        assert_eq!(
-            probes.prompts,
-            [vec![1, 403, 407, 261, 378], vec![1, 291, 376, 400, 428]]
-        );
+        assert_eq!(probes.prompts, [vec![1, 403, 407, 261, 378], vec![1, 291, 376, 400, 428]]);
     }
 
     #[test]
@@ -458,13 +378,7 @@ mod tests {
         let tokenizer = chatty();
         let content = br#"{"prompt": "Once"}"#;
         let chat = file("p.jsonl", content, Some(&tokenizer), OPTIONS).expect("loaded");
-        let raw = file(
-            "p.jsonl",
-            content,
-            Some(&tokenizer),
-            ProbeOptions { raw: true, ..OPTIONS },
-        )
-        .expect("loaded");
+        let raw = file("p.jsonl", content, Some(&tokenizer), ProbeOptions { raw: true, ..OPTIONS }).expect("loaded");
         assert!(chat.chat_template && !raw.chat_template);
         assert_eq!(raw.prompts, [[1, 403]]);
         assert!(chat.prompts[0].len() > 2 && chat.prompts[0].iter().filter(|id| **id == 1).count() == 1);
@@ -490,19 +404,11 @@ mod tests {
             ("p.txt", b"fine\n\xff\xfe\n", &["p.txt, line 2", "UTF-8"]),
             ("p.csv", b"a", &["p.csv", ".txt", ".jsonl"]),
             ("p.jsonl", b"\n", &["no prompt"]),
-            (
-                "p.jsonl",
-                b"{\"prompt\": \"a\"}\n\n{\"text\": \"b\"}\n",
-                &["p.jsonl, line 3", "neither", "\"prompt\""],
-            ),
+            ("p.jsonl", b"{\"prompt\": \"a\"}\n\n{\"text\": \"b\"}\n", &["p.jsonl, line 3", "neither", "\"prompt\""]),
             ("p.jsonl", b"{\"prompt\": 3}", &["line 1", "not a string but a number"]),
             ("p.jsonl", b"{oops", &["line 1", "not JSON"]),
             ("p.jsonl", b"{\"messages\": []}", &["line 1", "empty"]),
-            (
-                "p.jsonl",
-                b"{\"messages\": [{\"role\": \"user\"}]}",
-                &["line 1", "content"],
-            ),
+            ("p.jsonl", b"{\"messages\": [{\"role\": \"user\"}]}", &["line 1", "content"]),
             ("p.jsonl", b"{\"prompt\": \"a\", \"messages\": []}", &["line 1", "both"]),
             ("tokens.json", b"[[1, 2], [3]]", &["row 2", "1 ids", "first row has 2"]),
             ("tokens.json", b"[[1], []]", &["row 2", "empty"]),
@@ -526,22 +432,10 @@ mod tests {
     #[test]
     fn a_misspelt_set_is_answered_with_the_nearest() {
         let error = ProbeSource::parse("generel").expect_err("unknown").to_string();
-        assert!(
-            error.contains("Did you mean `general`?") && error.contains("`truth`"),
-            "{error}"
-        );
+        assert!(error.contains("Did you mean `general`?") && error.contains("`truth`"), "{error}");
         let error = ProbeSource::parse("zebra-crossing").expect_err("unknown").to_string();
-        assert!(
-            !error.contains("Did you mean") && error.contains("`identity`"),
-            "{error}"
-        );
-        assert_eq!(
-            ProbeSource::parse("my/prompts").expect("a path"),
-            ProbeSource::File("my/prompts".into())
-        );
-        assert_eq!(
-            (edits("kitten", "sitting"), edits("", "abc"), edits("math", "math")),
-            (3, 3, 0)
-        );
+        assert!(!error.contains("Did you mean") && error.contains("`identity`"), "{error}");
+        assert_eq!(ProbeSource::parse("my/prompts").expect("a path"), ProbeSource::File("my/prompts".into()));
+        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("math", "math")), (3, 3, 0));
     }
 }

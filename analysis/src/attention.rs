@@ -38,7 +38,10 @@ pub fn divergence(
                 shape.pattern(base.queries, base.keys, sequence, index, block.clone(), &mut base_pattern);
                 shape.pattern(adapted.queries, adapted.keys, sequence, index, block.clone(), &mut adapted_pattern);
                 let columns = base_pattern.keys.len();
-                let both = base_pattern.probabilities.chunks_exact(columns).zip(adapted_pattern.probabilities.chunks_exact(columns));
+                let both = base_pattern
+                    .probabilities
+                    .chunks_exact(columns)
+                    .zip(adapted_pattern.probabilities.chunks_exact(columns));
                 for (base_row, adapted_row) in both {
                     let js: f64 = base_row
                         .iter()

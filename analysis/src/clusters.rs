@@ -198,8 +198,9 @@ mod tests {
     #[test]
     fn separate_blobs_are_found_and_reproducible() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
-        let values: Vec<f32> =
-            (0..800).map(|at| (at / 100) as f32 * if at % 2 == 0 { 50.0 } else { -20.0 } + random.random::<f32>()).collect();
+        let values: Vec<f32> = (0..800)
+            .map(|at| (at / 100) as f32 * if at % 2 == 0 { 50.0 } else { -20.0 } + random.random::<f32>())
+            .collect();
         let base = Activations::new(&values, 2, &[true; 400]);
         let clusters = BaseClusters::new(&base, 7).unwrap();
         assert!(clusters.ceiling > 0.7, "{}", clusters.ceiling);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
-use lcr_model::decoder::{AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values, with_values};
+use lcr_model::decoder::{
+    AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values, with_values,
+};
 use rayon::prelude::*;
 
 use crate::AuditError;
@@ -300,7 +302,8 @@ impl<'a> Run<'a> {
             })
             .collect();
         let rows = (LOGIT_BYTES / 4 / vocab_size / (self.variants.len() + 1)).clamp(1, places.len());
-        let mut divergences: Vec<TokenDivergences> = self.variants.iter().map(|_| TokenDivergences::default()).collect();
+        let mut divergences: Vec<TokenDivergences> =
+            self.variants.iter().map(|_| TokenDivergences::default()).collect();
         for first in (0..places.len()).step_by(rows) {
             let count = rows.min(places.len() - first);
             let started = Instant::now();

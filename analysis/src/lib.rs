@@ -39,7 +39,9 @@ pub enum AuditError {
     #[error("the probes hold no prompt of two tokens or more, so no position can be compared. Give longer prompts")]
     NoProbes,
     /// Every row was a sink.
-    #[error("no row is left at {site} after leaving out first positions and sinks. Give longer prompts, or `--keep-sinks`")]
+    #[error(
+        "no row is left at {site} after leaving out first positions and sinks. Give longer prompts, or `--keep-sinks`"
+    )]
     NoRows {
         /// Site.
         site: String,

@@ -3,7 +3,9 @@
 //! The caller asks for one layer after another and gets what was tapped there; after each layer its weights' pages and the
 //! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
 
-use lcr_model::decoder::{AttentionShape, Decoder, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Taps, Variant, with_values};
+use lcr_model::decoder::{
+    AttentionShape, Decoder, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Taps, Variant, with_values,
+};
 
 /// What one step of the walk gave.
 #[derive(Debug)]

@@ -56,11 +56,7 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
 
 /// Statistics over tokens of cos(x_t, y_t).
 pub fn cosines(base: &Activations, adapted: &Activations) -> Cosines {
-    let mut distances: Vec<f64> = base
-        .iter()
-        .zip(adapted.iter())
-        .map(|(x, y)| one_minus_cosine(x, y))
-        .collect();
+    let mut distances: Vec<f64> = base.iter().zip(adapted.iter()).map(|(x, y)| one_minus_cosine(x, y)).collect();
     let one_minus_mean = mean(&distances);
     // 1 − cos = ½‖u−v‖² and ‖u+v‖² = 4 − ‖u−v‖², so the angle is 2·atan2(‖u−v‖, ‖u+v‖).
     let angles: Vec<f64> = distances
@@ -85,11 +81,8 @@ pub fn cosine_flat(base: &Activations, adapted: &Activations) -> f64 {
 
 /// Mean over tokens of cos(x_t − x̄, y_t − ȳ).
 pub fn cosine_centered(base: &Activations, adapted: &Activations) -> f64 {
-    let distances: Vec<f64> = base
-        .centred_rows()
-        .zip(adapted.centred_rows())
-        .map(|(x, y)| one_minus_cosine(x, y))
-        .collect();
+    let distances: Vec<f64> =
+        base.centred_rows().zip(adapted.centred_rows()).map(|(x, y)| one_minus_cosine(x, y)).collect();
     1.0 - mean(&distances)
 }
 
@@ -118,11 +111,8 @@ pub fn cka(base: &Activations, adapted: &Activations, base_factors: &Factors, ad
     };
     let by_rows = base.rows() <= base.width() && adapted.rows() <= adapted.width();
     let (k, l) = (&base_factors.gram, &adapted_factors.gram);
-    let between = if by_rows {
-        inner(k, l)
-    } else {
-        product(base.centred().transpose(), adapted.centred()).squared_norm_l2()
-    };
+    let between =
+        if by_rows { inner(k, l) } else { product(base.centred().transpose(), adapted.centred()).squared_norm_l2() };
     let (own_base, own_adapted) = (inner(k, k), inner(l, l));
     let square_norms = |activations: &Activations| {
         activations.centred_rows().map(|row| sum_pairs(row, row, |a, b| a * b)).collect::<Vec<f64>>()
@@ -152,7 +142,8 @@ pub fn cka(base: &Activations, adapted: &Activations, base_factors: &Factors, ad
 fn unbiased_hsic(inner: f64, left: &[f64], right: &[f64], rows: f64) -> f64 {
     let diagonal: f64 = left.iter().zip(right).map(|(a, b)| a * b).sum();
     let (left_sum, right_sum) = (left.iter().sum::<f64>(), right.iter().sum::<f64>());
-    let total = (inner - diagonal) + left_sum * right_sum / ((rows - 1.0) * (rows - 2.0)) - 2.0 / (rows - 2.0) * diagonal;
+    let total =
+        (inner - diagonal) + left_sum * right_sum / ((rows - 1.0) * (rows - 2.0)) - 2.0 / (rows - 2.0) * diagonal;
     total / (rows * (rows - 3.0))
 }
 

@@ -59,16 +59,27 @@ fn host_rows(lanes: &Lanes, model: usize) -> Result<(Vec<f32>, usize), AuditErro
 }
 
 /// Rows that count: not the first of a sequence, and, unless kept, no sink in either model.
-fn kept_rows(base: &[f32], adapted: &[f32], width: usize, sequences: &[Sequence], keep_sinks: bool) -> (Vec<bool>, usize) {
+fn kept_rows(
+    base: &[f32],
+    adapted: &[f32],
+    width: usize,
+    sequences: &[Sequence],
+    keep_sinks: bool,
+) -> (Vec<bool>, usize) {
     let mut keep = vec![true; base.len() / width];
-    sequences.iter().filter(|sequence| !sequence.queries.is_empty()).for_each(|sequence| keep[sequence.queries.start] = false);
+    sequences
+        .iter()
+        .filter(|sequence| !sequence.queries.is_empty())
+        .for_each(|sequence| keep[sequence.queries.start] = false);
     if keep_sinks {
         return (keep, 0);
     }
     let mut sinks = vec![false; keep.len()];
     for values in [base, adapted] {
-        let norms: Vec<f64> =
-            values.chunks_exact(width).map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()).collect();
+        let norms: Vec<f64> = values
+            .chunks_exact(width)
+            .map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt())
+            .collect();
         let mut sorted: Vec<f64> = norms.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(norm, _)| *norm).collect();
         sorted.sort_by(f64::total_cmp);
         let limit = SINK_RATIO * crate::similarity::percentile(&sorted, 0.5);
@@ -198,9 +209,11 @@ fn unchanged(base: &BaseSide, options: &SiteOptions) -> SiteChange {
         cosine_centered: 1.0,
         cka: one(similar.and_then(|found| found.plain)),
         cka_debiased: one(similar.and_then(|found| found.debiased)),
-        procrustes: options
-            .wants(Metric::Procrustes)
-            .then_some(Procrustes { raw_squared: 0.0, residual_squared: 0.0, explained: None }),
+        procrustes: options.wants(Metric::Procrustes).then_some(Procrustes {
+            raw_squared: 0.0,
+            residual_squared: 0.0,
+            explained: None,
+        }),
         knn_overlap: overlap,
         knn_chance: overlap.and_then(|_| knn_chance(x.rows())),
         subspace: subspaces,

@@ -17,11 +17,8 @@ pub(crate) const RANK_TOLERANCE: f64 = 1e-6;
 pub(crate) fn exp_entropy(weights: impl Iterator<Item = f64> + Clone) -> Option<f64> {
     let total: f64 = weights.clone().sum();
     (total > 0.0).then(|| {
-        let entropy: f64 = weights
-            .map(|weight| weight / total)
-            .filter(|share| *share > 0.0)
-            .map(|share| -share * share.ln())
-            .sum();
+        let entropy: f64 =
+            weights.map(|weight| weight / total).filter(|share| *share > 0.0).map(|share| -share * share.ln()).sum();
         entropy.exp()
     })
 }
@@ -52,7 +49,8 @@ fn power_law(squares: &[f64]) -> Option<f64> {
         return None;
     }
     let weight: f64 = points.iter().map(|point| point.0).sum();
-    let mean = |value: fn(&(f64, f64, f64)) -> f64| points.iter().map(|point| point.0 * value(point)).sum::<f64>() / weight;
+    let mean =
+        |value: fn(&(f64, f64, f64)) -> f64| points.iter().map(|point| point.0 * value(point)).sum::<f64>() / weight;
     let (mean_x, mean_y) = (mean(|point| point.1), mean(|point| point.2));
     let covariance: f64 = points.iter().map(|(w, x, y)| w * (x - mean_x) * (y - mean_y)).sum();
     let variance: f64 = points.iter().map(|(w, x, _)| w * (x - mean_x).powi(2)).sum();

@@ -66,8 +66,7 @@ pub fn divergence(base: &[f32], adapted: &[f32]) -> Divergence {
     let (base_top, adapted_top) = (argmax(base), argmax(adapted));
     let base_share = Exponentials::new(base, base[base_top]);
     let adapted_share = Exponentials::new(adapted, adapted[adapted_top]);
-    let mut found =
-        Divergence { kl: 0.0, js: 0.0, base_entropy: 0.0, adapted_entropy: 0.0, base_top, adapted_top };
+    let mut found = Divergence { kl: 0.0, js: 0.0, base_entropy: 0.0, adapted_entropy: 0.0, base_top, adapted_top };
     let shares = base_share.values.iter().zip(&adapted_share.values);
     for ((x, y), (p, q)) in base.iter().zip(adapted).zip(shares) {
         let (log_p, log_q) = (f64::from(*x) - base_share.log_total, f64::from(*y) - adapted_share.log_total);

@@ -89,7 +89,13 @@ impl TrackedTokens<'_> {
                     text: vocabulary.token(self.tokens[token]),
                     js: self.readings.iter().map(|site| site[token].js).collect(),
                     base: path(self.base, token, &read(|reading| reading.base), &planes[token], vocabulary),
-                    adapted: path(self.adapted, token, &read(|reading| reading.adapted), &planes[count + token], vocabulary),
+                    adapted: path(
+                        self.adapted,
+                        token,
+                        &read(|reading| reading.adapted),
+                        &planes[count + token],
+                        vocabulary,
+                    ),
                 }
             })
             .collect();

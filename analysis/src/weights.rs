@@ -132,7 +132,10 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
         let Some(weight) = decoder.tensor(&name) else { continue };
         let base = Source::Stored { weight, transposed: false };
         let change = Change::Owned(Box::new(as_table(embedding)));
-        found.insert(name.clone(), ChangedTensor { name, base, change, outputs: embedding.rows, inputs: embedding.width });
+        found.insert(
+            name.clone(),
+            ChangedTensor { name, base, change, outputs: embedding.rows, inputs: embedding.width },
+        );
     }
     for (name, whole) in adapter.whole.iter().filter(|(name, _)| !found.contains_key(*name)).collect::<Vec<_>>() {
         let Some(weight) = decoder.tensor(name) else { continue };
@@ -277,7 +280,13 @@ impl ChangedTensor<'_> {
     }
 
     /// ΔW of a block whose W is given, both row-major.
-    fn change_block(&self, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>, base: &[f64], out: &mut [f64]) {
+    fn change_block(
+        &self,
+        rows: std::ops::Range<usize>,
+        columns: std::ops::Range<usize>,
+        base: &[f64],
+        out: &mut [f64],
+    ) {
         match &self.change {
             Change::LowRank(low_rank) => low_rank_block(low_rank, rows, columns, out),
             Change::Owned(low_rank) => low_rank_block(low_rank, rows, columns, out),
@@ -427,7 +436,12 @@ impl ChangedTensor<'_> {
     }
 
     /// ΔW's spectrum: from the factors of a LoRA module, from Gram matrices otherwise.
-    fn change_spectrum(&self, grams: &Grams, squares: &[f64], vectors: &Mat<f64>) -> Result<ChangeSpectrum, NoConvergence> {
+    fn change_spectrum(
+        &self,
+        grams: &Grams,
+        squares: &[f64],
+        vectors: &Mat<f64>,
+    ) -> Result<ChangeSpectrum, NoConvergence> {
         let tall = self.outputs > self.inputs;
         let leading = LEADING.min(squares.len());
         let lengths: Vec<f64> = squares.iter().take(leading).map(|square| square.sqrt()).collect();
@@ -490,7 +504,8 @@ impl ChangedTensor<'_> {
         let leading = leading_eigenvectors(adapted.as_ref(), squares, count)?;
         let cosines = if self.outputs > self.inputs {
             // UᵀU' = Σ⁻¹ Vᵀ (WᵀW') V' Σ'⁻¹ with WᵀW' = G_W + C.
-            let crossed = Mat::from_fn(size, size, |row, column| grams.base[(row, column)] + grams.between[(row, column)]);
+            let crossed =
+                Mat::from_fn(size, size, |row, column| grams.base[(row, column)] + grams.between[(row, column)]);
             let inner = product(vectors.transpose(), product(crossed.as_ref(), leading.as_ref()).as_ref());
             let images = product(adapted.as_ref(), leading.as_ref());
             let length = |column: usize| {

@@ -225,12 +225,7 @@ impl Dtype {
                 .iter()
                 .find(|(known, _)| *known == other)
                 .map(|&(known, size)| Self::Other(known, size))
-                .or_else(|| {
-                    SMALL_FLOATS
-                        .iter()
-                        .find(|known| **known == other)
-                        .map(|known| Self::Other(known, 1))
-                }),
+                .or_else(|| SMALL_FLOATS.iter().find(|known| **known == other).map(|known| Self::Other(known, 1))),
         }
     }
 
@@ -313,10 +308,7 @@ impl Weight {
     /// callers exclude.
     pub fn widen(&self, elements: Range<usize>, out: &mut [f32]) {
         let size = self.dtype.size();
-        let source = self
-            .bytes()
-            .get(elements.start * size..elements.end * size)
-            .unwrap_or(&[]);
+        let source = self.bytes().get(elements.start * size..elements.end * size).unwrap_or(&[]);
         match self.dtype {
             Dtype::F32 => {
                 for (value, raw) in out.iter_mut().zip(source.chunks_exact(4)) {
@@ -391,9 +383,7 @@ impl Weight {
         // SAFETY: the mapping is read-only and file-backed, so discarded pages are refilled with the same bytes; the range
         // was checked against the file when the header was read.
         let result = unsafe {
-            self.file
-                .map
-                .unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len())
+            self.file.map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len())
         };
         if let Err(error) = result {
             tracing::debug!(tensor = self.name, %error, "pages kept");
@@ -413,10 +403,7 @@ pub struct SafetensorsFile {
 impl SafetensorsFile {
     /// Maps `path` and checks its header.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let io = |source| CheckpointError::Io {
-            path: path.to_path_buf(),
-            source,
-        };
+        let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
         let handle = std::fs::File::open(path).map_err(io)?;
         let length = handle.metadata().map_err(io)?.len();
         if length < 8 {
@@ -426,21 +413,12 @@ impl SafetensorsFile {
         // SAFETY: the mapping is read-only; that the file must not be rewritten meanwhile is said in the module's header.
         let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
         if map.starts_with(b"version https://git-lfs") {
-            return Err(CheckpointError::LfsPointer {
-                path: path.to_path_buf(),
-            });
+            return Err(CheckpointError::LfsPointer { path: path.to_path_buf() });
         }
         let (header, data_start) = read_header(path, &map)?;
-        let file = Arc::new(MappedFile {
-            path: path.to_path_buf(),
-            map,
-        });
+        let file = Arc::new(MappedFile { path: path.to_path_buf(), map });
         let tensors = check_tensors(&file, header.tensors, data_start)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            tensors,
-            metadata: header.metadata,
-        })
+        Ok(Self { path: path.to_path_buf(), tensors, metadata: header.metadata })
     }
 
     /// Where it is.
@@ -460,12 +438,7 @@ impl SafetensorsFile {
 }
 
 fn truncated(path: &Path, what: &str, needed: u64, length: u64) -> CheckpointError {
-    CheckpointError::Truncated {
-        path: path.to_path_buf(),
-        what: what.to_owned(),
-        needed,
-        length,
-    }
+    CheckpointError::Truncated { path: path.to_path_buf(), what: what.to_owned(), needed, length }
 }
 
 #[derive(Deserialize)]
@@ -491,10 +464,7 @@ impl<'de> Deserialize<'de> for Header {
                 f.write_str("an object of tensors by name")
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Header, M::Error> {
-                let mut header = Header {
-                    tensors: Vec::new(),
-                    metadata: BTreeMap::new(),
-                };
+                let mut header = Header { tensors: Vec::new(), metadata: BTreeMap::new() };
                 let mut seen = HashSet::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if !seen.insert(name.clone()) {
@@ -520,20 +490,13 @@ fn read_header(path: &Path, map: &[u8]) -> Result<(Header, usize), CheckpointErr
     prefix.copy_from_slice(&map[..8]);
     let header_length = u64::from_le_bytes(prefix);
     if header_length > MAX_HEADER_BYTES {
-        return Err(CheckpointError::HeaderTooLarge {
-            path: path.to_path_buf(),
-            length: header_length,
-        });
+        return Err(CheckpointError::HeaderTooLarge { path: path.to_path_buf(), length: header_length });
     }
     let end = 8 + header_length;
     let Some(text) = map.get(8..end as usize) else {
         return Err(truncated(path, "the header", end, length));
     };
-    let invalid = |reason: String| CheckpointError::Header {
-        path: path.to_path_buf(),
-        end,
-        reason,
-    };
+    let invalid = |reason: String| CheckpointError::Header { path: path.to_path_buf(), end, reason };
     let text = std::str::from_utf8(text).map_err(|error| invalid(error.to_string()))?;
     let header = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
     Ok((header, end as usize))
@@ -555,16 +518,9 @@ fn check_tensors(
     let mut claimed = data_start;
     for (position, tensor) in tensors.iter().enumerate() {
         if tensor.bytes.start < claimed {
-            let first = position
-                .checked_sub(1)
-                .map_or(String::new(), |before| tensors[before].name.clone());
+            let first = position.checked_sub(1).map_or(String::new(), |before| tensors[before].name.clone());
             let at = (tensor.bytes.start - data_start) as u64;
-            return Err(CheckpointError::Overlap {
-                path: path.clone(),
-                first,
-                second: tensor.name.clone(),
-                at,
-            });
+            return Err(CheckpointError::Overlap { path: path.clone(), first, second: tensor.name.clone(), at });
         }
         if tensor.bytes.start > claimed {
             return Err(unclaimed(path, claimed, tensor.bytes.start, data_start));
@@ -593,11 +549,7 @@ fn check_tensor(
     data_length: usize,
 ) -> Result<Weight, CheckpointError> {
     let path = &file.path;
-    let wrong = |reason: String| CheckpointError::Tensor {
-        path: path.clone(),
-        tensor: name.clone(),
-        reason,
-    };
+    let wrong = |reason: String| CheckpointError::Tensor { path: path.clone(), tensor: name.clone(), reason };
     let dtype = Dtype::parse(&entry.dtype).ok_or_else(|| wrong(format!("unknown dtype `{}`", entry.dtype)))?;
     if entry.shape.len() > MAX_DIMENSIONS {
         return Err(wrong(format!("{} dimensions", entry.shape.len())));
@@ -625,13 +577,7 @@ fn check_tensor(
     }
     let shape = entry.shape.iter().map(|&dimension| dimension as usize).collect();
     let bytes = data_start + start as usize..data_start + end as usize;
-    Ok(Weight {
-        file: Arc::clone(file),
-        name,
-        dtype,
-        shape,
-        bytes,
-    })
+    Ok(Weight { file: Arc::clone(file), name, dtype, shape, bytes })
 }
 
 /// All tensors of a model folder.
@@ -650,9 +596,7 @@ impl Checkpoint {
     /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         if !folder.is_dir() {
-            return Err(CheckpointError::NotAFolder {
-                path: folder.to_path_buf(),
-            });
+            return Err(CheckpointError::NotAFolder { path: folder.to_path_buf() });
         }
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
@@ -661,15 +605,9 @@ impl Checkpoint {
         } else if index.is_file() {
             open_shards(folder, &index)?
         } else {
-            return Err(CheckpointError::NoWeights {
-                folder: folder.to_path_buf(),
-                pickles: pickles_in(folder),
-            });
+            return Err(CheckpointError::NoWeights { folder: folder.to_path_buf(), pickles: pickles_in(folder) });
         };
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            tensors,
-        })
+        Ok(Self { folder: folder.to_path_buf(), tensors })
     }
 
     /// Its folder.
@@ -721,34 +659,19 @@ impl Checkpoint {
         let tail = name.rsplit('.').take(3).collect::<Vec<_>>();
         self.tensors
             .keys()
-            .max_by_key(|candidate| {
-                candidate
-                    .rsplit('.')
-                    .zip(&tail)
-                    .take_while(|(left, right)| left == *right)
-                    .count()
-            })
+            .max_by_key(|candidate| candidate.rsplit('.').zip(&tail).take_while(|(left, right)| left == *right).count())
             .filter(|candidate| candidate.rsplit('.').next() == tail.first().copied())
             .cloned()
     }
 }
 
 fn by_name(tensors: Vec<Weight>) -> BTreeMap<String, Weight> {
-    tensors
-        .into_iter()
-        .map(|weight| (weight.name.clone(), weight))
-        .collect()
+    tensors.into_iter().map(|weight| (weight.name.clone(), weight)).collect()
 }
 
 fn open_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Weight>, CheckpointError> {
-    let wrong = |reason: String| CheckpointError::Index {
-        path: index.to_path_buf(),
-        reason,
-    };
-    let text = std::fs::read(index).map_err(|source| CheckpointError::Io {
-        path: index.to_path_buf(),
-        source,
-    })?;
+    let wrong = |reason: String| CheckpointError::Index { path: index.to_path_buf(), reason };
+    let text = std::fs::read(index).map_err(|source| CheckpointError::Io { path: index.to_path_buf(), source })?;
     let parsed: ShardIndex =
         serde_json::from_slice(&text).map_err(|error| wrong(format!("not a shard index: {error}")))?;
     let shards: std::collections::BTreeSet<&String> = parsed.weight_map.values().collect();
@@ -766,9 +689,7 @@ fn open_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Weight>, 
                     tensors.insert(name, weight);
                 }
                 Some(expected) => {
-                    return Err(wrong(format!(
-                        "tensor `{name}` is in {shard}, the index says {expected}"
-                    )));
+                    return Err(wrong(format!("tensor `{name}` is in {shard}, the index says {expected}")));
                 }
                 None => return Err(wrong(format!("tensor `{name}` of {shard} is not in the index"))),
             }
@@ -788,11 +709,7 @@ pub(crate) fn pickles_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| {
-            [".bin", ".pt", ".pth", ".ckpt", ".pkl"]
-                .iter()
-                .any(|end| name.ends_with(end))
-        })
+        .filter(|name| [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|end| name.ends_with(end)))
         .collect();
     names.sort();
     names

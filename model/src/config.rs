@@ -510,8 +510,16 @@ fn rotary_family(family: Family, keys: &mut Keys) -> Result<Config, ConfigError>
             if gemma { Activation::GeluTanh } else { Activation::Silu },
         )?,
         attention_scale: query_scalar.powf(-0.5) as f32,
-        attention_softcap: if gemma { keys.optional_number("attn_logit_softcapping")?.map(|cap| cap as f32) } else { None },
-        final_softcap: if gemma { keys.optional_number("final_logit_softcapping")?.map(|cap| cap as f32) } else { None },
+        attention_softcap: if gemma {
+            keys.optional_number("attn_logit_softcapping")?.map(|cap| cap as f32)
+        } else {
+            None
+        },
+        final_softcap: if gemma {
+            keys.optional_number("final_logit_softcapping")?.map(|cap| cap as f32)
+        } else {
+            None
+        },
         embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
         tied_head: keys.flag("tie_word_embeddings", family.ties_by_default())?,
         qkv_bias: attention_bias || family == Family::Qwen2,
@@ -606,7 +614,9 @@ fn rotated_layers(family: Family, keys: &mut Keys, count: usize) -> Result<Vec<b
     let interval = keys.optional_size("no_rope_layer_interval")?.unwrap_or(4);
     match keys.take("no_rope_layers") {
         None => Ok((0..count).map(|layer| !(layer + 1).is_multiple_of(interval)).collect()),
-        Some(Value::Array(list)) if list.len() == count => Ok(list.iter().map(|flag| flag.as_u64() != Some(0)).collect()),
+        Some(Value::Array(list)) if list.len() == count => {
+            Ok(list.iter().map(|flag| flag.as_u64() != Some(0)).collect())
+        }
         Some(_) => Err(keys.wrong("no_rope_layers", format!("expected a list of {count} zeros and ones"))),
     }
 }

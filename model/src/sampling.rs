@@ -59,12 +59,7 @@ pub struct SamplingOptions {
 impl Default for SamplingOptions {
     /// Greedy.
     fn default() -> Self {
-        Self {
-            temperature: 0.0,
-            top_k: None,
-            top_p: 1.0,
-            seed: 0,
-        }
+        Self { temperature: 0.0, top_k: None, top_p: 1.0, seed: 0 }
     }
 }
 
@@ -89,11 +84,7 @@ impl Sampler {
     pub fn new(options: SamplingOptions) -> Result<Self, SamplingError> {
         let refuse = |field, value, range| Err(SamplingError::OutOfRange { field, value, range });
         if !(options.temperature.is_finite() && options.temperature >= 0.0) {
-            return refuse(
-                "temperature",
-                options.temperature,
-                "0 (greedy) or a finite number above it",
-            );
+            return refuse("temperature", options.temperature, "0 (greedy) or a finite number above it");
         }
         if options.top_k == Some(0) {
             return refuse("top_k", 0.0, "at least 1");
@@ -101,10 +92,7 @@ impl Sampler {
         if !(options.top_p > 0.0 && options.top_p <= 1.0) {
             return refuse("top_p", options.top_p, "above 0 and at most 1");
         }
-        Ok(Self {
-            options,
-            generator: ChaCha12Rng::seed_from_u64(options.seed),
-        })
+        Ok(Self { options, generator: ChaCha12Rng::seed_from_u64(options.seed) })
     }
 
     /// The options it was made with.
@@ -117,10 +105,7 @@ impl Sampler {
         let kept = self.distribution(logits)?;
         if self.options.temperature == 0.0 {
             return match kept.first() {
-                Some(&(token, _)) => Ok(Draw {
-                    token,
-                    log_probability: 0.0,
-                }),
+                Some(&(token, _)) => Ok(Draw { token, log_probability: 0.0 }),
                 None => Err(SamplingError::NoLogits),
             };
         }
@@ -149,10 +134,7 @@ impl Sampler {
             return Ok(vec![(best as u32, 0.0)]);
         }
         let largest = f64::from(logits[best]);
-        let floor = self
-            .options
-            .top_k
-            .map_or(f32::NEG_INFINITY, |count| nth_largest(logits, count));
+        let floor = self.options.top_k.map_or(f32::NEG_INFINITY, |count| nth_largest(logits, count));
         // Subtracting the maximum first keeps a small temperature from overflowing.
         let mut kept: Vec<(u32, f64)> = logits
             .iter()
@@ -199,9 +181,7 @@ fn nth_largest(logits: &[f32], count: usize) -> f32 {
         return f32::NEG_INFINITY;
     }
     let mut values = logits.to_vec();
-    *values
-        .select_nth_unstable_by(count - 1, |left, right| right.total_cmp(left))
-        .1
+    *values.select_nth_unstable_by(count - 1, |left, right| right.total_cmp(left)).1
 }
 
 /// Turns unnormalised logarithms, none above 0 by much, into log-probabilities.
@@ -218,72 +198,28 @@ mod tests {
     use super::*;
 
     fn sampler(temperature: f64, top_k: Option<usize>, top_p: f64, seed: u64) -> Sampler {
-        Sampler::new(SamplingOptions {
-            temperature,
-            top_k,
-            top_p,
-            seed,
-        })
-        .expect("valid options")
+        Sampler::new(SamplingOptions { temperature, top_k, top_p, seed }).expect("valid options")
     }
 
     fn tokens(sampler: &mut Sampler, logits: &[f32], count: usize) -> Vec<u32> {
-        (0..count)
-            .map(|_| sampler.sample(logits).expect("finite logits").token)
-            .collect()
+        (0..count).map(|_| sampler.sample(logits).expect("finite logits").token).collect()
     }
 
     fn logits_of(probabilities: &[f64]) -> Vec<f32> {
-        probabilities
-            .iter()
-            .map(|probability| probability.ln() as f32)
-            .collect()
+        probabilities.iter().map(|probability| probability.ln() as f32).collect()
     }
 
     #[test]
     fn settings_outside_their_range_are_named() {
-        let default = SamplingOptions {
-            temperature: 1.0,
-            ..SamplingOptions::default()
-        };
+        let default = SamplingOptions { temperature: 1.0, ..SamplingOptions::default() };
         let cases = [
-            (
-                SamplingOptions {
-                    temperature: -0.1,
-                    ..default
-                },
-                "temperature",
-            ),
-            (
-                SamplingOptions {
-                    temperature: f64::NAN,
-                    ..default
-                },
-                "temperature",
-            ),
-            (
-                SamplingOptions {
-                    temperature: f64::INFINITY,
-                    ..default
-                },
-                "temperature",
-            ),
-            (
-                SamplingOptions {
-                    top_k: Some(0),
-                    ..default
-                },
-                "top_k",
-            ),
+            (SamplingOptions { temperature: -0.1, ..default }, "temperature"),
+            (SamplingOptions { temperature: f64::NAN, ..default }, "temperature"),
+            (SamplingOptions { temperature: f64::INFINITY, ..default }, "temperature"),
+            (SamplingOptions { top_k: Some(0), ..default }, "top_k"),
             (SamplingOptions { top_p: 0.0, ..default }, "top_p"),
             (SamplingOptions { top_p: 1.1, ..default }, "top_p"),
-            (
-                SamplingOptions {
-                    top_p: f64::NAN,
-                    ..default
-                },
-                "top_p",
-            ),
+            (SamplingOptions { top_p: f64::NAN, ..default }, "top_p"),
         ];
         for (options, name) in cases {
             match Sampler::new(options) {
@@ -297,49 +233,28 @@ mod tests {
     fn logits_that_are_no_distribution_are_refused() {
         let mut sampler = sampler(1.0, None, 1.0, 0);
         assert_eq!(sampler.sample(&[]), Err(SamplingError::NoLogits));
-        assert!(matches!(
-            sampler.sample(&[0.0, f32::NAN]),
-            Err(SamplingError::NotFinite { token: 1, .. })
-        ));
-        assert!(matches!(
-            sampler.sample(&[f32::INFINITY, 0.0]),
-            Err(SamplingError::NotFinite { token: 0, .. })
-        ));
-        assert_eq!(
-            sampler.sample(&[f32::NEG_INFINITY; 3]),
-            Err(SamplingError::AllMasked { count: 3 })
-        );
+        assert!(matches!(sampler.sample(&[0.0, f32::NAN]), Err(SamplingError::NotFinite { token: 1, .. })));
+        assert!(matches!(sampler.sample(&[f32::INFINITY, 0.0]), Err(SamplingError::NotFinite { token: 0, .. })));
+        assert_eq!(sampler.sample(&[f32::NEG_INFINITY; 3]), Err(SamplingError::AllMasked { count: 3 }));
     }
 
     #[test]
     fn greedy_takes_the_lowest_id_of_the_largest() {
-        let draw = sampler(0.0, None, 1.0, 3)
-            .sample(&[1.0, 4.0, 4.0, -2.0])
-            .expect("finite logits");
-        assert_eq!(
-            draw,
-            Draw {
-                token: 1,
-                log_probability: 0.0
-            }
-        );
+        let draw = sampler(0.0, None, 1.0, 3).sample(&[1.0, 4.0, 4.0, -2.0]).expect("finite logits");
+        assert_eq!(draw, Draw { token: 1, log_probability: 0.0 });
     }
 
     #[test]
     fn temperature_has_its_closed_form() {
         // p_i ∝ exp(l_i / T): with logits ln 1, ln 4 and T = 2 the masses are 1 and 2.
-        let kept = sampler(2.0, None, 1.0, 0)
-            .distribution(&[0.0, 4.0_f32.ln()])
-            .expect("finite logits");
+        let kept = sampler(2.0, None, 1.0, 0).distribution(&[0.0, 4.0_f32.ln()]).expect("finite logits");
         assert!((kept[0].1.exp() - 1.0 / 3.0).abs() < 1e-7, "{kept:?}");
         assert!((kept[1].1.exp() - 2.0 / 3.0).abs() < 1e-7, "{kept:?}");
     }
 
     #[test]
     fn top_k_keeps_ties_as_transformers_does() {
-        let kept = sampler(1.0, Some(2), 1.0, 0)
-            .distribution(&[1.0, 3.0, 2.0, 2.0, 0.0])
-            .expect("finite logits");
+        let kept = sampler(1.0, Some(2), 1.0, 0).distribution(&[1.0, 3.0, 2.0, 2.0, 0.0]).expect("finite logits");
         assert_eq!(kept.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
@@ -350,30 +265,16 @@ mod tests {
         assert_eq!(kept.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 3]);
         assert!((kept[0].1.exp() - 4.0 / 7.0).abs() < 1e-6, "{kept:?}");
         // After top-k = 2 the masses are 4/7 and 3/7, so 0.5 is already reached by the first.
-        let kept = sampler(1.0, Some(2), 0.5, 0)
-            .distribution(&logits)
-            .expect("finite logits");
+        let kept = sampler(1.0, Some(2), 0.5, 0).distribution(&logits).expect("finite logits");
         assert_eq!(kept.len(), 1);
     }
 
     #[test]
     fn the_narrowest_settings_are_greedy() {
         let logits = [0.3, -1.0, 0.9, 0.8];
-        assert!(
-            tokens(&mut sampler(1.0, Some(1), 1.0, 5), &logits, 50)
-                .iter()
-                .all(|token| *token == 2)
-        );
-        assert!(
-            tokens(&mut sampler(1.0, None, 1e-9, 5), &logits, 50)
-                .iter()
-                .all(|token| *token == 2)
-        );
-        assert!(
-            tokens(&mut sampler(1e-6, None, 1.0, 5), &logits, 50)
-                .iter()
-                .all(|token| *token == 2)
-        );
+        assert!(tokens(&mut sampler(1.0, Some(1), 1.0, 5), &logits, 50).iter().all(|token| *token == 2));
+        assert!(tokens(&mut sampler(1.0, None, 1e-9, 5), &logits, 50).iter().all(|token| *token == 2));
+        assert!(tokens(&mut sampler(1e-6, None, 1.0, 5), &logits, 50).iter().all(|token| *token == 2));
     }
 
     #[test]

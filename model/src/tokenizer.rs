@@ -136,10 +136,7 @@ impl Tokenizer {
         let file = folder.join("tokenizer.json");
         let Some(bytes) = read_optional(&file)? else {
             return match LEGACY_FILES.into_iter().find(|name| folder.join(name).exists()) {
-                Some(found) => Err(TokenizerError::LegacyOnly {
-                    folder: folder.to_owned(),
-                    found,
-                }),
+                Some(found) => Err(TokenizerError::LegacyOnly { folder: folder.to_owned(), found }),
                 None => Ok(None),
             };
         };
@@ -205,10 +202,7 @@ impl Tokenizer {
 
     /// The text of `ids`, special tokens left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        let fault = |reason| TokenizerError::Decode {
-            file: self.file.clone(),
-            reason,
-        };
+        let fault = |reason| TokenizerError::Decode { file: self.file.clone(), reason };
         contained(|| self.inner.decode(ids, true)).map_err(fault)
     }
 
@@ -253,16 +247,13 @@ impl Tokenizer {
     /// assistant's next words begin.
     pub fn render_chat(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TokenizerError> {
         let Some(chat) = &self.chat else {
-            return Err(TokenizerError::NoChatTemplate {
-                folder: self.folder.clone(),
-            });
+            return Err(TokenizerError::NoChatTemplate { folder: self.folder.clone() });
         };
-        chat.render(messages, add_generation_prompt, &self.named, self.date)
-            .map_err(|fault| TokenizerError::Template {
-                file: chat.file.clone(),
-                line: fault.line,
-                reason: fault.reason,
-            })
+        chat.render(messages, add_generation_prompt, &self.named, self.date).map_err(|fault| TokenizerError::Template {
+            file: chat.file.clone(),
+            line: fault.line,
+            reason: fault.reason,
+        })
     }
 
     /// The ids of a conversation up to where the assistant's next words begin.
@@ -277,21 +268,16 @@ impl Tokenizer {
     }
 
     fn encode_as_described(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
-        let fault = |reason| TokenizerError::Encode {
-            file: self.file.clone(),
-            reason,
-        };
+        let fault = |reason| TokenizerError::Encode { file: self.file.clone(), reason };
         let encoding = contained(|| self.inner.encode_fast(text, add_special_tokens)).map_err(fault)?;
         Ok(encoding.get_ids().to_vec())
     }
 
     fn refuse_double_bos(&self, ids: &[u32], file: &Path) -> Result<(), TokenizerError> {
         match (self.bos, ids) {
-            (Some(bos), [first, second, ..]) if *first == bos && *second == bos => Err(TokenizerError::DoubleBos {
-                file: file.to_owned(),
-                bos: self.token_text(bos),
-                id: bos,
-            }),
+            (Some(bos), [first, second, ..]) if *first == bos && *second == bos => {
+                Err(TokenizerError::DoubleBos { file: file.to_owned(), bos: self.token_text(bos), id: bos })
+            }
             _ => Ok(()),
         }
     }
@@ -332,12 +318,10 @@ pub fn stop_tokens(folder: &Path) -> Result<Vec<u32>, TokenizerError> {
         return ids
             .iter()
             .map(|id| {
-                id.as_u64()
-                    .and_then(|id| u32::try_from(id).ok())
-                    .ok_or_else(|| TokenizerError::Malformed {
-                        file: file.clone(),
-                        reason: format!("`eos_token_id` should be a token id or a list of them, found `{id}`"),
-                    })
+                id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| TokenizerError::Malformed {
+                    file: file.clone(),
+                    reason: format!("`eos_token_id` should be a token id or a list of them, found `{id}`"),
+                })
             })
             .collect();
     }
@@ -371,10 +355,7 @@ fn read_optional(file: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
     match std::fs::read(file) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TokenizerError::Unreadable {
-            file: file.to_owned(),
-            source,
-        }),
+        Err(source) => Err(TokenizerError::Unreadable { file: file.to_owned(), source }),
     }
 }
 
@@ -419,32 +400,21 @@ fn find_template(
     if let Some(bytes) = read_optional(&file)? {
         return match std::str::from_utf8(&bytes) {
             Ok(source) => Ok(Some(ChatTemplate::new(&file, source))),
-            Err(_) => Err(TokenizerError::Malformed {
-                file,
-                reason: "it is not UTF-8 text".to_owned(),
-            }),
+            Err(_) => Err(TokenizerError::Malformed { file, reason: "it is not UTF-8 text".to_owned() }),
         };
     }
-    let malformed = |reason: &str| TokenizerError::Malformed {
-        file: config_file.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let malformed =
+        |reason: &str| TokenizerError::Malformed { file: config_file.to_owned(), reason: reason.to_owned() };
     match config.get("chat_template") {
         None | Some(Json::Null) => Ok(None),
         Some(Json::String(source)) => Ok(Some(ChatTemplate::new(config_file, source))),
         Some(Json::Array(templates)) => {
-            let default = templates
-                .iter()
-                .find(|entry| entry.get("name").and_then(Json::as_str) == Some("default"));
+            let default = templates.iter().find(|entry| entry.get("name").and_then(Json::as_str) == Some("default"));
             match default.and_then(|entry| entry.get("template")).and_then(Json::as_str) {
                 Some(source) => Ok(Some(ChatTemplate::new(config_file, source))),
-                None => Err(malformed(
-                    "`chat_template` is a list without a template named `default`",
-                )),
+                None => Err(malformed("`chat_template` is a list without a template named `default`")),
             }
         }
-        Some(_) => Err(malformed(
-            "`chat_template` should be a string or a list of named templates",
-        )),
+        Some(_) => Err(malformed("`chat_template` should be a string or a list of named templates")),
     }
 }

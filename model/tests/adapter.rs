@@ -55,13 +55,7 @@ fn published_adapters_match_numpy() {
 #[test]
 fn pattern_regex_and_embedding_adapters_match_what_peft_merged() {
     let reference = json(&data("adapters/reference.json"));
-    let names = [
-        "lora_layers_1_3",
-        "lora_rank_pattern",
-        "lora_regex",
-        "lora_r4_embed",
-        "lora_r8_mts_head",
-    ];
+    let names = ["lora_layers_1_3", "lora_rank_pattern", "lora_regex", "lora_r4_embed", "lora_r8_mts_head"];
     for name in names {
         let name = format!("stories260K/{name}");
         let adapter = Adapter::open(&data("adapters").join(&name)).unwrap();
@@ -109,17 +103,9 @@ fn merged(module: &lcr_model::adapter::LowRank, base: &[Vec<f64>]) -> Vec<Vec<f6
 fn rows(file: &SafetensorsFile, name: &str, transposed: bool) -> Vec<Vec<f64>> {
     let tensor = file.tensors().iter().find(|tensor| tensor.name() == name).unwrap();
     let (values, width) = (tensor.to_f32(), tensor.shape()[1]);
-    let stored: Vec<Vec<f64>> = values
-        .chunks(width)
-        .map(|row| row.iter().map(|&value| f64::from(value)).collect())
-        .collect();
-    if transposed {
-        (0..width)
-            .map(|column| stored.iter().map(|row| row[column]).collect())
-            .collect()
-    } else {
-        stored
-    }
+    let stored: Vec<Vec<f64>> =
+        values.chunks(width).map(|row| row.iter().map(|&value| f64::from(value)).collect()).collect();
+    if transposed { (0..width).map(|column| stored.iter().map(|row| row[column]).collect()).collect() } else { stored }
 }
 
 fn check_golden(folder: &Path) -> f64 {
@@ -178,23 +164,13 @@ fn whole_tensors_embeddings_and_biases_keep_their_places() {
     let norms = Adapter::open(&data("adapters/stories260K/lora_r8_mts_head")).unwrap();
     assert_eq!(norms.whole.len(), 11);
     // PEFT compares ends of names: `norm` takes `input_layernorm` too.
-    assert!(
-        norms
-            .whole
-            .values()
-            .all(|whole| whole.declared && whole.origin == Origin::ModuleToSave)
-    );
+    assert!(norms.whole.values().all(|whole| whole.declared && whole.origin == Origin::ModuleToSave));
     let table = Adapter::open(&data("adapters/stories260K/lora_r4_embed")).unwrap();
     let embedding = &table.embeddings["model.embed_tokens"];
     assert_eq!((embedding.rows, embedding.width, embedding.rank), (512, 64, 4));
     assert_eq!(table.whole["model.embed_tokens.weight"].origin, Origin::BaseLayer);
     let up_bias = Adapter::open(&data("adapters/stories260K/lora_bias_only")).unwrap();
-    assert!(
-        up_bias
-            .modules
-            .values()
-            .all(|module| module.up_bias.as_ref().is_some_and(|bias| bias.len() == 64))
-    );
+    assert!(up_bias.modules.values().all(|module| module.up_bias.as_ref().is_some_and(|bias| bias.len() == 64)));
     let some = Adapter::open(&data("adapters/gpt2_bias_lora_only")).unwrap();
     assert_eq!((some.modules.len(), some.biases.len()), (4, 4));
     assert_eq!(some.biases["transformer.h.0.attn.c_attn"].len(), 96);
@@ -227,11 +203,7 @@ fn saving_and_opening_changes_no_number() {
         assert_eq!(values(&adapter), values(&again), "{name}");
         assert_eq!(adapter.biases, again.biases, "{name}");
         assert_eq!(adapter.tensors_in_file, again.tensors_in_file, "{name}");
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            2,
-            "nothing else is left behind"
-        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
     }
 }
 
@@ -276,9 +248,7 @@ fn mlx_adapters_bind_to_the_last_blocks_only() {
 
 #[test]
 fn the_summary_says_the_scale_and_why() {
-    let summary = Adapter::open(&data("adapters/stories260K/dora_r8_attn"))
-        .unwrap()
-        .summary();
+    let summary = Adapter::open(&data("adapters/stories260K/dora_r8_attn")).unwrap().summary();
     assert_eq!(summary.scales, ["alpha 16 / rank 8 = 2"]);
     assert_eq!(summary.targets, ["k_proj", "o_proj", "q_proj", "v_proj"]);
     assert_eq!(summary.layers, [0, 1, 2, 3, 4]);

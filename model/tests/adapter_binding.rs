@@ -23,12 +23,7 @@ fn base() -> Vec<TargetModule> {
     }
     modules
         .into_iter()
-        .map(|(path, inputs, outputs, kind)| TargetModule {
-            path: path.to_owned(),
-            inputs,
-            outputs,
-            kind,
-        })
+        .map(|(path, inputs, outputs, kind)| TargetModule { path: path.to_owned(), inputs, outputs, kind })
         .collect()
 }
 
@@ -53,67 +48,17 @@ fn an_adapter_that_does_not_belong_to_the_base() {
     };
     let none = json!({});
     let rows: Vec<(Value, Vec<Tensor>, &str, &str)> = vec![
-        (
-            none.clone(),
-            pair("model.layers.7.self_attn.q_proj", 4, 6),
-            "Unmatched",
-            "nearest: `model.layers.",
-        ),
-        (
-            none.clone(),
-            pair("model.layers.0.self_attn.q_proj", 5, 6),
-            "Shape",
-            "4 outputs",
-        ),
-        (
-            none.clone(),
-            pair("model.layers.0.self_attn.q_proj", 4, 7),
-            "Shape",
-            "6 inputs",
-        ),
-        (
-            none.clone(),
-            pair("model.layers.0.self_attn.v_proj", 4, 6),
-            "NotTargeted",
-            "not in target_modules",
-        ),
-        (
-            json!({"target_modules": ["norm"]}),
-            pair("model.norm", 6, 6),
-            "Tensor",
-            "belong on linear layers",
-        ),
-        (
-            json!({"target_modules": "all-linear"}),
-            pair("lm_head", 9, 6),
-            "NotTargeted",
-            "output head",
-        ),
-        (
-            json!({"target_modules": ".*v_proj"}),
-            factors(),
-            "NotTargeted",
-            "does not match",
-        ),
-        (
-            json!({"exclude_modules": ["q_proj"]}),
-            factors(),
-            "NotTargeted",
-            "exclude_modules",
-        ),
+        (none.clone(), pair("model.layers.7.self_attn.q_proj", 4, 6), "Unmatched", "nearest: `model.layers."),
+        (none.clone(), pair("model.layers.0.self_attn.q_proj", 5, 6), "Shape", "4 outputs"),
+        (none.clone(), pair("model.layers.0.self_attn.q_proj", 4, 7), "Shape", "6 inputs"),
+        (none.clone(), pair("model.layers.0.self_attn.v_proj", 4, 6), "NotTargeted", "not in target_modules"),
+        (json!({"target_modules": ["norm"]}), pair("model.norm", 6, 6), "Tensor", "belong on linear layers"),
+        (json!({"target_modules": "all-linear"}), pair("lm_head", 9, 6), "NotTargeted", "output head"),
+        (json!({"target_modules": ".*v_proj"}), factors(), "NotTargeted", "does not match"),
+        (json!({"exclude_modules": ["q_proj"]}), factors(), "NotTargeted", "exclude_modules"),
         (json!({"layers_to_transform": [1]}), factors(), "NotTargeted", "layer 0"),
-        (
-            json!({"modules_to_save": ["self_attn"]}),
-            factors(),
-            "NotTargeted",
-            "modules_to_save `self_attn`",
-        ),
-        (
-            json!({"modules_to_save": ["lm_head"]}),
-            factors(),
-            "MissingWhole",
-            "lm_head.weight",
-        ),
+        (json!({"modules_to_save": ["self_attn"]}), factors(), "NotTargeted", "modules_to_save `self_attn`"),
+        (json!({"modules_to_save": ["lm_head"]}), factors(), "MissingWhole", "lm_head.weight"),
         (
             json!({"init_lora_weights": "pissa_niter_4"}),
             factors(),
@@ -121,43 +66,15 @@ fn an_adapter_that_does_not_belong_to_the_base() {
             "path_initial_model_for_weight_conversion",
         ),
         (json!({"init_lora_weights": "olora"}), factors(), "BaseChanged", "olora"),
-        (
-            none.clone(),
-            with(vec![named("model.norm.weight", &[7])]),
-            "Shape",
-            "[6]",
-        ),
-        (
-            none.clone(),
-            with(vec![named("model.norm.gain", &[6])]),
-            "Unmatched",
-            "model.norm.gain",
-        ),
-        (
-            none.clone(),
-            with(vec![named("lm_head.weight", &[10, 6])]),
-            "Shape",
-            "resized vocabulary",
-        ),
-        (
-            none.clone(),
-            with(vec![named("model.layers.0.self_attn.v_proj.bias", &[4])]),
-            "Unmatched",
-            "v_proj.bias",
-        ),
-        (
-            none.clone(),
-            with(vec![named("model.layers.1.self_attn.q_proj.bias", &[5])]),
-            "Shape",
-            "[4]",
-        ),
+        (none.clone(), with(vec![named("model.norm.weight", &[7])]), "Shape", "[6]"),
+        (none.clone(), with(vec![named("model.norm.gain", &[6])]), "Unmatched", "model.norm.gain"),
+        (none.clone(), with(vec![named("lm_head.weight", &[10, 6])]), "Shape", "resized vocabulary"),
+        (none.clone(), with(vec![named("model.layers.0.self_attn.v_proj.bias", &[4])]), "Unmatched", "v_proj.bias"),
+        (none.clone(), with(vec![named("model.layers.1.self_attn.q_proj.bias", &[5])]), "Shape", "[4]"),
     ];
     for (changes, tensors, expected, named) in rows {
         let folder = write_adapter(&peft_config(&changes), &tensors);
-        let error = Adapter::open(folder.path())
-            .unwrap()
-            .bind(&base(), &base_shape)
-            .unwrap_err();
+        let error = Adapter::open(folder.path()).unwrap().bind(&base(), &base_shape).unwrap_err();
         assert_eq!(variant(&error), expected, "{changes}: {error}");
         assert!(error.to_string().contains(named), "`{named}` is missing in: {error}");
     }
@@ -176,11 +93,7 @@ fn what_belongs_is_covered() {
     assert_eq!((coverage.tensors, coverage.applied), (5, 5));
     assert_eq!(coverage.targeted_without_tensors, ["model.layers.1.self_attn.q_proj"]);
     assert!(!adapter.whole["model.norm.weight"].declared);
-    assert!(
-        adapter.notes.iter().any(|note| note.contains("model.norm.weight")),
-        "{:?}",
-        adapter.notes
-    );
+    assert!(adapter.notes.iter().any(|note| note.contains("model.norm.weight")), "{:?}", adapter.notes);
 }
 
 #[test]
@@ -189,9 +102,5 @@ fn the_old_spelling_of_a_bias_is_applied_and_said() {
     let folder = write_adapter(&peft_config(&json!({"bias": "lora_only"})), &with(vec![bias]));
     let adapter = Adapter::open(folder.path()).unwrap();
     assert_eq!(adapter.bind(&base(), &base_shape).unwrap().applied, 3);
-    assert!(
-        adapter.notes.iter().any(|note| note.contains("q_proj.bias")),
-        "{:?}",
-        adapter.notes
-    );
+    assert!(adapter.notes.iter().any(|note| note.contains("q_proj.bias")), "{:?}", adapter.notes);
 }

@@ -56,12 +56,7 @@ const FIELDS: [&str; 16] = [
 ];
 
 fn modules() -> Vec<TargetModule> {
-    vec![TargetModule {
-        path: adapter_support::MODULE.to_owned(),
-        inputs: 6,
-        outputs: 4,
-        kind: ModuleKind::Linear,
-    }]
+    vec![TargetModule { path: adapter_support::MODULE.to_owned(), inputs: 6, outputs: 4, kind: ModuleKind::Linear }]
 }
 
 proptest! {
@@ -121,15 +116,10 @@ fn rewritten(module: &LowRank, angle: f64, powers: &[i32]) -> LowRank {
     let (rank, inputs) = (module.rank, module.inputs);
     let size = |inner: usize| 2.0_f64.powi(powers[inner % powers.len()]);
     let rotate = |first: f64, second: f64, angle: f64| {
-        (
-            angle.cos() * first - angle.sin() * second,
-            angle.sin() * first + angle.cos() * second,
-        )
+        (angle.cos() * first - angle.sin() * second, angle.sin() * first + angle.cos() * second)
     };
     for column in 0..inputs {
-        let mut values: Vec<f64> = (0..rank)
-            .map(|inner| f64::from(module.down[inner * inputs + column]))
-            .collect();
+        let mut values: Vec<f64> = (0..rank).map(|inner| f64::from(module.down[inner * inputs + column])).collect();
         if rank > 1 {
             (values[0], values[1]) = rotate(values[0], values[1], angle);
         }
@@ -244,34 +234,18 @@ fn hostile_patterns_end_soon() {
             counted(&format!("{module}.lora_B.weight"), &[4, 2]),
         ];
         let folder = write_adapter(&config, &tensors);
-        let target = TargetModule {
-            path: long.clone(),
-            inputs: 6,
-            outputs: 4,
-            kind: ModuleKind::Linear,
-        };
+        let target = TargetModule { path: long.clone(), inputs: 6, outputs: 4, kind: ModuleKind::Linear };
         let result = Adapter::open(folder.path()).and_then(|adapter| adapter.bind(&[target], &|_| None));
         let error = result.unwrap_err();
-        assert!(
-            matches!(error, AdapterError::Pattern { .. } | AdapterError::NotTargeted { .. }),
-            "{error}"
-        );
-        assert!(
-            began.elapsed() < Duration::from_secs(5),
-            "{pattern:.40}: {:?}",
-            began.elapsed()
-        );
+        assert!(matches!(error, AdapterError::Pattern { .. } | AdapterError::NotTargeted { .. }), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{pattern:.40}: {:?}", began.elapsed());
     }
 }
 
 /// Whether PEFT would put an adapter on the module, by plain string work: the slow and obvious reading of its rules for
 /// lists, with layers and exclusions.
 fn selected_slowly(path: &str, targets: &[String], exclude: &[String], layers: Option<usize>) -> bool {
-    let hits = |entries: &[String]| {
-        entries
-            .iter()
-            .any(|entry| path == entry || path.ends_with(&format!(".{entry}")))
-    };
+    let hits = |entries: &[String]| entries.iter().any(|entry| path == entry || path.ends_with(&format!(".{entry}")));
     if hits(exclude) || !hits(targets) {
         return false;
     }
@@ -286,15 +260,7 @@ fn selected_slowly(path: &str, targets: &[String], exclude: &[String], layers: O
 
 /// A path of short segments, numbers among them.
 fn any_path() -> impl Strategy<Value = String> {
-    let segment = prop_oneof![
-        Just("q"),
-        Just("v"),
-        Just("qv"),
-        Just("layers"),
-        Just("0"),
-        Just("1"),
-        Just("m")
-    ];
+    let segment = prop_oneof![Just("q"), Just("v"), Just("qv"), Just("layers"), Just("0"), Just("1"), Just("m")];
     proptest::collection::vec(segment, 1..6).prop_map(|segments| segments.join("."))
 }
 
@@ -354,8 +320,5 @@ proptest! {
 
 #[test]
 fn the_key_of_the_fixture_is_what_it_says() {
-    assert_eq!(
-        key("lora_A.weight"),
-        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-    );
+    assert_eq!(key("lora_A.weight"), "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
 }

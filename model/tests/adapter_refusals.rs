@@ -34,26 +34,10 @@ fn a_sound_adapter_is_read() {
 #[test]
 fn oddities_found_in_the_wild() {
     let odd = |name: &str| data("oddities").join(name);
-    refused(
-        &odd("dora_config_only"),
-        "NoTensors",
-        &["adapter_config.json", "not published"],
-    );
-    refused(
-        &odd("pickle"),
-        "Pickle",
-        &["adapter_model.bin", "can run code", "save_pretrained"],
-    );
-    refused(
-        &odd("lfs_tensors"),
-        "LfsPointer",
-        &["adapter_model.safetensors", "git lfs pull"],
-    );
-    refused(
-        &odd("lfs_config"),
-        "LfsPointer",
-        &["adapter_config.json", "git lfs pull"],
-    );
+    refused(&odd("dora_config_only"), "NoTensors", &["adapter_config.json", "not published"]);
+    refused(&odd("pickle"), "Pickle", &["adapter_model.bin", "can run code", "save_pretrained"]);
+    refused(&odd("lfs_tensors"), "LfsPointer", &["adapter_model.safetensors", "git lfs pull"]);
+    refused(&odd("lfs_config"), "LfsPointer", &["adapter_config.json", "git lfs pull"]);
     refused(&odd("whole_model"), "NoConfig", &["whole model"]);
     refused(&odd("missing"), "NotFound", &["missing"]);
     refused(&odd("pickle/adapter_model.bin"), "Pickle", &["adapter_model.bin"]);
@@ -79,68 +63,20 @@ fn configs_that_say_what_is_not_supported() {
         (json!({"exclude_modules": "["}), "Pattern", &["exclude_modules"]),
         (json!({"rank_pattern": {"*": 4}}), "Pattern", &["rank_pattern", "`*`"]),
         (json!({"rank_pattern": {"x": 0}}), "ConfigField", &["rank_pattern.x"]),
-        (
-            json!({"alpha_pattern": {"x": null}}),
-            "ConfigField",
-            &["alpha_pattern.x"],
-        ),
+        (json!({"alpha_pattern": {"x": null}}), "ConfigField", &["alpha_pattern.x"]),
         (json!({"alpha_pattern": [1]}), "ConfigField", &["alpha_pattern"]),
-        (
-            json!({"layers_pattern": "layers"}),
-            "ConfigField",
-            &["layers_to_transform"],
-        ),
-        (
-            json!({"target_modules": "q", "layers_to_transform": [0]}),
-            "ConfigField",
-            &["layers_to_transform"],
-        ),
-        (
-            json!({"lora_bias": true, "use_dora": true}),
-            "ConfigField",
-            &["lora_bias"],
-        ),
-        (
-            json!({"target_parameters": ["experts.up"]}),
-            "UnsupportedField",
-            &["target_parameters"],
-        ),
-        (
-            json!({"trainable_token_indices": [1]}),
-            "UnsupportedField",
-            &["trainable_token_indices"],
-        ),
-        (
-            json!({"layer_replication": [[0, 2]]}),
-            "UnsupportedField",
-            &["layer_replication"],
-        ),
-        (
-            json!({"alora_invocation_tokens": [1]}),
-            "UnsupportedField",
-            &["alora_invocation_tokens"],
-        ),
+        (json!({"layers_pattern": "layers"}), "ConfigField", &["layers_to_transform"]),
+        (json!({"target_modules": "q", "layers_to_transform": [0]}), "ConfigField", &["layers_to_transform"]),
+        (json!({"lora_bias": true, "use_dora": true}), "ConfigField", &["lora_bias"]),
+        (json!({"target_parameters": ["experts.up"]}), "UnsupportedField", &["target_parameters"]),
+        (json!({"trainable_token_indices": [1]}), "UnsupportedField", &["trainable_token_indices"]),
+        (json!({"layer_replication": [[0, 2]]}), "UnsupportedField", &["layer_replication"]),
+        (json!({"alora_invocation_tokens": [1]}), "UnsupportedField", &["alora_invocation_tokens"]),
         (json!({"use_qalora": true}), "UnsupportedField", &["use_qalora"]),
-        (
-            json!({"use_bdlora": {"nblocks": 2}}),
-            "UnsupportedField",
-            &["use_bdlora"],
-        ),
-        (
-            json!({"kasa_config": {"beta": 1}}),
-            "UnsupportedField",
-            &["kasa_config"],
-        ),
-        (
-            json!({"enable_lora": [true, false]}),
-            "UnsupportedField",
-            &["enable_lora"],
-        ),
-        (
-            json!({"megatron_config": {"a": 1}}),
-            "UnsupportedField",
-            &["megatron_config"],
-        ),
+        (json!({"use_bdlora": {"nblocks": 2}}), "UnsupportedField", &["use_bdlora"]),
+        (json!({"kasa_config": {"beta": 1}}), "UnsupportedField", &["kasa_config"]),
+        (json!({"enable_lora": [true, false]}), "UnsupportedField", &["enable_lora"]),
+        (json!({"megatron_config": {"a": 1}}), "UnsupportedField", &["megatron_config"]),
         (json!({"use_new_trick": true}), "UnknownField", &["use_new_trick"]),
         (json!({"gamma": 0}), "UnknownField", &["gamma"]),
     ];
@@ -167,124 +103,29 @@ fn tensors_that_contradict_each_other_or_the_config() {
         (&none, vec![], "Empty", "no tensor"),
         (&none, vec![down()], "Unpaired", "lora_B"),
         (&none, vec![up()], "Unpaired", "lora_A"),
-        (
-            &none,
-            vec![down(), counted(&own("lora_B.weight"), &[4, 3])],
-            "Shape",
-            "[4, 3]",
-        ),
-        (
-            &none,
-            vec![down(), counted(&own("lora_B.weight"), &[8])],
-            "Shape",
-            "two dimensions",
-        ),
-        (
-            &none,
-            vec![counted(&own("lora_A.weight"), &[0, 6]), up()],
-            "Tensor",
-            "no element",
-        ),
+        (&none, vec![down(), counted(&own("lora_B.weight"), &[4, 3])], "Shape", "[4, 3]"),
+        (&none, vec![down(), counted(&own("lora_B.weight"), &[8])], "Shape", "two dimensions"),
+        (&none, vec![counted(&own("lora_A.weight"), &[0, 6]), up()], "Tensor", "no element"),
         (&other_rank, factors(), "Rank", "`r` in adapter_config.json says 4"),
         (&pattern, factors(), "Rank", "rank_pattern `q_proj`"),
-        (
-            &none,
-            with(vec![counted(&own("lora_A.default.weight"), &[2, 6])]),
-            "Duplicate",
-            "lora_A.default.weight",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("lora_magnitude_vector"), &[4])]),
-            "Tensor",
-            "use_dora",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("lora_B.bias"), &[4])]),
-            "Tensor",
-            "lora_bias",
-        ),
+        (&none, with(vec![counted(&own("lora_A.default.weight"), &[2, 6])]), "Duplicate", "lora_A.default.weight"),
+        (&none, with(vec![counted(&own("lora_magnitude_vector"), &[4])]), "Tensor", "use_dora"),
+        (&none, with(vec![counted(&own("lora_B.bias"), &[4])]), "Tensor", "lora_bias"),
         (&dora, factors(), "Unpaired", "lora_magnitude_vector"),
         (&biased, factors(), "Unpaired", "lora_B bias"),
-        (
-            &dora,
-            with(vec![counted(&own("lora_magnitude_vector"), &[6])]),
-            "Shape",
-            "expected [4]",
-        ),
-        (
-            &dora,
-            vec![counted(&own("lora_magnitude_vector"), &[4])],
-            "Unpaired",
-            "lora_A and lora_B",
-        ),
-        (
-            &none,
-            with(vec![counted("model.norm.weight", &[4])]),
-            "Tensor",
-            "base_model.model.",
-        ),
-        (
-            &none,
-            with(vec![counted("base_model.model.weight", &[4])]),
-            "Tensor",
-            "no module",
-        ),
-        (
-            &none,
-            with(vec![counted("base_model.model.lora_A.weight", &[4])]),
-            "Tensor",
-            "no module",
-        ),
-        (
-            &none,
-            with(vec![counted("base_model.model.a..b", &[4])]),
-            "Tensor",
-            "empty part",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("lora_diag"), &[2])]),
-            "Tensor",
-            "not a tensor of LoRA",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("base_layer.lora_A.weight"), &[2, 6])]),
-            "Tensor",
-            "another adapter",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("original_module.weight"), &[2])]),
-            "Tensor",
-            "PEFT ignores",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("token_adapter.x"), &[2])]),
-            "Tensor",
-            "trainable_token_indices",
-        ),
-        (
-            &none,
-            with(vec![counted(&own("weight"), &[4, 6])]),
-            "Tensor",
-            "PEFT would ignore it",
-        ),
-        (
-            &none,
-            with(vec![counted("base_model.model.a.base_layer.weight", &[4])]),
-            "Tensor",
-            "no low-rank part",
-        ),
-        (
-            &none,
-            with(vec![counted("base_model.model.e.lora_embedding_A", &[2, 9])]),
-            "Unpaired",
-            "lora_embedding_B",
-        ),
+        (&dora, with(vec![counted(&own("lora_magnitude_vector"), &[6])]), "Shape", "expected [4]"),
+        (&dora, vec![counted(&own("lora_magnitude_vector"), &[4])], "Unpaired", "lora_A and lora_B"),
+        (&none, with(vec![counted("model.norm.weight", &[4])]), "Tensor", "base_model.model."),
+        (&none, with(vec![counted("base_model.model.weight", &[4])]), "Tensor", "no module"),
+        (&none, with(vec![counted("base_model.model.lora_A.weight", &[4])]), "Tensor", "no module"),
+        (&none, with(vec![counted("base_model.model.a..b", &[4])]), "Tensor", "empty part"),
+        (&none, with(vec![counted(&own("lora_diag"), &[2])]), "Tensor", "not a tensor of LoRA"),
+        (&none, with(vec![counted(&own("base_layer.lora_A.weight"), &[2, 6])]), "Tensor", "another adapter"),
+        (&none, with(vec![counted(&own("original_module.weight"), &[2])]), "Tensor", "PEFT ignores"),
+        (&none, with(vec![counted(&own("token_adapter.x"), &[2])]), "Tensor", "trainable_token_indices"),
+        (&none, with(vec![counted(&own("weight"), &[4, 6])]), "Tensor", "PEFT would ignore it"),
+        (&none, with(vec![counted("base_model.model.a.base_layer.weight", &[4])]), "Tensor", "no low-rank part"),
+        (&none, with(vec![counted("base_model.model.e.lora_embedding_A", &[2, 9])]), "Unpaired", "lora_embedding_B"),
     ];
     for (changes, tensors, expected, named) in rows {
         let folder = write_adapter(&peft_config(changes), &tensors);
@@ -313,24 +154,12 @@ fn elements_that_are_no_weights() {
 fn spellings_of_keys_that_peft_has_used() {
     let spelled = |parts: [&str; 3]| {
         let shapes: [&[usize]; 3] = [&[2, 6], &[4, 2], &[4]];
-        parts
-            .into_iter()
-            .zip(shapes)
-            .map(|(part, shape)| counted(&key(part), shape))
-            .collect::<Vec<_>>()
+        parts.into_iter().zip(shapes).map(|(part, shape)| counted(&key(part), shape)).collect::<Vec<_>>()
     };
     for parts in [
         ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"],
-        [
-            "lora_A.default.weight",
-            "lora_B.default.weight",
-            "lora_magnitude_vector.default",
-        ],
-        [
-            "lora_A.mine.weight",
-            "lora_B.mine.weight",
-            "lora_magnitude_vector.mine.weight",
-        ],
+        ["lora_A.default.weight", "lora_B.default.weight", "lora_magnitude_vector.default"],
+        ["lora_A.mine.weight", "lora_B.mine.weight", "lora_magnitude_vector.mine.weight"],
         ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector.weight"],
     ] {
         let folder = write_adapter(&peft_config(&json!({"use_dora": true})), &spelled(parts));
@@ -342,11 +171,7 @@ fn spellings_of_keys_that_peft_has_used() {
         let folder = write_adapter(&peft_config(&json!({"use_dora": true})), &tensors);
         assert!(Adapter::open(folder.path()).is_ok());
     }
-    for name in [
-        "lm_head.weight",
-        "lm_head.modules_to_save.weight",
-        "lm_head.modules_to_save.default.weight",
-    ] {
+    for name in ["lm_head.weight", "lm_head.modules_to_save.weight", "lm_head.modules_to_save.default.weight"] {
         let tensors = with(vec![counted(&format!("base_model.model.{name}"), &[9, 6])]);
         let folder = write_adapter(&peft_config(&json!({"modules_to_save": ["lm_head"]})), &tensors);
         let adapter = Adapter::open(folder.path()).unwrap();
@@ -367,11 +192,7 @@ fn folders_with_several_files() {
     for name in ["0000100_adapters.safetensors", "0000200_adapters.safetensors"] {
         std::fs::write(path.join(name), safetensors(&tensors)).unwrap();
     }
-    refused(
-        path,
-        "SeveralCheckpoints",
-        &["0000100_adapters.safetensors", "0000200_adapters.safetensors"],
-    );
+    refused(path, "SeveralCheckpoints", &["0000100_adapters.safetensors", "0000200_adapters.safetensors"]);
     assert!(Adapter::open(&path.join("0000200_adapters.safetensors")).is_ok());
     std::fs::write(path.join("adapters.safetensors"), safetensors(&tensors)).unwrap();
     let adapter = Adapter::open(path).unwrap();
@@ -391,38 +212,13 @@ fn mlx_adapters_that_are_broken() {
     let (a, b) = (|| counted("m.0.q.lora_a", &[6, 2]), || counted("m.0.q.lora_b", &[2, 4]));
     let rows: Vec<(Value, Vec<Tensor>, &str, &str)> = vec![
         (json!({"fine_tune_type": "full"}), vec![a(), b()], "Method", "full"),
-        (
-            json!({"fine_tune_type": "dora"}),
-            vec![a(), b()],
-            "Unpaired",
-            "m, which",
-        ),
-        (
-            json!({"lora_parameters": {"rank": 4}}),
-            vec![a(), b()],
-            "Rank",
-            "says 4",
-        ),
-        (
-            json!({"lora_parameters": {"beta": 4}}),
-            vec![a(), b()],
-            "UnknownField",
-            "lora_parameters.beta",
-        ),
+        (json!({"fine_tune_type": "dora"}), vec![a(), b()], "Unpaired", "m, which"),
+        (json!({"lora_parameters": {"rank": 4}}), vec![a(), b()], "Rank", "says 4"),
+        (json!({"lora_parameters": {"beta": 4}}), vec![a(), b()], "UnknownField", "lora_parameters.beta"),
         (json!({}), vec![a()], "Unpaired", "lora_b"),
         (json!({}), vec![b()], "Unpaired", "lora_a"),
-        (
-            json!({}),
-            vec![a(), counted("m.0.q.lora_b", &[3, 4])],
-            "Shape",
-            "[3, 4]",
-        ),
-        (
-            json!({}),
-            vec![a(), b(), counted("m.0.q.m", &[4])],
-            "Tensor",
-            "fine_tune_type",
-        ),
+        (json!({}), vec![a(), counted("m.0.q.lora_b", &[3, 4])], "Shape", "[3, 4]"),
+        (json!({}), vec![a(), b(), counted("m.0.q.m", &[4])], "Tensor", "fine_tune_type"),
         (json!({}), factors(), "Tensor", "lora_A.weight"),
     ];
     for (changes, tensors, expected, named) in rows {
@@ -432,11 +228,7 @@ fn mlx_adapters_that_are_broken() {
         refused(folder.path(), expected, &[named]);
     }
     let folder = write_adapter(&sound, &[a(), b()]);
-    assert_eq!(
-        Adapter::open(folder.path()).unwrap().scales(),
-        [20.0],
-        "the default of mlx-lm"
-    );
+    assert_eq!(Adapter::open(folder.path()).unwrap().scales(), [20.0], "the default of mlx-lm");
 }
 
 #[test]
@@ -446,33 +238,16 @@ fn zero_effect_is_proved_by_the_files_alone() {
         Tensor(name.to_owned(), "F32", shape, bytes)
     };
     let effect = |config: &Value, tensors: &[Tensor]| {
-        Adapter::open(write_adapter(config, tensors).path())
-            .unwrap()
-            .is_zero_effect()
+        Adapter::open(write_adapter(config, tensors).path()).unwrap().is_zero_effect()
     };
     let plain = peft_config(&json!({}));
-    let fresh = || {
-        vec![
-            counted(&key("lora_A.weight"), &[2, 6]),
-            zero(&key("lora_B.weight"), vec![4, 2]),
-        ]
-    };
+    let fresh = || vec![counted(&key("lora_A.weight"), &[2, 6]), zero(&key("lora_B.weight"), vec![4, 2])];
     assert!(effect(&plain, &fresh()));
     assert!(!effect(&plain, &factors()));
-    assert!(
-        effect(&peft_config(&json!({"lora_alpha": 0})), &factors()),
-        "a scale of zero"
-    );
-    let magnitudes = fresh()
-        .into_iter()
-        .chain([counted(&key("lora_magnitude_vector"), &[4])]);
-    assert!(!effect(
-        &peft_config(&json!({"use_dora": true})),
-        &magnitudes.collect::<Vec<_>>()
-    ));
-    let whole = fresh()
-        .into_iter()
-        .chain([counted("base_model.model.model.norm.weight", &[6])]);
+    assert!(effect(&peft_config(&json!({"lora_alpha": 0})), &factors()), "a scale of zero");
+    let magnitudes = fresh().into_iter().chain([counted(&key("lora_magnitude_vector"), &[4])]);
+    assert!(!effect(&peft_config(&json!({"use_dora": true})), &magnitudes.collect::<Vec<_>>()));
+    let whole = fresh().into_iter().chain([counted("base_model.model.model.norm.weight", &[6])]);
     assert!(!effect(&plain, &whole.collect::<Vec<_>>()));
 }
 
@@ -508,15 +283,8 @@ fn broken_tensor_files_are_named() {
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() - 3]).unwrap();
     let error = Adapter::open(folder.path()).unwrap_err();
-    assert!(
-        matches!(&error, AdapterError::Tensors(CheckpointError::Truncated { .. })),
-        "{error}"
-    );
-    for (config, expected) in [
-        ("", "ConfigSyntax"),
-        ("[]", "ConfigSyntax"),
-        ("{\"r\": NaN}", "ConfigSyntax"),
-    ] {
+    assert!(matches!(&error, AdapterError::Tensors(CheckpointError::Truncated { .. })), "{error}");
+    for (config, expected) in [("", "ConfigSyntax"), ("[]", "ConfigSyntax"), ("{\"r\": NaN}", "ConfigSyntax")] {
         std::fs::write(folder.path().join("adapter_config.json"), config).unwrap();
         refused(folder.path(), expected, &["adapter_config.json"]);
     }

@@ -39,10 +39,7 @@ fn header(entries: &[String]) -> String {
 fn sound() -> Vec<u8> {
     let first: Vec<u8> = (0..6).flat_map(|value| (value as f32).to_le_bytes()).collect();
     let second: Vec<u8> = [0x80, 0x3f].repeat(4);
-    let entries = [
-        entry("first", "F32", "[2,3]", "[0,24]"),
-        entry("second", "BF16", "[4]", "[24,32]"),
-    ];
+    let entries = [entry("first", "F32", "[2,3]", "[0,24]"), entry("second", "BF16", "[4]", "[24,32]")];
     assemble(&header(&entries), &[first, second].concat())
 }
 
@@ -58,10 +55,7 @@ fn refused(bytes: &[u8], expected: &str, named: &str) {
     let error = SafetensorsFile::open(&file.path).map(|_| ()).unwrap_err();
     let message = error.to_string();
     assert_eq!(variant(&error), expected, "{message}");
-    assert!(
-        message.contains("weights.safetensors"),
-        "the file is missing in: {message}"
-    );
+    assert!(message.contains("weights.safetensors"), "the file is missing in: {message}");
     assert!(message.contains(named), "`{named}` is missing in: {message}");
 }
 
@@ -72,20 +66,14 @@ fn a_sound_file_is_read() {
     let [first, second] = opened.tensors() else {
         panic!("two tensors");
     };
-    assert_eq!(
-        (first.name(), first.shape(), first.dtype()),
-        ("first", &[2, 3][..], Dtype::F32)
-    );
+    assert_eq!((first.name(), first.shape(), first.dtype()), ("first", &[2, 3][..], Dtype::F32));
     assert_eq!(first.to_f32(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     let mut middle = [0.0; 2];
     first.widen(2..4, &mut middle);
     assert_eq!(middle, [2.0, 3.0]);
     assert_eq!(second.to_f32(), [1.0; 4]);
     // Nothing, and a scalar, are tensors too; padding after the header is part of it.
-    let entries = [
-        entry("none", "F32", "[0,5]", "[0,0]"),
-        entry("scalar", "F16", "[]", "[0,2]"),
-    ];
+    let entries = [entry("none", "F32", "[0,5]", "[0,0]"), entry("scalar", "F16", "[]", "[0,2]")];
     let padded = format!("{}   ", header(&entries));
     let file = written("weights.safetensors", &assemble(&padded, &[0, 0x3c]));
     let opened = SafetensorsFile::open(&file.path).unwrap();
@@ -155,10 +143,7 @@ fn descriptions_that_contradict_themselves() {
         refused(&bytes, "Tensor", "tensor `lie`");
         refused(&bytes, "Tensor", named);
     }
-    for offsets in [
-        "[0,18446744073709551615]",
-        "[18446744073709551607,18446744073709551615]",
-    ] {
+    for offsets in ["[0,18446744073709551615]", "[18446744073709551607,18446744073709551615]"] {
         let bytes = assemble(&header(&[entry("far", "F32", "[2]", offsets)]), &[0; 8]);
         let file = written("weights.safetensors", &bytes);
         let error = SafetensorsFile::open(&file.path).unwrap_err();
@@ -190,11 +175,7 @@ fn headers_that_are_not_what_the_format_asks_for() {
         "{".to_owned(),
         "{} {}".to_owned(),
         format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
-        format!(
-            "{{\"__metadata__\":{}1{}}}",
-            "{\"a\":".repeat(100_000),
-            "}".repeat(100_000)
-        ),
+        format!("{{\"__metadata__\":{}1{}}}", "{\"a\":".repeat(100_000), "}".repeat(100_000)),
     ];
     for text in rows {
         refused(&assemble(&text, &[0; 4]), "Header", "not valid");
@@ -211,18 +192,12 @@ fn what_stands_in_the_place_of_weights() {
     assert!(matches!(absent, CheckpointError::Io { .. }), "{absent}");
     let folder = tempfile::tempdir().unwrap();
     let error = SafetensorsFile::open(folder.path()).unwrap_err();
-    assert!(
-        error.to_string().contains(&folder.path().display().to_string()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&folder.path().display().to_string()), "{error}");
 }
 
 #[test]
 fn tensors_that_are_not_finite_floats_of_the_right_shape() {
-    let entries = [
-        entry("nan", "F32", "[2]", "[0,8]"),
-        entry("count", "I64", "[1]", "[8,16]"),
-    ];
+    let entries = [entry("nan", "F32", "[2]", "[0,8]"), entry("count", "I64", "[1]", "[8,16]")];
     let data = [1.0_f32.to_le_bytes(), f32::NAN.to_le_bytes(), [0; 4], [0; 4]].concat();
     let file = written("weights.safetensors", &assemble(&header(&entries), &data));
     let opened = SafetensorsFile::open(&file.path).unwrap();
@@ -267,18 +242,9 @@ fn indices_that_lie() {
         (r#"{"weight_map":{"one":"."}}"#, "leaves the folder"),
         (r#"{"weight_map":{"one":""}}"#, "leaves the folder"),
         (r#"{"weight_map":{"one":"..\\one.safetensors"}}"#, "leaves the folder"),
-        (
-            r#"{"weight_map":{"one":"two.safetensors"}}"#,
-            "tensor `two` of two.safetensors is not in the index",
-        ),
-        (
-            r#"{"weight_map":{"one":"one.safetensors","ghost":"one.safetensors"}}"#,
-            "tensor `ghost` is not in",
-        ),
-        (
-            r#"{"weight_map":{"one":"two.safetensors","two":"one.safetensors"}}"#,
-            "the index says",
-        ),
+        (r#"{"weight_map":{"one":"two.safetensors"}}"#, "tensor `two` of two.safetensors is not in the index"),
+        (r#"{"weight_map":{"one":"one.safetensors","ghost":"one.safetensors"}}"#, "tensor `ghost` is not in"),
+        (r#"{"weight_map":{"one":"two.safetensors","two":"one.safetensors"}}"#, "the index says"),
         (r#"{"weight_map":[]}"#, "not a shard index"),
         ("{}", "not a shard index"),
         ("", "not a shard index"),

@@ -13,19 +13,13 @@ const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tokenizer
 const TEMPLATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tokenizers/templates");
 
 fn stories() -> Tokenizer {
-    Tokenizer::open(Path::new(STORIES))
-        .expect("a valid tokenizer")
-        .expect("a tokenizer")
+    Tokenizer::open(Path::new(STORIES)).expect("a valid tokenizer").expect("a tokenizer")
 }
 
 /// A folder with the small tokenizer and another `tokenizer_config.json`.
 fn folder(config: &serde_json::Value) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
-    std::fs::copy(
-        Path::new(STORIES).join("tokenizer.json"),
-        folder.path().join("tokenizer.json"),
-    )
-    .expect("copied");
+    std::fs::copy(Path::new(STORIES).join("tokenizer.json"), folder.path().join("tokenizer.json")).expect("copied");
     write(&folder, "tokenizer_config.json", &config.to_string());
     folder
 }
@@ -44,18 +38,11 @@ fn with_template(template: &str) -> Tokenizer {
 }
 
 fn message(role: &str, content: &str) -> ChatMessage {
-    ChatMessage {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    }
+    ChatMessage { role: role.to_owned(), content: content.to_owned() }
 }
 
 fn conversation() -> Vec<ChatMessage> {
-    vec![
-        message("user", "What is 2+2?"),
-        message("assistant", "4"),
-        message("user", "And 3+3?"),
-    ]
+    vec![message("user", "What is 2+2?"), message("assistant", "4"), message("user", "And 3+3?")]
 }
 
 fn published(name: &str) -> Tokenizer {
@@ -67,26 +54,15 @@ fn published(name: &str) -> Tokenizer {
 fn ids_and_text_equal_the_reference() {
     let tokenizer = stories();
     // The first ids of the reference library's greedy continuation, and its text.
-    let ids = [
-        1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338, 401, 396, 267,
-    ];
+    let ids = [1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338, 401, 396, 267];
     let text = "Once upon a time, there was a little girl named Lily. She loved to";
     assert_eq!(tokenizer.encode("Once upon a time", true).expect("encoded"), ids[..5]);
     assert!(
-        tokenizer
-            .decode(&ids)
-            .expect("decoded")
-            .starts_with("Once upon a time, there was a little girl named Lily.")
+        tokenizer.decode(&ids).expect("decoded").starts_with("Once upon a time, there was a little girl named Lily.")
     );
     assert_eq!(tokenizer.encode(text, true).expect("encoded")[..18], ids[..18]);
-    assert_eq!(
-        tokenizer.encode("The little dog", true).expect("encoded"),
-        [1, 291, 376, 400, 428]
-    );
-    assert_eq!(
-        (tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()),
-        (512, Some(1), Some(2))
-    );
+    assert_eq!(tokenizer.encode("The little dog", true).expect("encoded"), [1, 291, 376, 400, 428]);
+    assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (512, Some(1), Some(2)));
     assert_eq!(tokenizer.stop_tokens(), [2]);
 }
 
@@ -111,30 +87,18 @@ fn a_missing_bos_is_added_once_and_an_unwanted_one_dropped() {
             tokenizer["post_processor"] = serde_json::Value::Null;
             std::fs::write(&file, tokenizer.to_string()).expect("written");
         }
-        open(&folder)
-            .expect("a valid tokenizer")
-            .encode("The", true)
-            .expect("encoded")
+        open(&folder).expect("a valid tokenizer").encode("The", true).expect("encoded")
     };
     let named = |rest: serde_json::Value| {
         let mut config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}});
-        config
-            .as_object_mut()
-            .expect("object")
-            .extend(rest.as_object().expect("object").clone());
+        config.as_object_mut().expect("object").extend(rest.as_object().expect("object").clone());
         config
     };
     assert_eq!(wrapped(named(json!({})), false), [1, 291]);
     assert_eq!(wrapped(named(json!({"add_bos_token": true})), false), [1, 291]);
     assert_eq!(wrapped(named(json!({"add_bos_token": true})), true), [1, 291]);
     assert_eq!(wrapped(named(json!({})), true), [291]);
-    assert_eq!(
-        wrapped(
-            named(json!({"add_bos_token": false, "tokenizer_class": "LlamaTokenizer"})),
-            false
-        ),
-        [291]
-    );
+    assert_eq!(wrapped(named(json!({"add_bos_token": false, "tokenizer_class": "LlamaTokenizer"})), false), [291]);
     assert_eq!(wrapped(named(json!({"add_eos_token": true})), false), [1, 291, 2]);
 }
 
@@ -144,10 +108,7 @@ fn a_prompt_that_spells_the_added_token_is_refused() {
     assert!(matches!(error, TokenizerError::DoubleBos { id: 1, .. }), "{error}");
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
     let tokenizer = with_template("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}");
-    assert!(matches!(
-        tokenizer.encode_chat(&conversation()),
-        Err(TokenizerError::DoubleBos { .. })
-    ));
+    assert!(matches!(tokenizer.encode_chat(&conversation()), Err(TokenizerError::DoubleBos { .. })));
     let tokenizer = with_template("{{ bos_token }}{{ messages[0].content }}");
     let ids = tokenizer.encode_chat(&conversation()).expect("encoded");
     assert_eq!(ids.iter().filter(|id| **id == 1).count(), 1);
@@ -172,16 +133,10 @@ fn folders_without_a_usable_tokenizer() {
     assert!(Tokenizer::open(empty.path()).expect("no error").is_none());
     write(&empty, "tokenizer.model", "x");
     let error = Tokenizer::open(empty.path()).expect_err("legacy").to_string();
-    assert!(
-        error.contains("tokenizer.model") && error.contains("save_pretrained"),
-        "{error}"
-    );
+    assert!(error.contains("tokenizer.model") && error.contains("save_pretrained"), "{error}");
     write(&empty, "tokenizer.json", "{\"version\": ");
     let error = Tokenizer::open(empty.path()).expect_err("cut short").to_string();
-    assert!(
-        error.contains("tokenizer.json") && error.contains("not JSON"),
-        "{error}"
-    );
+    assert!(error.contains("tokenizer.json") && error.contains("not JSON"), "{error}");
 }
 
 #[test]
@@ -206,13 +161,8 @@ fn published_templates_render_as_in_transformers() {
 
 #[test]
 fn qwen3_splits_off_the_reasoning_of_the_last_answer() {
-    let messages = [
-        message("user", "Hi"),
-        message("assistant", "<think>\nshort\n</think>\n\nHello"),
-    ];
-    let text = published("qwen3.jinja")
-        .render_chat(&messages, false)
-        .expect("rendered");
+    let messages = [message("user", "Hi"), message("assistant", "<think>\nshort\n</think>\n\nHello")];
+    let text = published("qwen3.jinja").render_chat(&messages, false).expect("rendered");
     assert_eq!(
         text,
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\nshort\n</think>\n\nHello<|im_end|>\n"
@@ -222,12 +172,7 @@ fn qwen3_splits_off_the_reasoning_of_the_last_answer() {
 #[test]
 fn a_long_conversation_is_within_the_limits() {
     let messages: Vec<ChatMessage> = (0..400)
-        .flat_map(|turn| {
-            [
-                message("user", &format!("{turn} ").repeat(100)),
-                message("assistant", "Yes."),
-            ]
-        })
+        .flat_map(|turn| [message("user", &format!("{turn} ").repeat(100)), message("assistant", "Yes.")])
         .collect();
     let text = published("qwen3.jinja").render_chat(&messages, true).expect("rendered");
     assert_eq!(text.matches("<|im_start|>").count(), 801);
@@ -237,33 +182,17 @@ fn a_long_conversation_is_within_the_limits() {
 fn templates_are_found_where_transformers_looks() {
     let list = json!({"chat_template": [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]});
     let folder = folder(&list);
-    assert_eq!(
-        open(&folder).expect("open").render_chat(&[], false).expect("rendered"),
-        "d"
-    );
+    assert_eq!(open(&folder).expect("open").render_chat(&[], false).expect("rendered"), "d");
     write(&folder, "chat_template.jinja", "file");
-    assert_eq!(
-        open(&folder).expect("open").render_chat(&[], false).expect("rendered"),
-        "file"
-    );
+    assert_eq!(open(&folder).expect("open").render_chat(&[], false).expect("rendered"), "file");
     assert!(!stories().has_chat_template());
-    assert!(matches!(
-        stories().render_chat(&[], false),
-        Err(TokenizerError::NoChatTemplate { .. })
-    ));
+    assert!(matches!(stories().render_chat(&[], false), Err(TokenizerError::NoChatTemplate { .. })));
 }
 
 #[test]
 fn pythons_manners() {
-    let render = |template: &str| {
-        with_template(template)
-            .render_chat(&conversation(), true)
-            .expect("rendered")
-    };
-    assert_eq!(
-        render("{{ {'a': [1, 'é<'], 'b': none} | tojson }}"),
-        r#"{"a": [1, "é<"], "b": null}"#
-    );
+    let render = |template: &str| with_template(template).render_chat(&conversation(), true).expect("rendered");
+    assert_eq!(render("{{ {'a': [1, 'é<'], 'b': none} | tojson }}"), r#"{"a": [1, "é<"], "b": null}"#);
     assert_eq!(render("{{ [1, {}] | tojson(indent=2) }}"), "[\n  1,\n  {}\n]");
     assert_eq!(render("a{% generation %}b{%- endgeneration %}"), "ab");
     assert_eq!(
@@ -271,35 +200,19 @@ fn pythons_manners() {
         "x\nx\nx\n"
     );
     assert_eq!(render("{{ strftime_now('%d %b %Y, %A') }}"), "26 Jul 2024, Friday");
-    assert_eq!(
-        render("{{ messages[::-1][0]['content'].split(' ')[-1].strip('?') }}"),
-        "3+3"
-    );
-    assert_eq!(
-        render("{{ 'a' in messages[0].content }}{{ 1 + 2 * 3 }}{{ 'x' * 3 ~ 1 }}"),
-        "True7xxx1"
-    );
-    let dated = with_template("{{ strftime_now('%Y-%m-%d') }}").with_chat_date(ChatDate {
-        year: 2026,
-        month: 1,
-        day: 2,
-    });
+    assert_eq!(render("{{ messages[::-1][0]['content'].split(' ')[-1].strip('?') }}"), "3+3");
+    assert_eq!(render("{{ 'a' in messages[0].content }}{{ 1 + 2 * 3 }}{{ 'x' * 3 ~ 1 }}"), "True7xxx1");
+    let dated =
+        with_template("{{ strftime_now('%Y-%m-%d') }}").with_chat_date(ChatDate { year: 2026, month: 1, day: 2 });
     assert_eq!(dated.render_chat(&[], false).expect("rendered"), "2026-01-02");
 }
 
 #[test]
 fn template_errors_name_the_file_and_the_line() {
-    let fails = |template: &str| {
-        with_template(template)
-            .render_chat(&conversation(), true)
-            .expect_err("fails")
-            .to_string()
-    };
+    let fails =
+        |template: &str| with_template(template).render_chat(&conversation(), true).expect_err("fails").to_string();
     let error = fails("one\n{{ raise_exception('roles must alternate') }}");
-    assert!(
-        error.contains("tokenizer_config.json: line 2") && error.contains("roles must alternate"),
-        "{error}"
-    );
+    assert!(error.contains("tokenizer_config.json: line 2") && error.contains("roles must alternate"), "{error}");
     let error = fails("one\ntwo\n{% if %}");
     assert!(error.contains("tokenizer_config.json: line 3"), "{error}");
     let error = fails("\n\n{{ missing.thing.other + 1 }}");
@@ -373,16 +286,8 @@ fn hostile_templates_end_quickly_in_an_error() {
         let start = Instant::now();
         let tokenizer = with_template(template);
         let outcome = tokenizer.render_chat(&conversation(), true);
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{template} took {:?}",
-            start.elapsed()
-        );
-        assert!(
-            outcome.is_err(),
-            "{template} made {} bytes",
-            outcome.map_or(0, |text| text.len())
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{template} took {:?}", start.elapsed());
+        assert!(outcome.is_err(), "{template} made {} bytes", outcome.map_or(0, |text| text.len()));
     }
 }
 

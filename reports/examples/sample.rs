@@ -17,11 +17,7 @@ fn main() -> Result<(), ReportError> {
         samples.push((format!("report-{index}"), json::read(Path::new(&file))?));
     }
     if samples.is_empty() {
-        let made_up = [
-            ("toy", support::toy()),
-            ("deep", support::deep()),
-            ("hostile", support::hostile()),
-        ];
+        let made_up = [("toy", support::toy()), ("deep", support::deep()), ("hostile", support::hostile())];
         samples.extend(made_up.map(|(name, audit)| (name.to_owned(), audit)));
     }
     for (name, audit) in &mut samples {

@@ -63,9 +63,6 @@ pub enum ReportError {
 impl ReportError {
     /// A failure of the file system at `path`.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { path: path.to_owned(), source }
     }
 }

@@ -22,15 +22,8 @@ pub fn to_string(audit: &Audit) -> Result<String, ReportError> {
     text.push('\n');
     if let Err(source) = serde_json::from_str::<Audit>(&text) {
         // The line says which field it is, which the error alone does not.
-        let line = text
-            .lines()
-            .nth(source.line().saturating_sub(1))
-            .unwrap_or_default()
-            .trim();
-        return Err(ReportError::NotFinite {
-            line: line.to_owned(),
-            source,
-        });
+        let line = text.lines().nth(source.line().saturating_sub(1)).unwrap_or_default().trim();
+        return Err(ReportError::NotFinite { line: line.to_owned(), source });
     }
     Ok(text)
 }
@@ -43,18 +36,12 @@ pub fn write(audit: &Audit, path: &Path) -> Result<(), ReportError> {
 /// Reads a report back.
 pub fn read(path: &Path) -> Result<Audit, ReportError> {
     let text = fs_err::read_to_string(path).map_err(|source| ReportError::io(path, source))?;
-    let audit: Audit = serde_json::from_str(&text).map_err(|source| ReportError::Parse {
-        path: path.to_owned(),
-        source,
-    })?;
+    let audit: Audit =
+        serde_json::from_str(&text).map_err(|source| ReportError::Parse { path: path.to_owned(), source })?;
     if audit.schema == SCHEMA {
         Ok(audit)
     } else {
-        Err(ReportError::Schema {
-            path: path.to_owned(),
-            expected: SCHEMA,
-            found: audit.schema,
-        })
+        Err(ReportError::Schema { path: path.to_owned(), expected: SCHEMA, found: audit.schema })
     }
 }
 

@@ -44,11 +44,7 @@ pub(crate) fn optional(value: Option<f64>) -> String {
 /// A share as a percentage.
 pub(crate) fn percent(share: f64) -> String {
     let spelled = three_digits(share * 100.0);
-    if spelled == ABSENT {
-        spelled
-    } else {
-        format!("{spelled}\u{a0}%")
-    }
+    if spelled == ABSENT { spelled } else { format!("{spelled}\u{a0}%") }
 }
 
 /// A whole number with its thousands apart.

@@ -55,16 +55,12 @@ impl ColorScale {
     /// The scale that spans the positive numbers among `values`; `None` where there is none.
     pub(crate) fn spanning(values: impl Iterator<Item = f64>) -> Option<Self> {
         let logs = values.filter(|value| value.is_finite() && *value > 0.0).map(f64::log10);
-        let (low, high) = logs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), log| {
-            (low.min(log), high.max(log))
-        });
+        let (low, high) =
+            logs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), log| (low.min(log), high.max(log)));
         if low > high {
             return None;
         }
-        Some(Self {
-            low: low.clamp(high - MOST_DECADES, high - LEAST_DECADES),
-            high,
-        })
+        Some(Self { low: low.clamp(high - MOST_DECADES, high - LEAST_DECADES), high })
     }
 
     /// The step of a positive number, 0 to 11.

@@ -80,10 +80,7 @@ mod tests {
 
     #[test]
     fn markup_is_text() {
-        assert_eq!(
-            escape(r#"<a b="c" d='e'>&"#),
-            "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;"
-        );
+        assert_eq!(escape(r#"<a b="c" d='e'>&"#), "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;");
         assert_eq!(link_component("javascript:x/../"), "javascript%3Ax%2F..%2F");
     }
 

@@ -52,11 +52,7 @@ fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportErro
             figure.file = folder.join("figures").join(name);
         }
     }
-    Ok(Written {
-        report: folder.join("report.json"),
-        page: folder.join("index.html"),
-        figures,
-    })
+    Ok(Written { report: folder.join("report.json"), page: folder.join("index.html"), figures })
 }
 
 /// Writes `index.html` for several reports into `folder`, the parent of theirs; each is given by its own folder's path from
@@ -70,10 +66,7 @@ pub fn write_index(reports: &[(&str, &Audit)], folder: &Path) -> Result<PathBuf,
 
 /// A folder that goes away by itself.
 fn hidden(folder: &Path, prefix: &str) -> Result<tempfile::TempDir, ReportError> {
-    tempfile::Builder::new()
-        .prefix(prefix)
-        .tempdir_in(folder)
-        .map_err(|source| ReportError::io(folder, source))
+    tempfile::Builder::new().prefix(prefix).tempdir_in(folder).map_err(|source| ReportError::io(folder, source))
 }
 
 /// One move, and how to undo it.
@@ -88,14 +81,8 @@ fn publish(stage: &Path, folder: &Path) -> Result<(), ReportError> {
     let mut done: Vec<Move> = Vec::new();
     let moves = PARTS.iter().flat_map(|part| {
         [
-            Move {
-                from: folder.join(part),
-                to: earlier.path().join(part),
-            },
-            Move {
-                from: stage.join(part),
-                to: folder.join(part),
-            },
+            Move { from: folder.join(part), to: earlier.path().join(part) },
+            Move { from: stage.join(part), to: folder.join(part) },
         ]
     });
     for step in moves {
@@ -138,10 +125,6 @@ mod tests {
         for part in ["figures/a.png", "index.html", "report.json"] {
             assert_eq!(fs_err::read_to_string(folder.join(part)).unwrap(), "old", "{part}");
         }
-        assert_eq!(
-            fs_err::read_dir(&folder).unwrap().count(),
-            3,
-            "nothing else is left behind"
-        );
+        assert_eq!(fs_err::read_dir(&folder).unwrap().count(), 3, "nothing else is left behind");
     }
 }

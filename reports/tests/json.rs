@@ -35,11 +35,7 @@ fn every_digit_survives() {
     assert_eq!(kl.mean.to_bits(), (0.1f64 + 0.2).to_bits());
     assert_eq!(kl.max.to_bits(), f64::MIN_POSITIVE.to_bits());
     assert_eq!(json::to_string(&read).unwrap(), json::to_string(&audit).unwrap());
-    assert_eq!(
-        fs_err::read_dir(folder.path()).unwrap().count(),
-        1,
-        "nothing is left beside the report"
-    );
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the report");
 }
 
 /// The keys that the specification names, where it names them.
@@ -75,10 +71,7 @@ fn what_is_not_finite_is_refused_by_name() {
 fn another_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    let audit = Audit {
-        schema: "lcr-audit/report/2".to_owned(),
-        ..support::toy()
-    };
+    let audit = Audit { schema: "lcr-audit/report/2".to_owned(), ..support::toy() };
     json::write(&audit, &path).unwrap();
     assert!(matches!(json::read(&path), Err(ReportError::Schema { .. })));
 }

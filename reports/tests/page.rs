@@ -15,22 +15,12 @@ fn page(mut audit: Audit) -> String {
 /// Nothing that a browser would load, and no number that is none.
 fn assert_sound(page: &str) {
     let without_namespace = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
-    for forbidden in [
-        "http://", "https://", "<link", "@import", "url(", "src=\"", "NaN", "<img", "<iframe",
-    ] {
+    for forbidden in ["http://", "https://", "<link", "@import", "url(", "src=\"", "NaN", "<img", "<iframe"] {
         // The script names NaN where it sorts missing numbers to the end.
         let body = without_namespace.split("<script>").next().unwrap();
         let around = body.split(forbidden).next().filter(|before| before.len() < body.len());
-        let around: Option<String> = around.map(|before| {
-            before
-                .chars()
-                .rev()
-                .take(120)
-                .collect::<Vec<_>>()
-                .iter()
-                .rev()
-                .collect()
-        });
+        let around: Option<String> =
+            around.map(|before| before.chars().rev().take(120).collect::<Vec<_>>().iter().rev().collect());
         assert_eq!(around, None, "the page contains {forbidden}");
     }
 }
@@ -102,10 +92,7 @@ fn several_adapters_are_ranked_and_linked() {
     let page = index_of_many(&[("one", &good), ("sub folder/two", &bad)]).unwrap();
     assert!(page.contains("href=\"./one/index.html\""));
     assert!(page.contains("href=\"./sub%20folder/two/index.html\""));
-    assert!(
-        page.find(">bad<").unwrap() < page.find(">good<").unwrap(),
-        "the worst verdict first"
-    );
+    assert!(page.find(">bad<").unwrap() < page.find(">good<").unwrap(), "the worst verdict first");
     assert!(index_of_many(&[]).is_ok());
 }
 
@@ -126,21 +113,9 @@ fn degenerate_audits_are_drawn() {
         audit.adapter.ranks.clear();
         audit
     };
-    let single = support::sample(support::Plan {
-        layers: 1,
-        width: 8,
-        heads: 1,
-        from: 0,
-        kinds: 1,
-        size: 0.0,
-        tracked: 1,
-    });
-    for audit in [
-        bare(support::toy()),
-        single,
-        emptied(support::toy()),
-        nothing_asked_for(support::toy()),
-    ] {
+    let single =
+        support::sample(support::Plan { layers: 1, width: 8, heads: 1, from: 0, kinds: 1, size: 0.0, tracked: 1 });
+    for audit in [bare(support::toy()), single, emptied(support::toy()), nothing_asked_for(support::toy())] {
         let folder = tempfile::tempdir().unwrap();
         write_figures(&audit, folder.path()).unwrap();
         assert_sound(&page(audit));
@@ -155,11 +130,8 @@ fn figures_without_numbers_are_left_out() {
     let trajectories = support::trajectories_of(&mut audit);
     trajectories.tracked.clear();
     trajectories.js.clear();
-    let left: Vec<String> = write_figures(&audit, folder.path())
-        .unwrap()
-        .iter()
-        .map(|figure| figure.file.display().to_string())
-        .collect();
+    let left: Vec<String> =
+        write_figures(&audit, folder.path()).unwrap().iter().map(|figure| figure.file.display().to_string()).collect();
     assert_eq!(left.len(), 5, "{left:?}");
 }
 
@@ -191,10 +163,7 @@ fn what_was_not_asked_for_is_named_and_not_drawn() {
     let audit = nothing_asked_for(support::toy());
     let folder = tempfile::tempdir().unwrap();
     let figures = write_figures(&audit, folder.path()).unwrap();
-    let drawn: Vec<_> = figures
-        .iter()
-        .filter_map(|figure| figure.file.file_name()?.to_str())
-        .collect();
+    let drawn: Vec<_> = figures.iter().filter_map(|figure| figure.file.file_name()?.to_str()).collect();
     assert_eq!(drawn, ["activations.png", "depth.png"]);
     let page = page(audit);
     assert_sound(&page);
@@ -210,10 +179,7 @@ fn what_was_not_asked_for_is_named_and_not_drawn() {
     let mut without_weights = support::toy();
     without_weights.weights.clear();
     let page = self::page(without_weights);
-    assert!(
-        page.contains("No weight matrix was compared"),
-        "and not that none changes"
-    );
+    assert!(page.contains("No weight matrix was compared"), "and not that none changes");
     assert!(!page.contains("changes no weight"));
 }
 
@@ -276,11 +242,7 @@ fn emptied(mut audit: Audit) -> Audit {
             subspace.base_gap = None;
             subspace.adapted_gap = None;
         }
-        for spectrum in site
-            .spectrum
-            .iter_mut()
-            .flat_map(|pair| [&mut pair.base, &mut pair.adapted])
-        {
+        for spectrum in site.spectrum.iter_mut().flat_map(|pair| [&mut pair.base, &mut pair.adapted]) {
             *spectrum = Spectrum {
                 rankme: None,
                 effective_rank: None,
@@ -390,16 +352,8 @@ fn assert_sound_numbers(page: &str) {
     let body = page.split("<script>").next().unwrap();
     for forbidden in ["=\"NaN", "=\"inf", "=\"-inf", "-inf", "NaN,", ",NaN", ">NaN<", ">inf<"] {
         let around = body.split(forbidden).next().filter(|before| before.len() < body.len());
-        let around: Option<String> = around.map(|before| {
-            before
-                .chars()
-                .rev()
-                .take(120)
-                .collect::<Vec<_>>()
-                .iter()
-                .rev()
-                .collect()
-        });
+        let around: Option<String> =
+            around.map(|before| before.chars().rev().take(120).collect::<Vec<_>>().iter().rev().collect());
         assert_eq!(around, None, "the page contains {forbidden}");
     }
 }

@@ -35,11 +35,7 @@ fn codes_are_unique_and_described() {
 fn a_plain_adapter_passes() {
     let audit = judged(|_| ());
     assert_eq!(audit.verdict, Verdict::Pass);
-    assert!(
-        audit.findings.iter().all(|finding| finding.level == Level::Note),
-        "{:?}",
-        audit.findings
-    );
+    assert!(audit.findings.iter().all(|finding| finding.level == Level::Note), "{:?}", audit.findings);
 }
 
 #[test]
@@ -65,11 +61,7 @@ fn each_rule_fires_on_what_it_is_for() {
             let weight = first_weight(audit);
             weight.relative_norm = Some(1.0);
             weight.cosine = 0.0;
-            weight.row_norm_change = RowNormChange {
-                mean_abs: 1.0,
-                max_abs: 1.0,
-                min: -1.0,
-            };
+            weight.row_norm_change = RowNormChange { mean_abs: 1.0, max_abs: 1.0, min: -1.0 };
         }),
         (Rule::DeadRows, Level::Fail, |audit| {
             let rows = &mut first_weight(audit).row_norm_change;
@@ -119,11 +111,7 @@ fn a_doubled_weight_is_not_called_dead() {
         let weight = first_weight(audit);
         weight.relative_norm = Some(1.0);
         weight.cosine = 1.0;
-        weight.row_norm_change = RowNormChange {
-            mean_abs: 1.0,
-            max_abs: 1.0,
-            min: 1.0,
-        };
+        weight.row_norm_change = RowNormChange { mean_abs: 1.0, max_abs: 1.0, min: 1.0 };
     });
     assert!(found(&audit, Rule::DeadRows).is_none());
     assert!(found(&audit, Rule::LargerThanWeight).is_some());
@@ -133,11 +121,7 @@ fn a_doubled_weight_is_not_called_dead() {
 #[test]
 fn a_dead_row_beside_a_spike_is_seen() {
     let audit = judged(|audit| {
-        first_weight(audit).row_norm_change = RowNormChange {
-            mean_abs: 0.1,
-            max_abs: 4.0,
-            min: -0.9999,
-        };
+        first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 4.0, min: -0.9999 };
     });
     let dead = found(&audit, Rule::DeadRows).unwrap();
     assert!(dead.message.starts_with("At least one row"), "{}", dead.message);
@@ -150,18 +134,10 @@ fn a_dead_row_beside_a_spike_is_seen() {
 #[test]
 fn a_row_that_shrinks_is_not_said_to_grow() {
     let audit = judged(|audit| {
-        first_weight(audit).row_norm_change = RowNormChange {
-            mean_abs: 0.1,
-            max_abs: 0.75,
-            min: -0.75,
-        };
+        first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.75, min: -0.75 };
     });
     let spike = found(&audit, Rule::MagnitudeSpike).unwrap();
-    assert!(
-        spike.message.contains("shrinks to 25.0\u{a0}% of its norm"),
-        "{}",
-        spike.message
-    );
+    assert!(spike.message.contains("shrinks to 25.0\u{a0}% of its norm"), "{}", spike.message);
     assert_eq!((spike.measured, spike.limit), (Some(-0.75), Some(-0.5)));
     assert!(found(&audit, Rule::DeadRows).is_none());
 }
@@ -170,31 +146,17 @@ fn a_row_that_shrinks_is_not_said_to_grow() {
 #[test]
 fn writers_and_readers_are_counted_in_every_family() {
     for (writer, reader) in [
-        (
-            "transformer.h.{}.mlp.c_proj.weight",
-            "transformer.h.{}.attn.c_attn.weight",
-        ),
-        (
-            "transformer.h.{}.attn.c_proj.weight",
-            "transformer.h.{}.mlp.c_fc.weight",
-        ),
-        (
-            "model.layers.{}.self_attn.o_proj.weight",
-            "model.layers.{}.self_attn.qkv_proj.weight",
-        ),
-        (
-            "model.layers.{}.mlp.down_proj.weight",
-            "model.layers.{}.mlp.gate_up_proj.weight",
-        ),
+        ("transformer.h.{}.mlp.c_proj.weight", "transformer.h.{}.attn.c_attn.weight"),
+        ("transformer.h.{}.attn.c_proj.weight", "transformer.h.{}.mlp.c_fc.weight"),
+        ("model.layers.{}.self_attn.o_proj.weight", "model.layers.{}.self_attn.qkv_proj.weight"),
+        ("model.layers.{}.mlp.down_proj.weight", "model.layers.{}.mlp.gate_up_proj.weight"),
     ] {
         let audit = judged(|audit| {
             let change = first_weight(audit).clone();
             audit.weights.clear();
             for layer in 0..3 {
                 for name in [writer, reader] {
-                    audit
-                        .weights
-                        .insert(name.replace("{}", &layer.to_string()), change.clone());
+                    audit.weights.insert(name.replace("{}", &layer.to_string()), change.clone());
                 }
             }
             audit.coherence.write = Some(0.99);

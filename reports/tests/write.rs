@@ -9,9 +9,7 @@ use lcr_reports::{ReportError, json, policy, write_index, write_report};
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs_err::read_dir(folder).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn expected() -> BTreeSet<String> {
@@ -58,10 +56,7 @@ fn an_earlier_report_survives_a_report_that_cannot_be_made() {
     let before = fs_err::read(folder.join("report.json")).unwrap();
     let mut broken = support::deep();
     support::tokens_of(&mut broken).js_mean = f64::INFINITY;
-    assert!(matches!(
-        write_report(&broken, folder),
-        Err(ReportError::NotFinite { .. })
-    ));
+    assert!(matches!(write_report(&broken, folder), Err(ReportError::NotFinite { .. })));
     assert_eq!(fs_err::read(folder.join("report.json")).unwrap(), before);
     assert_eq!(names(folder), expected());
 }

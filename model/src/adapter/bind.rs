@@ -84,10 +84,7 @@ impl Adapter {
             let [down, up] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
             let target = base.find(path, down)?;
             if target.kind != ModuleKind::Embedding {
-                return Err(self.refuse(
-                    down,
-                    "lora_embedding_A and _B belong on embeddings, this module is none",
-                ));
+                return Err(self.refuse(down, "lora_embedding_A and _B belong on embeddings, this module is none"));
             }
             if module.rows != target.inputs {
                 let expected = format!("{} columns, the tokens of `{path}` in the base", target.inputs);
@@ -129,11 +126,7 @@ impl Adapter {
         for path in base.modules.keys().filter(|path| config.saves_whole(path)) {
             let tensor = format!("{path}.weight");
             if !self.whole.contains_key(&tensor) {
-                return Err(AdapterError::MissingWhole {
-                    path: self.path.clone(),
-                    module: (*path).to_owned(),
-                    tensor,
-                });
+                return Err(AdapterError::MissingWhole { path: self.path.clone(), module: (*path).to_owned(), tensor });
             }
         }
         Ok(())
@@ -155,20 +148,11 @@ impl Adapter {
     }
 
     fn refuse(&self, tensor: &str, reason: &str) -> AdapterError {
-        AdapterError::Tensor {
-            path: self.path.clone(),
-            tensor: tensor.to_owned(),
-            reason: reason.to_owned(),
-        }
+        AdapterError::Tensor { path: self.path.clone(), tensor: tensor.to_owned(), reason: reason.to_owned() }
     }
 
     fn shape(&self, tensor: &str, found: Vec<usize>, expected: String) -> AdapterError {
-        AdapterError::Shape {
-            path: self.path.clone(),
-            tensor: tensor.to_owned(),
-            found,
-            expected,
-        }
+        AdapterError::Shape { path: self.path.clone(), tensor: tensor.to_owned(), found, expected }
     }
 
     fn check_selected(&self, target: &TargetModule, tensor: &str, base: &Base) -> Result<(), AdapterError> {
@@ -215,10 +199,7 @@ struct Base<'a> {
 
 impl<'a> Base<'a> {
     fn find(&self, module: &str, tensor: &str) -> Result<&'a TargetModule, AdapterError> {
-        self.modules
-            .get(module)
-            .copied()
-            .ok_or_else(|| self.unmatched(module, tensor))
+        self.modules.get(module).copied().ok_or_else(|| self.unmatched(module, tensor))
     }
 
     fn unmatched(&self, module: &str, tensor: &str) -> AdapterError {
@@ -249,11 +230,7 @@ impl<'a> Base<'a> {
 
     /// Number of blocks: one more than the largest number in any module's path.
     fn layers(&self) -> usize {
-        self.modules
-            .keys()
-            .filter_map(|path| layer_of(path))
-            .max()
-            .map_or(0, |last| last + 1)
+        self.modules.keys().filter_map(|path| layer_of(path)).max().map_or(0, |last| last + 1)
     }
 }
 
@@ -276,10 +253,7 @@ fn selected_by_mlx(config: &MlxConfig, target: &TargetModule, base: &Base) -> Se
     {
         return Selected::No(format!("`num_layers` {adapted} of {layers} leaves block {layer} out"));
     }
-    let within = target
-        .path
-        .split_once(&format!(".{layer}."))
-        .map_or(target.path.as_str(), |(_, rest)| rest);
+    let within = target.path.split_once(&format!(".{layer}.")).map_or(target.path.as_str(), |(_, rest)| rest);
     if config.keys.is_empty() || config.keys.iter().any(|key| key == within) {
         Selected::Yes
     } else {

@@ -192,11 +192,7 @@ impl PeftConfig {
         ends_of_modules
             .chain([module.len()])
             .filter_map(|end| module.get(..end))
-            .any(|enclosing| {
-                self.modules_to_save
-                    .iter()
-                    .any(|name| enclosing.ends_with(name.as_str()))
-            })
+            .any(|enclosing| self.modules_to_save.iter().any(|name| enclosing.ends_with(name.as_str())))
     }
 
     /// Whether the initialisation changed the base's weights, so that the tensors are relative to another base.
@@ -209,10 +205,9 @@ impl PeftConfig {
 fn check_method(path: &Path, fields: &Fields) -> Result<(), AdapterError> {
     match fields.text("peft_type")? {
         Some(method) if method == "LORA" => Ok(()),
-        Some(method) => Err(AdapterError::Method {
-            path: path.to_path_buf(),
-            found: format!("{method} (`peft_type`)"),
-        }),
+        Some(method) => {
+            Err(AdapterError::Method { path: path.to_path_buf(), found: format!("{method} (`peft_type`)") })
+        }
         None => Err(fields.wrong(
             "peft_type",
             "PEFT itself cannot load a config without it. If this is a LoRA adapter, add \"peft_type\": \"LORA\"",
@@ -279,10 +274,7 @@ fn read_selection(path: &Path, fields: &Fields, modules_to_save: &[String]) -> R
     let layers_pattern = fields.texts("layers_pattern")?;
     let listed = matches!(target, Names::List(_));
     if !listed && fields.value("layers_to_transform").is_some() {
-        return Err(fields.wrong(
-            "layers_to_transform",
-            "PEFT allows it only with a list in target_modules",
-        ));
+        return Err(fields.wrong("layers_to_transform", "PEFT allows it only with a list in target_modules"));
     }
     if !listed && fields.value("layers_pattern").is_some() {
         return Err(fields.wrong("layers_pattern", "PEFT allows it only with a list in target_modules"));

@@ -43,11 +43,7 @@ fn widened(values: &[f32], rows: usize, columns: usize) -> DMatrix<f64> {
     DMatrix::from_row_iterator(
         rows,
         columns,
-        values
-            .iter()
-            .map(|&value| f64::from(value))
-            .chain(std::iter::repeat(0.0))
-            .take(rows * columns),
+        values.iter().map(|&value| f64::from(value)).chain(std::iter::repeat(0.0)).take(rows * columns),
     )
 }
 
@@ -58,28 +54,16 @@ fn factor(module: &LowRank) -> Factored {
     let core = up.r() * down.r().transpose();
     let size = core.amax();
     let divisor = if size > 0.0 { size.copysign(module.scale) } else { 1.0 };
-    Factored {
-        left: up.q(),
-        core: core / divisor,
-        right: down.q(),
-        size: size * module.scale.abs(),
-    }
+    Factored { left: up.q(), core: core / divisor, right: down.q(), size: size * module.scale.abs() }
 }
 
 /// Singular values of s·BA, descending; at most `rank` of them, for s·BA has no others but zero.
 pub fn singular_values(module: &LowRank) -> Vec<f64> {
     let factored = factor(module);
-    let mut values: Vec<f64> = match factored
-        .core
-        .clone()
-        .try_svd(false, false, 5.0 * f64::EPSILON, MAX_ITERATIONS)
-    {
+    let mut values: Vec<f64> = match factored.core.clone().try_svd(false, false, 5.0 * f64::EPSILON, MAX_ITERATIONS) {
         Some(decomposition) => decomposition.singular_values.iter().copied().collect(),
         // Never seen to happen; the roots of the squares lose digits of the small values only.
-        None => squared_eigen(&factored.core)
-            .into_iter()
-            .map(|(square, _)| square.max(0.0).sqrt())
-            .collect(),
+        None => squared_eigen(&factored.core).into_iter().map(|(square, _)| square.max(0.0).sqrt()).collect(),
     };
     for value in &mut values {
         *value *= factored.size;
@@ -109,11 +93,7 @@ pub fn frobenius_norm(module: &LowRank) -> f64 {
 /// The `count` leading singular triples of s·BA; fewer where it has no more directions.
 pub fn leading_directions(module: &LowRank, count: usize) -> Directions {
     let factored = factor(module);
-    let mut directions = Directions {
-        values: Vec::new(),
-        left: Vec::new(),
-        right: Vec::new(),
-    };
+    let mut directions = Directions { values: Vec::new(), left: Vec::new(), right: Vec::new() };
     let mut largest = 0.0_f64;
     for (_, inner_left) in squared_eigen(&factored.core).into_iter().take(count) {
         // σ v = Cᵀ u: the norm is accurate where the square root of a small eigenvalue is not.

@@ -82,18 +82,16 @@ impl<'a> Fields<'a> {
     pub(crate) fn whole_number(&self, field: &str) -> Result<Option<usize>, AdapterError> {
         match self.value(field) {
             None => Ok(None),
-            Some(value) => as_size(value)
-                .map(Some)
-                .ok_or_else(|| self.wrong(field, "a whole number, zero or more, is needed")),
+            Some(value) => {
+                as_size(value).map(Some).ok_or_else(|| self.wrong(field, "a whole number, zero or more, is needed"))
+            }
         }
     }
 
     pub(crate) fn number(&self, field: &str) -> Result<Option<f64>, AdapterError> {
         match self.value(field) {
             None => Ok(None),
-            Some(value) => as_finite(value)
-                .map(Some)
-                .ok_or_else(|| self.wrong(field, "a finite number is needed")),
+            Some(value) => as_finite(value).map(Some).ok_or_else(|| self.wrong(field, "a finite number is needed")),
         }
     }
 
@@ -104,10 +102,9 @@ impl<'a> Fields<'a> {
             None => Ok(Vec::new()),
             Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
             Some(Value::String(text)) => Ok(vec![text.clone()]),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
-                .collect(),
+            Some(Value::Array(items)) => {
+                items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+            }
             Some(_) => Err(wrong()),
         }
     }

@@ -38,9 +38,7 @@ pub(crate) struct Found {
 /// Finds config and tensors of the adapter at `path`, a folder or a tensor file.
 pub(crate) fn locate(path: &Path) -> Result<Found, AdapterError> {
     if !path.exists() {
-        return Err(AdapterError::NotFound {
-            path: path.to_path_buf(),
-        });
+        return Err(AdapterError::NotFound { path: path.to_path_buf() });
     }
     if path.is_dir() {
         return locate_in_folder(path);
@@ -49,20 +47,11 @@ pub(crate) fn locate(path: &Path) -> Result<Found, AdapterError> {
         .iter()
         .any(|extension| path.extension().is_some_and(|found| found == *extension));
     if is_pickle {
-        return Err(AdapterError::Pickle {
-            path: path.to_path_buf(),
-        });
+        return Err(AdapterError::Pickle { path: path.to_path_buf() });
     }
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (config_path, config) = read_config(folder)?;
-    Ok(Found {
-        config_path,
-        config,
-        tensors: path.to_path_buf(),
-    })
+    Ok(Found { config_path, config, tensors: path.to_path_buf() })
 }
 
 fn locate_in_folder(folder: &Path) -> Result<Found, AdapterError> {
@@ -76,11 +65,7 @@ fn locate_in_folder(folder: &Path) -> Result<Found, AdapterError> {
         RawConfig::Mlx(_) if folder.join(MLX_TENSORS).is_file() => folder.join(MLX_TENSORS),
         _ => tensors,
     };
-    Ok(Found {
-        config_path,
-        config,
-        tensors,
-    })
+    Ok(Found { config_path, config, tensors })
 }
 
 fn find_tensors(folder: &Path) -> Result<PathBuf, AdapterError> {
@@ -93,18 +78,13 @@ fn find_tensors(folder: &Path) -> Result<PathBuf, AdapterError> {
     match numbered.len() {
         0 => Err(no_tensors(folder)),
         1 => Ok(folder.join(numbered.remove(0))),
-        _ => Err(AdapterError::SeveralCheckpoints {
-            folder: folder.to_path_buf(),
-            files: numbered,
-        }),
+        _ => Err(AdapterError::SeveralCheckpoints { folder: folder.to_path_buf(), files: numbered }),
     }
 }
 
 fn no_tensors(folder: &Path) -> AdapterError {
     if let Some(pickle) = pickles_in(folder).into_iter().next() {
-        return AdapterError::Pickle {
-            path: folder.join(pickle),
-        };
+        return AdapterError::Pickle { path: folder.join(pickle) };
     }
     let below = folders_with_config(folder);
     let hint = if below.is_empty() {
@@ -113,10 +93,7 @@ fn no_tensors(folder: &Path) -> AdapterError {
     } else {
         format!(". Adapters stand in its folders {}: give one of them", below.join(", "))
     };
-    AdapterError::NoTensors {
-        folder: folder.to_path_buf(),
-        hint,
-    }
+    AdapterError::NoTensors { folder: folder.to_path_buf(), hint }
 }
 
 fn no_config(folder: &Path) -> AdapterError {
@@ -128,10 +105,7 @@ fn no_config(folder: &Path) -> AdapterError {
     } else {
         ". Get the config that belongs to the tensors".to_owned()
     };
-    AdapterError::NoConfig {
-        folder: folder.to_path_buf(),
-        hint,
-    }
+    AdapterError::NoConfig { folder: folder.to_path_buf(), hint }
 }
 
 fn names_in(folder: &Path, keep: impl Fn(&str) -> bool) -> Vec<String> {
@@ -157,14 +131,8 @@ fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig), AdapterError> {
     if !path.is_file() {
         return Err(no_config(folder));
     }
-    let read = |source| AdapterError::Read {
-        path: path.clone(),
-        source,
-    };
-    let syntax = |reason: String| AdapterError::ConfigSyntax {
-        path: path.clone(),
-        reason,
-    };
+    let read = |source| AdapterError::Read { path: path.clone(), source };
+    let syntax = |reason: String| AdapterError::ConfigSyntax { path: path.clone(), reason };
     let mut text = Vec::new();
     let file = File::open(&path).map_err(read)?;
     file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut text).map_err(read)?;
@@ -179,14 +147,8 @@ fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig), AdapterError> {
         return Err(syntax("a JSON object is needed".to_owned()));
     };
     let is_mlx = !map.contains_key("peft_type")
-        && ["lora_parameters", "fine_tune_type", "lora_layers"]
-            .iter()
-            .any(|field| map.contains_key(*field));
-    let config = if is_mlx {
-        RawConfig::Mlx(map)
-    } else {
-        RawConfig::Peft(map)
-    };
+        && ["lora_parameters", "fine_tune_type", "lora_layers"].iter().any(|field| map.contains_key(*field));
+    let config = if is_mlx { RawConfig::Mlx(map) } else { RawConfig::Peft(map) };
     Ok((path, config))
 }
 
@@ -202,9 +164,7 @@ pub(crate) struct TensorFile {
 pub(crate) fn open_tensors(path: &Path) -> Result<TensorFile, AdapterError> {
     let file = SafetensorsFile::open(path)?;
     if file.tensors().is_empty() {
-        return Err(AdapterError::Empty {
-            path: path.to_path_buf(),
-        });
+        return Err(AdapterError::Empty { path: path.to_path_buf() });
     }
     for tensor in file.tensors() {
         if let Dtype::Other(..) = tensor.dtype() {
@@ -223,20 +183,12 @@ pub(crate) fn open_tensors(path: &Path) -> Result<TensorFile, AdapterError> {
         }
     }
     let (sha256, bytes) = digest(path)?;
-    Ok(TensorFile {
-        parameters: file.tensors().iter().map(|tensor| tensor.len() as u64).sum(),
-        file,
-        bytes,
-        sha256,
-    })
+    Ok(TensorFile { parameters: file.tensors().iter().map(|tensor| tensor.len() as u64).sum(), file, bytes, sha256 })
 }
 
 /// SHA-256 of a file, hexadecimal, and its length.
 fn digest(path: &Path) -> Result<(String, u64), AdapterError> {
-    let read = |source| AdapterError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
+    let read = |source| AdapterError::Read { path: path.to_path_buf(), source };
     let mut file = File::open(path).map_err(read)?;
     let mut hasher = Sha256::new();
     let mut block = vec![0; 1 << 16];

@@ -87,10 +87,7 @@ pub struct WholeInspection {
 impl Adapter {
     /// Describes the adapter from its files.
     pub fn summary(&self) -> Inspection {
-        let low_rank = self
-            .modules
-            .iter()
-            .map(|(path, module)| (path.clone(), inspect(module)));
+        let low_rank = self.modules.iter().map(|(path, module)| (path.clone(), inspect(module)));
         let embeddings = self.embeddings.iter().map(|(path, module)| {
             let as_module = module.as_low_rank();
             let mut inspection = inspect(&as_module);
@@ -122,11 +119,7 @@ impl Adapter {
             zero_effect: self.is_zero_effect(),
             modules: low_rank.chain(embeddings).collect(),
             whole: whole.collect(),
-            biases: self
-                .biases
-                .iter()
-                .map(|(path, bias)| (path.clone(), bias.len()))
-                .collect(),
+            biases: self.biases.iter().map(|(path, bias)| (path.clone(), bias.len())).collect(),
             notes: self.notes.clone(),
         }
     }
@@ -140,14 +133,10 @@ impl Adapter {
     }
 
     fn scale_reasons(&self) -> Vec<String> {
-        let modules = self
-            .modules
-            .values()
-            .map(|module| (module.scaling_rule, module.alpha, module.rank, module.scale));
-        let embeddings = self
-            .embeddings
-            .values()
-            .map(|module| (module.scaling_rule, module.alpha, module.rank, module.scale));
+        let modules =
+            self.modules.values().map(|module| (module.scaling_rule, module.alpha, module.rank, module.scale));
+        let embeddings =
+            self.embeddings.values().map(|module| (module.scaling_rule, module.alpha, module.rank, module.scale));
         let mut reasons: Vec<String> = modules
             .chain(embeddings)
             .map(|(rule, alpha, rank, scale)| match rule {

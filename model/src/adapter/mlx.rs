@@ -57,9 +57,8 @@ impl MlxConfig {
         let empty = Map::new();
         let inner = fields.object("lora_parameters")?.unwrap_or(&empty);
         let parameters = Fields::new(path, "lora_parameters.", inner);
-        let unknown = inner
-            .iter()
-            .find(|(field, _)| !["rank", "scale", "dropout", "alpha", "keys"].contains(&field.as_str()));
+        let unknown =
+            inner.iter().find(|(field, _)| !["rank", "scale", "dropout", "alpha", "keys"].contains(&field.as_str()));
         if let Some((field, value)) = unknown {
             return Err(AdapterError::UnknownField {
                 path: path.to_path_buf(),

@@ -258,30 +258,18 @@ impl Adapter {
         let decomposed = self.modules.values().any(|module| module.magnitude.is_some());
         let stabilised = self.scaling_rules().any(|rule| rule == ScalingRule::AlphaOverRootRank);
         let name = if decomposed { "DoRA" } else { "LoRA" };
-        if stabilised {
-            format!("{name} (rsLoRA scaling)")
-        } else {
-            name.to_owned()
-        }
+        if stabilised { format!("{name} (rsLoRA scaling)") } else { name.to_owned() }
     }
 
     fn scaling_rules(&self) -> impl Iterator<Item = ScalingRule> {
         let embeddings = self.embeddings.values().map(|module| module.scaling_rule);
-        self.modules
-            .values()
-            .map(|module| module.scaling_rule)
-            .chain(embeddings)
+        self.modules.values().map(|module| module.scaling_rule).chain(embeddings)
     }
 
     /// Ranks found, ascending, without repetition.
     pub fn ranks(&self) -> Vec<usize> {
         let embeddings = self.embeddings.values().map(|module| module.rank);
-        let mut ranks: Vec<usize> = self
-            .modules
-            .values()
-            .map(|module| module.rank)
-            .chain(embeddings)
-            .collect();
+        let mut ranks: Vec<usize> = self.modules.values().map(|module| module.rank).chain(embeddings).collect();
         ranks.sort_unstable();
         ranks.dedup();
         ranks
@@ -290,12 +278,7 @@ impl Adapter {
     /// Scales used, ascending, without repetition.
     pub fn scales(&self) -> Vec<f64> {
         let embeddings = self.embeddings.values().map(|module| module.scale);
-        let mut scales: Vec<f64> = self
-            .modules
-            .values()
-            .map(|module| module.scale)
-            .chain(embeddings)
-            .collect();
+        let mut scales: Vec<f64> = self.modules.values().map(|module| module.scale).chain(embeddings).collect();
         scales.sort_unstable_by(f64::total_cmp);
         scales.dedup();
         scales
@@ -304,11 +287,7 @@ impl Adapter {
     /// Last components of the changed modules' paths (`q_proj`, `v_proj`, …), sorted, without repetition.
     pub fn target_names(&self) -> Vec<String> {
         let whole = self.whole.keys().map(|name| module_of(name));
-        let paths = self
-            .modules
-            .keys()
-            .chain(self.embeddings.keys())
-            .chain(self.biases.keys());
+        let paths = self.modules.keys().chain(self.embeddings.keys()).chain(self.biases.keys());
         let mut names: Vec<String> = paths
             .map(String::as_str)
             .chain(whole)
@@ -326,23 +305,14 @@ impl Adapter {
     pub fn is_zero_effect(&self) -> bool {
         self.whole.is_empty()
             && self.biases.is_empty()
-            && self
-                .modules
-                .values()
-                .all(|module| module.magnitude.is_none() && low_rank_is_zero(module))
-            && self
-                .embeddings
-                .values()
-                .all(|module| product_is_zero(module.scale, &module.down, &module.up))
+            && self.modules.values().all(|module| module.magnitude.is_none() && low_rank_is_zero(module))
+            && self.embeddings.values().all(|module| product_is_zero(module.scale, &module.down, &module.up))
     }
 }
 
 /// Whether s·BA and the bias of B vanish, whatever the base; DoRA's magnitude is not looked at.
 pub fn low_rank_is_zero(module: &LowRank) -> bool {
-    let bias_vanishes = module
-        .up_bias
-        .as_ref()
-        .is_none_or(|bias| module.scale == 0.0 || is_zero(bias));
+    let bias_vanishes = module.up_bias.as_ref().is_none_or(|bias| module.scale == 0.0 || is_zero(bias));
     bias_vanishes && product_is_zero(module.scale, &module.down, &module.up)
 }
 

@@ -117,9 +117,7 @@ fn parse_key(tensor: &Weight) -> Result<(String, Part), AdapterError> {
     };
     let segments: Vec<&str> = key.split('.').collect();
     if segments.iter().any(|segment| segment.is_empty()) {
-        return Err(refuse(
-            "the name has an empty part between its dots. Save the adapter with PEFT",
-        ));
+        return Err(refuse("the name has an empty part between its dots. Save the adapter with PEFT"));
     }
     let marker = segments.iter().position(|segment| is_marker(segment));
     let Some(marker) = marker else {
@@ -200,9 +198,7 @@ fn place(
     }
     for base_layer in [false, true] {
         if let Some(tensor) = get(Part::Whole(base_layer)) {
-            adapter
-                .whole
-                .insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
+            adapter.whole.insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
         }
     }
     if let Some(embedding) = read_embedding(config, name, places)? {
@@ -218,11 +214,7 @@ fn read_whole(config: &PeftConfig, name: &str, tensor: &Weight, base_layer: bool
     Ok(Whole {
         shape: tensor.shape().to_vec(),
         weight: tensor.clone(),
-        origin: if base_layer {
-            Origin::BaseLayer
-        } else {
-            Origin::ModuleToSave
-        },
+        origin: if base_layer { Origin::BaseLayer } else { Origin::ModuleToSave },
         declared: config.saves_whole(super::module_of(name)),
         tensor_name: tensor.name().to_owned(),
     })
@@ -246,11 +238,7 @@ fn scaling(
         });
     }
     let (alpha, _) = config.alpha_of(module)?;
-    let rule = if config.use_rslora {
-        ScalingRule::AlphaOverRootRank
-    } else {
-        ScalingRule::AlphaOverRank
-    };
+    let rule = if config.use_rslora { ScalingRule::AlphaOverRootRank } else { ScalingRule::AlphaOverRank };
     Ok((alpha, rule.scale(alpha, rank), rule))
 }
 
@@ -304,20 +292,9 @@ fn read_low_rank(
         });
     }
     let (alpha, scale, scaling_rule) = scaling(config, name, down, rank)?;
-    let magnitude = declared_vector(
-        config.use_dora,
-        "use_dora",
-        get(Part::Magnitude),
-        "lora_magnitude_vector",
-        (name, up),
-    )?;
-    let up_bias = declared_vector(
-        config.lora_bias,
-        "lora_bias",
-        get(Part::UpBias),
-        "lora_B bias",
-        (name, up),
-    )?;
+    let magnitude =
+        declared_vector(config.use_dora, "use_dora", get(Part::Magnitude), "lora_magnitude_vector", (name, up))?;
+    let up_bias = declared_vector(config.lora_bias, "lora_bias", get(Part::UpBias), "lora_B bias", (name, up))?;
     Ok(Some(LowRank {
         rank,
         alpha,
@@ -375,9 +352,7 @@ fn read_embedding(
     let Some((down, up)) = pair(name, get(Part::EmbeddingDown), get(Part::EmbeddingUp), names)? else {
         return Ok(None);
     };
-    let clash = [Part::Down, Part::Up, Part::UpBias, Part::Magnitude]
-        .into_iter()
-        .find_map(get);
+    let clash = [Part::Down, Part::Up, Part::UpBias, Part::Magnitude].into_iter().find_map(get);
     if let Some(clash) = clash {
         return Err(AdapterError::Tensor {
             path: clash.path().to_path_buf(),
@@ -436,18 +411,10 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
                 continue;
             }
         };
-        return Err(AdapterError::Tensor {
-            path,
-            tensor: whole.tensor_name.clone(),
-            reason: reason.to_owned(),
-        });
+        return Err(AdapterError::Tensor { path, tensor: whole.tensor_name.clone(), reason: reason.to_owned() });
     }
-    let undeclared: Vec<&str> = adapter
-        .whole
-        .iter()
-        .filter(|(_, whole)| !whole.declared)
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let undeclared: Vec<&str> =
+        adapter.whole.iter().filter(|(_, whole)| !whole.declared).map(|(name, _)| name.as_str()).collect();
     if !undeclared.is_empty() {
         adapter.notes.push(format!(
             "whole tensors that modules_to_save does not announce, which PEFT loads over the base without a word: {}",

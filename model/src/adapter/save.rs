@@ -71,11 +71,7 @@ impl Adapter {
         }
         for (path, bias) in &self.biases {
             // PEFT keeps the bias of an adapted module on its base layer.
-            let place = if self.modules.contains_key(path) {
-                "base_layer.bias"
-            } else {
-                "bias"
-            };
+            let place = if self.modules.contains_key(path) { "base_layer.bias" } else { "bias" };
             tensors.insert(format!("{PREFIX}{path}.{place}"), stored(&[bias.len()], bias));
         }
         tensors
@@ -94,12 +90,8 @@ impl Adapter {
         let rank = first.map_or(1, |module| module.rank);
         let alpha = |rank: usize| json!(config.scale * rank as f64);
         let others = || self.modules.iter().filter(|(_, module)| module.rank != rank);
-        let ranks: Map<String, Value> = others()
-            .map(|(path, module)| (literal(path), json!(module.rank)))
-            .collect();
-        let alphas: Map<String, Value> = others()
-            .map(|(path, module)| (literal(path), alpha(module.rank)))
-            .collect();
+        let ranks: Map<String, Value> = others().map(|(path, module)| (literal(path), json!(module.rank))).collect();
+        let alphas: Map<String, Value> = others().map(|(path, module)| (literal(path), alpha(module.rank))).collect();
         let fields = [
             ("base_model_name_or_path", json!(config.base_model)),
             ("bias", json!("none")),
@@ -117,10 +109,7 @@ impl Adapter {
             ("use_dora", json!(config.use_dora)),
             ("use_rslora", json!(false)),
         ];
-        fields
-            .into_iter()
-            .map(|(field, value)| (field.to_owned(), value))
-            .collect()
+        fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()
     }
 }
 
@@ -130,10 +119,7 @@ fn literal(path: &str) -> String {
 }
 
 fn failed(path: &Path, reason: &dyn std::fmt::Display) -> AdapterError {
-    AdapterError::Write {
-        path: path.to_path_buf(),
-        reason: reason.to_string(),
-    }
+    AdapterError::Write { path: path.to_path_buf(), reason: reason.to_string() }
 }
 
 fn write_aside(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), AdapterError> {

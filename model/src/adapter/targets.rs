@@ -50,22 +50,12 @@ impl Pattern {
                 .delegate_size_limit(SIZE_LIMIT)
                 .delegate_dfa_size_limit(SIZE_LIMIT)
                 .build()
-                .map_err(|error| {
-                    wrong(format!(
-                        "does not compile: {}. Correct it",
-                        shortened(&error.to_string())
-                    ))
-                })
+                .map_err(|error| wrong(format!("does not compile: {}. Correct it", shortened(&error.to_string()))))
         };
         // Alone first: `a)|(b` compiles inside the group that is put around it, and means something else there.
         build(source)?;
         let regex = build(wrapped)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            field: field.to_owned(),
-            source: source.to_owned(),
-            regex,
-        })
+        Ok(Self { path: path.to_path_buf(), field: field.to_owned(), source: source.to_owned(), regex })
     }
 
     /// `re.fullmatch(source, text)`.
@@ -176,18 +166,9 @@ impl Selection {
             let any = r"\A.*?\.[^.]*\.(?P<idx>\d+)\.";
             vec![Pattern::compile(path, "layers_pattern", "", any)?]
         } else {
-            layers_pattern
-                .iter()
-                .map(|name| Pattern::layer(path, "layers_pattern", name))
-                .collect::<Result<_, _>>()?
+            layers_pattern.iter().map(|name| Pattern::layer(path, "layers_pattern", name)).collect::<Result<_, _>>()?
         };
-        Ok(Self {
-            target,
-            exclude,
-            saved_whole,
-            layers,
-            layer_patterns,
-        })
+        Ok(Self { target, exclude, saved_whole, layers, layer_patterns })
     }
 
     /// Whether PEFT would put an adapter on `module`.
@@ -211,10 +192,7 @@ impl Selection {
             Names::Pattern(pattern) => Ok(if pattern.matches(name)? {
                 Selected::Yes
             } else {
-                Selected::No(format!(
-                    "target_modules `{}` does not match the whole name",
-                    shortened(pattern.source())
-                ))
+                Selected::No(format!("target_modules `{}` does not match the whole name", shortened(pattern.source())))
             }),
             Names::List(entries) => self.selects_listed(entries, name),
         }

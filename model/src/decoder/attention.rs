@@ -135,7 +135,13 @@ impl AttentionShape {
 
     /// Attention of all sequences: queries `[tokens, heads · head_dim]`, keys and values `[key tokens, kv_heads ·
     /// head_dim]`, result like the queries.
-    pub(crate) fn apply(&self, queries: &Tensor, keys: &Tensor, values: &Tensor, sequences: &[Sequence]) -> Result<Tensor> {
+    pub(crate) fn apply(
+        &self,
+        queries: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        sequences: &[Sequence],
+    ) -> Result<Tensor> {
         if queries.device().is_cpu() {
             let out = with_all_values(&[queries, keys, values], |all| self.on_host(all[0], all[1], all[2], sequences))?;
             matrix(out, self.query_width())
@@ -172,7 +178,13 @@ impl AttentionShape {
     }
 
     /// The same out of tensor operations, for devices other than the CPU.
-    pub(crate) fn composed(&self, queries: &Tensor, keys: &Tensor, values: &Tensor, sequences: &[Sequence]) -> Result<Tensor> {
+    pub(crate) fn composed(
+        &self,
+        queries: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        sequences: &[Sequence],
+    ) -> Result<Tensor> {
         let group = self.heads / self.kv_heads;
         let parts = sequences
             .iter()

@@ -15,9 +15,8 @@ pub fn with_all_values<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> R) -
     let mut values = Vec::with_capacity(guards.len());
     for (storage, layout) in &guards {
         let Storage::Cpu(storage) = &**storage else { return Err(Error::Msg("expected a tensor on the CPU".into())) };
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or_else(|| Error::Msg("expected a contiguous tensor".into()))?;
+        let (start, end) =
+            layout.contiguous_offsets().ok_or_else(|| Error::Msg("expected a contiguous tensor".into()))?;
         values.push(&storage.as_slice::<f32>()?[start..end]);
     }
     Ok(f(&values))

@@ -123,7 +123,12 @@ pub struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// `positions` are those of the rows in their sequences.
-    pub fn new(config: &Config, sequences: Vec<Sequence>, positions: &[usize], variants: Vec<Option<&'a Variant>>) -> Self {
+    pub fn new(
+        config: &Config,
+        sequences: Vec<Sequence>,
+        positions: &[usize],
+        variants: Vec<Option<&'a Variant>>,
+    ) -> Self {
         let mut rotations: Vec<(Rope, Rotation)> = Vec::new();
         for rope in config.layers.iter().filter_map(|layer| layer.rope) {
             if !rotations.iter().any(|(known, _)| *known == rope) {
@@ -240,7 +245,12 @@ impl Layer {
             projections,
             query_norm: if heads_normed { Some(head_norm("q_norm")?) } else { None },
             key_norm: if heads_normed { Some(head_norm("k_norm")?) } else { None },
-            output: linear(if gpt2 { "attn.c_proj" } else { "self_attn.o_proj" }, query_width, width, config.output_bias)?,
+            output: linear(
+                if gpt2 { "attn.c_proj" } else { "self_attn.o_proj" },
+                query_width,
+                width,
+                config.output_bias,
+            )?,
             post_attention_norm: if post_normed { Some(norm("post_attention_layernorm")?) } else { None },
             mlp_norm: norm(match family {
                 Family::Gpt2 => "ln_2",

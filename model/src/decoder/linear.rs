@@ -150,7 +150,8 @@ impl InplaceOp2 for LowRankPath<'_> {
     }
 
     fn cpu_fwd(&self, y: &mut CpuStorage, y_layout: &Layout, x: &CpuStorage, x_layout: &Layout) -> Result<()> {
-        let (Some((y_start, y_end)), Some((x_start, x_end))) = (y_layout.contiguous_offsets(), x_layout.contiguous_offsets())
+        let (Some((y_start, y_end)), Some((x_start, x_end))) =
+            (y_layout.contiguous_offsets(), x_layout.contiguous_offsets())
         else {
             return Err(candle_core::Error::Msg("low-rank path needs contiguous rows".into()));
         };

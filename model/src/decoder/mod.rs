@@ -51,7 +51,9 @@ pub enum ModelError {
     #[error("a tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
     /// A token that the model does not know.
-    #[error("token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this another model's tokenizer?")]
+    #[error(
+        "token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this another model's tokenizer?"
+    )]
     Token {
         /// Token id.
         token: u32,
@@ -73,7 +75,9 @@ pub enum ModelError {
         limit: usize,
     },
     /// The stream became NaN or infinite although every weight of the layer is finite.
-    #[error("{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32")]
+    #[error(
+        "{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32"
+    )]
     Overflow {
         /// Base or adapter.
         model: String,
@@ -133,7 +137,14 @@ impl Names<'_> {
         Ok(NormModule::new(path, kind, gain, bias))
     }
 
-    fn linear(&self, path: String, inputs: usize, outputs: usize, bias: bool, family: Family) -> Result<Linear, CheckpointError> {
+    fn linear(
+        &self,
+        path: String,
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        family: Family,
+    ) -> Result<Linear, CheckpointError> {
         let transposed = family == Family::Gpt2;
         let shape = if transposed { [inputs, outputs] } else { [outputs, inputs] };
         let weight = self.weight(&format!("{path}.weight"), &shape)?;
@@ -284,7 +295,12 @@ impl Decoder {
     /// `resid.0` of every model, `[tokens, width]`; `positions` are those of the tokens in their sequences.
     ///
     /// Tokens and positions must have passed [`Decoder::check_prompts`].
-    pub fn embed(&self, tokens: &[u32], positions: &[usize], variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn embed(
+        &self,
+        tokens: &[u32],
+        positions: &[usize],
+        variants: &[Option<&Variant>],
+    ) -> Result<Lanes, ModelError> {
         let base = self.embed_rows(&self.embedding.tokens, tokens, positions)?;
         let name = format!("{}.weight", self.embedding.path);
         let mut tensors = Vec::new();

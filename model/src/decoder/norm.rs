@@ -40,11 +40,13 @@ impl NormParameters {
         let width = self.gain.len();
         let values = with_values(x, |values| {
             let mut out = vec![0.0; values.len()];
-            out.par_chunks_mut(TASK_ROWS * width).zip(values.par_chunks(TASK_ROWS * width)).for_each(|(out, values)| {
-                for (y, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(width)) {
-                    self.normalise(row, y);
-                }
-            });
+            out.par_chunks_mut(TASK_ROWS * width).zip(values.par_chunks(TASK_ROWS * width)).for_each(
+                |(out, values)| {
+                    for (y, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(width)) {
+                        self.normalise(row, y);
+                    }
+                },
+            );
             out
         })?;
         matrix(values, columns)

@@ -32,8 +32,7 @@ fn stretched(frequency: f64, scaling: RopeScaling) -> f64 {
             } else if wavelength < original_context / high_freq_factor {
                 frequency
             } else {
-                let smooth =
-                    (original_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let smooth = (original_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
                 (1.0 - smooth) * frequency / factor + smooth * frequency
             }
         }
@@ -141,12 +140,8 @@ mod tests {
 
     #[test]
     fn llama3_divides_low_frequencies_and_keeps_high_ones() {
-        let scaling = RopeScaling::Llama3 {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_context: 8192.0,
-        };
+        let scaling =
+            RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
         assert_eq!(stretched(1.0, scaling), 1.0);
         assert_eq!(stretched(1e-5, scaling), 1e-5 / 8.0);
     }

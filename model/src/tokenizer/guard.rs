@@ -53,12 +53,7 @@ impl Allowance {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(units))
             .map(|_| ())
-            .map_err(|_| {
-                Error::new(
-                    ErrorKind::OutOfFuel,
-                    "the template builds more text than a chat prompt can need",
-                )
-            })
+            .map_err(|_| Error::new(ErrorKind::OutOfFuel, "the template builds more text than a chat prompt can need"))
     }
 
     /// Weighs `value` as if it were printed in full, pays for it and returns its weight.
@@ -133,24 +128,14 @@ impl Allowance {
 /// The largest number a call was given, named arguments and the numbers within a format string included.
 fn largest_count(argument: &Value) -> u64 {
     if let Some(text) = argument.as_str() {
-        let digits = text
-            .split(|character: char| !character.is_ascii_digit())
-            .filter(|run| !run.is_empty());
+        let digits = text.split(|character: char| !character.is_ascii_digit()).filter(|run| !run.is_empty());
         // Short runs of digits in ordinary text are no widths worth paying for.
-        return digits
-            .filter(|run| run.len() > 3)
-            .map(|run| run.parse().unwrap_or(u64::MAX))
-            .max()
-            .unwrap_or(0);
+        return digits.filter(|run| run.len() > 3).map(|run| run.parse().unwrap_or(u64::MAX)).max().unwrap_or(0);
     }
     if argument.is_kwargs() {
         let names = argument.try_iter().into_iter().flatten();
         let values = names.filter_map(|name| argument.get_item(&name).ok());
-        return values
-            .filter_map(|value| value.as_i64())
-            .map(i64::unsigned_abs)
-            .max()
-            .unwrap_or(0);
+        return values.filter_map(|value| value.as_i64()).map(i64::unsigned_abs).max().unwrap_or(0);
     }
     argument.as_i64().map_or(0, i64::unsigned_abs)
 }
@@ -175,10 +160,7 @@ pub(super) fn check_constants(source: &str, syntax: &SyntaxConfig) -> Result<(),
                 total = total.saturating_add(bound.saturating_mul(length));
                 if total > MAXIMUM_CONSTANT {
                     let reason = "the tag multiplies constants into a huge value".to_owned();
-                    return Err(TemplateFault {
-                        line: Some(span.start_line.into()),
-                        reason,
-                    });
+                    return Err(TemplateFault { line: Some(span.start_line.into()), reason });
                 }
             }
             _ => {}
@@ -221,10 +203,7 @@ pub(super) fn rewrite(instructions: &mut Instructions<'_>) -> Result<(), Templat
 
 fn unsupported(what: &str, instructions: &Instructions<'_>, index: u32) -> TemplateFault {
     let reason = format!("{what}: not supported, because the cost cannot be bounded");
-    TemplateFault {
-        line: instructions.get_line(index),
-        reason,
-    }
+    TemplateFault { line: instructions.get_line(index), reason }
 }
 
 /// Instructions that a rendering may run, given the compiled template and the number of messages.
@@ -246,13 +225,7 @@ pub(super) fn fuel<'a, 'b: 'a>(compiled: impl Iterator<Item = &'a Instructions<'
 
 /// Adds the guarded operators, filters and tests to `environment`, in place of the engine's own.
 pub(super) fn install(environment: &mut Environment<'_>, allowance: &Allowance) {
-    for (name, expression) in [
-        ("+", "a + b"),
-        ("*", "a * b"),
-        ("~", "a ~ b"),
-        ("in", "a in b"),
-        ("[]", "a[b]"),
-    ] {
+    for (name, expression) in [("+", "a + b"), ("*", "a * b"), ("~", "a ~ b"), ("in", "a in b"), ("[]", "a[b]")] {
         let allowance = allowance.clone();
         environment.add_filter(name, move |state: &mut State, a: Value, b: Value| {
             weigh_operator(&allowance, name, &a, &b)?;
@@ -260,17 +233,10 @@ pub(super) fn install(environment: &mut Environment<'_>, allowance: &Allowance) 
         });
     }
     let payer = allowance.clone();
-    environment.add_filter(
-        "[:]",
-        move |state: &mut State, value: Value, start: Value, stop: Value, step: Value| {
-            payer.weigh_shallow(&value)?;
-            evaluate(
-                state,
-                "v[a:b:c]",
-                [("v", value), ("a", start), ("b", stop), ("c", step)],
-            )
-        },
-    );
+    environment.add_filter("[:]", move |state: &mut State, value: Value, start: Value, stop: Value, step: Value| {
+        payer.weigh_shallow(&value)?;
+        evaluate(state, "v[a:b:c]", [("v", value), ("a", start), ("b", stop), ("c", step)])
+    });
     for (names, compare) in COMPARISONS {
         for name in *names {
             let payer = allowance.clone();
@@ -284,13 +250,10 @@ pub(super) fn install(environment: &mut Environment<'_>, allowance: &Allowance) 
         }
     }
     let payer = allowance.clone();
-    environment.add_test(
-        "in",
-        move |state: &mut State, a: Value, b: Value| -> Result<bool, Error> {
-            weigh_operator(&payer, "in", &a, &b)?;
-            Ok(evaluate(state, "a in b", [("a", a), ("b", b)])?.is_true())
-        },
-    );
+    environment.add_test("in", move |state: &mut State, a: Value, b: Value| -> Result<bool, Error> {
+        weigh_operator(&payer, "in", &a, &b)?;
+        Ok(evaluate(state, "a in b", [("a", a), ("b", b)])?.is_true())
+    });
     for (name, test) in walking_tests() {
         let payer = allowance.clone();
         environment.add_test(name, move |state: &mut State, arguments: Rest<Value>| {
@@ -300,14 +263,11 @@ pub(super) fn install(environment: &mut Environment<'_>, allowance: &Allowance) 
     }
     for (name, filter) in builtin_filters() {
         let payer = allowance.clone();
-        environment.add_filter(
-            name,
-            move |state: &mut State, positional: Rest<Value>, named: Kwargs| {
-                let arguments = joined(&positional, named);
-                payer.weigh_call(name, &arguments)?;
-                filter.call(state, &arguments)
-            },
-        );
+        environment.add_filter(name, move |state: &mut State, positional: Rest<Value>, named: Kwargs| {
+            let arguments = joined(&positional, named);
+            payer.weigh_call(name, &arguments)?;
+            filter.call(state, &arguments)
+        });
     }
     for name in ["escape", "e", "pprint", "urlencode"] {
         environment.remove_filter(name);
@@ -330,11 +290,7 @@ fn weigh_operator(allowance: &Allowance, name: &str, a: &Value, b: &Value) -> Re
         "[]" => {
             allowance.weigh(b)?;
             // Finding the n-th character of a string walks it.
-            if a.as_str().is_some() {
-                allowance.weigh(a).map(|_| ())
-            } else {
-                Ok(())
-            }
+            if a.as_str().is_some() { allowance.weigh(a).map(|_| ()) } else { Ok(()) }
         }
         "+" if a.is_number() && b.is_number() => allowance.spend(1),
         "+" => {
@@ -344,17 +300,9 @@ fn weigh_operator(allowance: &Allowance, name: &str, a: &Value, b: &Value) -> Re
         "*" => {
             let copies = |value: &Value| value.as_i64().map_or(1, i64::unsigned_abs);
             let weight = |value: &Value| {
-                if value.is_number() {
-                    Ok(0)
-                } else {
-                    allowance.weigh_shallow(value)
-                }
+                if value.is_number() { Ok(0) } else { allowance.weigh_shallow(value) }
             };
-            allowance.spend(
-                weight(a)?
-                    .saturating_mul(copies(b))
-                    .max(weight(b)?.saturating_mul(copies(a))),
-            )
+            allowance.spend(weight(a)?.saturating_mul(copies(b)).max(weight(b)?.saturating_mul(copies(a))))
         }
         _ => {
             allowance.weigh(a)?;
@@ -378,10 +326,8 @@ fn evaluate<const N: usize>(
     expression: &'static str,
     variables: [(&'static str, Value); N],
 ) -> Result<Value, Error> {
-    let outcome = state
-        .env()
-        .compile_expression(expression)
-        .and_then(|compiled| compiled.eval(Value::from_pairs(variables)));
+    let outcome =
+        state.env().compile_expression(expression).and_then(|compiled| compiled.eval(Value::from_pairs(variables)));
     // The place of the failure is the template's, not this expression's, so the engine is left to fill it in.
     outcome.map_err(|error| Error::new(error.kind(), error.detail().unwrap_or_default().to_owned()))
 }

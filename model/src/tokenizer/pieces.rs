@@ -23,11 +23,7 @@ impl PieceStyle {
         let decoder = description.get("decoder").unwrap_or(&Json::Null);
         let mut kinds = vec![decoder];
         kinds.extend(decoder.get("decoders").and_then(Json::as_array).into_iter().flatten());
-        let has = |kind: &str| {
-            kinds
-                .iter()
-                .any(|entry| entry.get("type").and_then(Json::as_str) == Some(kind))
-        };
+        let has = |kind: &str| kinds.iter().any(|entry| entry.get("type").and_then(Json::as_str) == Some(kind));
         if has("ByteLevel") {
             Self::ByteLevel
         } else if has("ByteFallback") || has("Metaspace") {
@@ -69,11 +65,7 @@ fn byte_of(character: char) -> Option<u8> {
 
 fn fallback_byte(piece: &str) -> Option<u8> {
     let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 {
-        u8::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
 fn readable(bytes: &[u8]) -> String {

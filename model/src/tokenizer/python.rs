@@ -20,24 +20,13 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// JSON as `json.dumps(value, ensure_ascii=False, indent=indent)` writes it: a space after `:` and, on one line, after
 /// `,`; nothing is escaped for HTML, unlike the template engine's own filter.
 pub(super) fn to_json(value: &Value, indent: Option<u32>) -> Result<Value, Error> {
     let json = serde_json::to_value(value).map_err(|error| {
-        Error::new(
-            ErrorKind::BadSerialization,
-            format!("`tojson` was given what JSON cannot hold: {error}"),
-        )
+        Error::new(ErrorKind::BadSerialization, format!("`tojson` was given what JSON cannot hold: {error}"))
     })?;
     let mut text = String::new();
     write_json(&mut text, &json, indent.map(|width| width as usize), 0);
@@ -82,10 +71,7 @@ fn write_json(text: &mut String, json: &Json, indent: Option<usize>, level: usiz
 /// `strftime` for the fields of a date; the time of day is midnight, since a prompt must not depend on the clock.
 pub(super) fn format_date(date: ChatDate, format: &str) -> Result<String, String> {
     let (year, month, day) = (date.year, date.month, date.day);
-    let month_name = MONTHS
-        .get(usize::from(month).wrapping_sub(1))
-        .copied()
-        .unwrap_or_default();
+    let month_name = MONTHS.get(usize::from(month).wrapping_sub(1)).copied().unwrap_or_default();
     let weekday = WEEKDAYS[weekday(date)];
     let mut text = String::new();
     let mut characters = format.chars();
@@ -100,11 +86,7 @@ pub(super) fn format_date(date: ChatDate, format: &str) -> Result<String, String
             field = characters.next();
         }
         let two = |number: u8| {
-            if padded {
-                padded_number(number.into())
-            } else {
-                number.to_string()
-            }
+            if padded { padded_number(number.into()) } else { number.to_string() }
         };
         match field {
             Some('Y') => text.push_str(&year.to_string()),

@@ -48,10 +48,7 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message of the user.
     pub fn user(content: impl Into<String>) -> Self {
-        Self {
-            role: "user".to_owned(),
-            content: content.into(),
-        }
+        Self { role: "user".to_owned(), content: content.into() }
     }
 }
 
@@ -71,11 +68,7 @@ pub struct ChatDate {
 
 impl Default for ChatDate {
     fn default() -> Self {
-        Self {
-            year: 2024,
-            month: 7,
-            day: 26,
-        }
+        Self { year: 2024, month: 7, day: 26 }
     }
 }
 
@@ -98,18 +91,12 @@ pub(super) struct ChatTemplate {
 impl ChatTemplate {
     pub(super) fn new(file: &Path, source: &str) -> Self {
         let mut source = source.to_owned();
-        for (tag, replacement) in [
-            (&*GENERATION, "{%$1 if true $2%}"),
-            (&*END_GENERATION, "{%$1 endif $2%}"),
-        ] {
+        for (tag, replacement) in [(&*GENERATION, "{%$1 if true $2%}"), (&*END_GENERATION, "{%$1 endif $2%}")] {
             if let Some(tag) = tag {
                 source = tag.replace_all(&source, replacement).into_owned();
             }
         }
-        Self {
-            file: file.to_owned(),
-            source,
-        }
+        Self { file: file.to_owned(), source }
     }
 
     /// Renders `messages`; `named` holds the special tokens under the names that templates use (`bos_token`, …).
@@ -131,18 +118,13 @@ impl ChatTemplate {
         }
         let work = || self.render_here(messages, add_generation_prompt, named, date);
         std::thread::scope(|scope| {
-            let builder = std::thread::Builder::new()
-                .name(NAME.to_owned())
-                .stack_size(STACK_BYTES);
+            let builder = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
             let thread = builder.spawn_scoped(scope, work).map_err(|error| TemplateFault {
                 line: None,
                 reason: format!("no thread could be started to render it: {error}"),
             })?;
             thread.join().unwrap_or_else(|_| {
-                Err(TemplateFault {
-                    line: None,
-                    reason: "the template engine cannot process it".to_owned(),
-                })
+                Err(TemplateFault { line: None, reason: "the template engine cannot process it".to_owned() })
             })
         })
     }
@@ -163,10 +145,7 @@ impl ChatTemplate {
         guard::rewrite(&mut instructions)?;
         blocks.values_mut().try_for_each(guard::rewrite)?;
 
-        let input_bytes = messages
-            .iter()
-            .map(|message| message.role.len() + message.content.len())
-            .sum();
+        let input_bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
         let mut environment = environment(&Allowance::new(input_bytes), date);
         let compiled = std::iter::once(&instructions).chain(blocks.values());
         environment.set_fuel(Some(guard::fuel(compiled, messages.len())));
@@ -182,14 +161,7 @@ impl ChatTemplate {
         context.extend(named.iter().map(|(name, text)| (*name, Value::from(text.as_str()))));
         let root = Value::from_pairs(context);
         let mut text = String::new();
-        eval(
-            &environment,
-            &instructions,
-            root,
-            &blocks,
-            &mut make_string_output(&mut text),
-            AutoEscape::None,
-        )?;
+        eval(&environment, &instructions, root, &blocks, &mut make_string_output(&mut text), AutoEscape::None)?;
         Ok(text)
     }
 }
@@ -203,10 +175,7 @@ impl From<Error> for TemplateFault {
             (kind, Some(detail)) => format!("{kind}: {detail}"),
             (kind, None) => kind.to_string(),
         };
-        Self {
-            line: error.line(),
-            reason,
-        }
+        Self { line: error.line(), reason }
     }
 }
 
@@ -244,24 +213,17 @@ fn environment<'source>(allowance: &Allowance, date: ChatDate) -> Environment<'s
     });
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         let shown: String = message.chars().take(MAXIMUM_MESSAGE_CHARACTERS).collect();
-        Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("the template refuses the conversation: {shown}"),
-        ))
+        Err(Error::new(ErrorKind::InvalidOperation, format!("the template refuses the conversation: {shown}")))
     });
-    for (name, function) in [
-        ("dict", Value::from_function(functions::dict)),
-        ("namespace", Value::from_function(functions::namespace)),
-    ] {
+    for (name, function) in
+        [("dict", Value::from_function(functions::dict)), ("namespace", Value::from_function(functions::namespace))]
+    {
         let payer = allowance.clone();
-        environment.add_function(
-            name,
-            move |state: &mut State, positional: Rest<Value>, named: Kwargs| {
-                let arguments = guard::joined(&positional, named);
-                payer.weigh_call(name, &arguments)?;
-                function.call(state, &arguments)
-            },
-        );
+        environment.add_function(name, move |state: &mut State, positional: Rest<Value>, named: Kwargs| {
+            let arguments = guard::joined(&positional, named);
+            payer.weigh_call(name, &arguments)?;
+            function.call(state, &arguments)
+        });
     }
     environment.remove_global("debug");
     environment

@@ -1,10 +1,6 @@
 //! What the adapter tests share: folders, files written by hand, and bases described from their tensors.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses a part of it, and none exports it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it, and none exports it")]
 
 use std::path::{Path, PathBuf};
 
@@ -28,9 +24,7 @@ pub struct Tensor(pub String, pub &'static str, pub Vec<usize>, pub Vec<u8>);
 /// An f32 tensor whose elements count up in small steps.
 pub fn counted(name: &str, shape: &[usize]) -> Tensor {
     let length = shape.iter().product::<usize>();
-    let bytes = (0..length)
-        .flat_map(|index| ((index % 17) as f32 * 0.125 - 1.0).to_le_bytes())
-        .collect();
+    let bytes = (0..length).flat_map(|index| ((index % 17) as f32 * 0.125 - 1.0).to_le_bytes()).collect();
     Tensor(name.to_owned(), "F32", shape.to_vec(), bytes)
 }
 
@@ -41,10 +35,7 @@ pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     for Tensor(name, dtype, shape, bytes) in tensors {
         let start = body.len();
         body.extend(bytes);
-        header.insert(
-            name.clone(),
-            json!({"dtype": dtype, "shape": shape, "data_offsets": [start, body.len()]}),
-        );
+        header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, body.len()]}));
     }
     let header = serde_json::to_vec(&Value::Object(header)).unwrap();
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
@@ -79,10 +70,7 @@ pub fn key(part: &str) -> String {
 
 /// A (2 × 6) and B (4 × 2) for it.
 pub fn factors() -> Vec<Tensor> {
-    vec![
-        counted(&key("lora_A.weight"), &[2, 6]),
-        counted(&key("lora_B.weight"), &[4, 2]),
-    ]
+    vec![counted(&key("lora_A.weight"), &[2, 6]), counted(&key("lora_B.weight"), &[4, 2])]
 }
 
 /// Writes an adapter into a fresh folder.
@@ -112,12 +100,7 @@ pub fn modules_of(folder: &Path) -> Vec<TargetModule> {
             [outputs, inputs] => (ModuleKind::Linear, inputs, outputs),
             _ => continue,
         };
-        modules.push(TargetModule {
-            path: path.to_owned(),
-            inputs,
-            outputs,
-            kind,
-        });
+        modules.push(TargetModule { path: path.to_owned(), inputs, outputs, kind });
     }
     modules
 }

@@ -49,11 +49,7 @@ impl Axis {
         }
         if logarithmic && most > 0.0 {
             let (low, high) = logarithmic_ends(least_positive.log10(), most.log10());
-            return Some(Self::Logarithmic {
-                low,
-                high,
-                zero: least <= 0.0,
-            });
+            return Some(Self::Logarithmic { low, high, zero: least <= 0.0 });
         }
         let bottom = least.min(0.0);
         let top = nice_above(most - bottom) + bottom;
@@ -66,11 +62,7 @@ impl Axis {
             Self::Linear(bottom, top) => (value - bottom) / (top - bottom),
             Self::Logarithmic { low, high, zero } => {
                 let foot = if zero { LANE } else { 0.0 };
-                if value > 0.0 {
-                    foot + (1.0 - foot) * (value.log10() - low) / (high - low)
-                } else {
-                    0.0
-                }
+                if value > 0.0 { foot + (1.0 - foot) * (value.log10() - low) / (high - low) } else { 0.0 }
             }
         };
         if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
@@ -87,9 +79,7 @@ impl Axis {
                 .collect(),
             Self::Logarithmic { low, high, zero } => {
                 let lane = zero.then(|| (0.0, "0".to_owned()));
-                let marks = marks(low, high)
-                    .into_iter()
-                    .map(|value| (self.place(value), label(value)));
+                let marks = marks(low, high).into_iter().map(|value| (self.place(value), label(value)));
                 lane.into_iter().chain(marks).collect()
             }
         }
@@ -103,9 +93,7 @@ fn logarithmic_ends(least: f64, most: f64) -> (f64, f64) {
     let logs = || STEPS.into_iter().map(f64::log10).chain([1.0]);
     let below = |log: f64| {
         let decade = (log + ROUNDING).floor();
-        let step = logs()
-            .filter(|step| decade + step <= log + ROUNDING)
-            .fold(0.0, f64::max);
+        let step = logs().filter(|step| decade + step <= log + ROUNDING).fold(0.0, f64::max);
         decade + step
     };
     let above = |log: f64| {
@@ -131,12 +119,7 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
     }
     // From the head downwards: how large the largest are is what a reader looks for.
     let stride = ((high - low) / 6.0) as usize + 1;
-    decades
-        .rev()
-        .map(|power| 10f64.powi(power))
-        .filter(within)
-        .step_by(stride)
-        .collect()
+    decades.rev().map(|power| 10f64.powi(power)).filter(within).step_by(stride).collect()
 }
 
 /// `0.01`, `1`, `200`, or `1e-7` further out.
@@ -154,9 +137,7 @@ fn nice_above(value: f64) -> f64 {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());
-    let nice = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
-        .into_iter()
-        .find(|step| step * power >= value * (1.0 - 1e-12));
+    let nice = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0].into_iter().find(|step| step * power >= value * (1.0 - 1e-12));
     let above = nice.unwrap_or(10.0) * power;
     // Subnormal numbers: the power underflows to zero, and any positive top will do.
     if above > 0.0 && above.is_finite() { above } else { 1.0 }
@@ -165,9 +146,7 @@ fn nice_above(value: f64) -> f64 {
 /// At most about eight whole numbers from `first` to `last`.
 pub(crate) fn whole_ticks(first: f64, last: f64) -> Vec<f64> {
     let span = last - first;
-    let stride = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0, 16.0, 20.0, 50.0, 100.0]
-        .into_iter()
-        .find(|step| span / step <= 9.0);
+    let stride = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0, 16.0, 20.0, 50.0, 100.0].into_iter().find(|step| span / step <= 9.0);
     let stride = stride.unwrap_or(span / 8.0).max(1.0);
     let mut ticks = Vec::new();
     let mut tick = (first / stride).ceil() * stride;
@@ -185,14 +164,7 @@ mod tests {
     #[test]
     fn zero_has_a_lane_of_its_own() {
         let axis = Axis::spanning([0.0, 1e-6, 1e-2].into_iter(), true).unwrap();
-        assert_eq!(
-            axis,
-            Axis::Logarithmic {
-                low: -6.0,
-                high: -2.0,
-                zero: true
-            }
-        );
+        assert_eq!(axis, Axis::Logarithmic { low: -6.0, high: -2.0, zero: true });
         assert_eq!(axis.place(0.0), 0.0);
         assert!(axis.place(1e-6) > 0.05);
         assert!((axis.place(1e-2) - 1.0).abs() < 1e-12);
@@ -219,29 +191,17 @@ mod tests {
         for value in [1e-7, 0.5] {
             assert!((0.0..=1.0).contains(&axis.place(value)));
         }
-        assert!(
-            Axis::spanning([f64::MIN_POSITIVE, f64::MAX].into_iter(), true)
-                .unwrap()
-                .ticks()
-                .len()
-                <= 8
-        );
+        assert!(Axis::spanning([f64::MIN_POSITIVE, f64::MAX].into_iter(), true).unwrap().ticks().len() <= 8);
     }
 
     #[test]
     fn all_zero_is_linear() {
-        assert_eq!(
-            Axis::spanning([0.0, 0.0].into_iter(), true),
-            Some(Axis::Linear(0.0, 1.0))
-        );
+        assert_eq!(Axis::spanning([0.0, 0.0].into_iter(), true), Some(Axis::Linear(0.0, 1.0)));
         assert_eq!(Axis::spanning([f64::NAN].into_iter(), true), None);
     }
 
     #[test]
     fn linear_axes_end_on_round_numbers() {
-        assert_eq!(
-            Axis::spanning([0.0, 0.37].into_iter(), false),
-            Some(Axis::Linear(0.0, 0.4))
-        );
+        assert_eq!(Axis::spanning([0.0, 0.37].into_iter(), false), Some(Axis::Linear(0.0, 0.4)));
     }
 }

@@ -20,18 +20,13 @@ const METRICS: [Metric; 7] = [
     ("1 − CKA", |site| site.cka.map(below_one)),
     ("1 − CKA, debiased", |site| site.cka_debiased.map(below_one)),
     ("neighbours lost", |site| site.knn_overlap.map(below_one)),
-    ("subspace lost", |site| {
-        site.subspace.as_ref().map(|subspace| below_one(subspace.overlap))
-    }),
+    ("subspace lost", |site| site.subspace.as_ref().map(|subspace| below_one(subspace.overlap))),
     ("spectrum JS", |site| site.spectrum.as_ref().map(|spectrum| spectrum.js)),
 ];
 
 /// The sites that stand in layers, in the audit's order.
 fn sites(audit: &Audit) -> impl Iterator<Item = (Site, &SiteChange)> {
-    audit
-        .layers
-        .iter()
-        .filter_map(|(name, change)| Some((Site::parse(name)?, change)))
+    audit.layers.iter().filter_map(|(name, change)| Some((Site::parse(name)?, change)))
 }
 
 /// Layer × metric, in a block each for the stream, attention and the MLP.
@@ -42,40 +37,24 @@ pub(crate) fn activation_heat(audit: &Audit) -> HeatMap {
         let row = |(name, metric): Metric| {
             let cell = |layer: &usize| {
                 let found = sites(audit).find(|(site, _)| site.place == place && site.layer == *layer);
-                found
-                    .and_then(|(_, change)| metric(change))
-                    .filter(|value| value.is_finite())
+                found.and_then(|(_, change)| metric(change)).filter(|value| value.is_finite())
             };
-            HeatRow {
-                name: name.to_owned(),
-                cells: layers.iter().map(cell).collect(),
-            }
+            HeatRow { name: name.to_owned(), cells: layers.iter().map(cell).collect() }
         };
         let rows: Vec<HeatRow> = METRICS.into_iter().map(row).collect();
-        HeatBlock {
-            name: place.name().to_owned(),
-            rows,
-        }
+        HeatBlock { name: place.name().to_owned(), rows }
     };
     let mut blocks: Vec<HeatBlock> = Place::ALL.into_iter().map(block).collect();
     // What was computed nowhere is no row of grey.
     let computed: Vec<bool> = (0..METRICS.len())
-        .map(|index| {
-            blocks
-                .iter()
-                .any(|block| block.rows[index].cells.iter().any(Option::is_some))
-        })
+        .map(|index| blocks.iter().any(|block| block.rows[index].cells.iter().any(Option::is_some)))
         .collect();
     for block in &mut blocks {
         let mut kept = computed.iter().copied();
         block.rows.retain(|_| kept.next().unwrap_or(true));
     }
     let name = |layer: &usize| {
-        if *layer == audit.base.layers {
-            "end".to_owned()
-        } else {
-            layer.to_string()
-        }
+        if *layer == audit.base.layers { "end".to_owned() } else { layer.to_string() }
     };
     HeatMap::new("no number", layers.iter().map(name).collect(), blocks)
 }
@@ -84,24 +63,16 @@ pub(crate) fn activation_heat(audit: &Audit) -> HeatMap {
 pub(crate) fn activation_curves(audit: &Audit) -> Vec<LineChart> {
     let curve = |title: &str, metric: fn(&SiteChange) -> Option<f64>| {
         let line = |(style, place): (usize, Place)| {
-            let points = sites(audit)
-                .filter(|(site, _)| site.place == place)
-                .filter_map(|(site, change)| {
-                    Some((site.layer as f64, metric(change).filter(|value| value.is_finite())?))
-                });
-            Line {
-                name: place.name().to_owned(),
-                look: Look::Series(style),
-                points: sorted(points),
-            }
+            let points = sites(audit).filter(|(site, _)| site.place == place).filter_map(|(site, change)| {
+                Some((site.layer as f64, metric(change).filter(|value| value.is_finite())?))
+            });
+            Line { name: place.name().to_owned(), look: Look::Series(style), points: sorted(points) }
         };
         let lines = Place::ALL.into_iter().enumerate().map(line).collect();
         LineChart::new(title, "layer", true, lines)
     };
     let charts = [
-        curve("1 − cosine, mean over tokens", |site| {
-            Some(site.cosine.one_minus_mean)
-        }),
+        curve("1 − cosine, mean over tokens", |site| Some(site.cosine.one_minus_mean)),
         curve("1 − CKA", |site| site.cka.map(below_one)),
         curve("relative change ‖Δ‖/‖X‖", |site| Some(site.relative_change)),
     ];
@@ -110,11 +81,7 @@ pub(crate) fn activation_curves(audit: &Audit) -> Vec<LineChart> {
 
 /// Where in the model the stream of this number is.
 pub(crate) fn entering(audit: &Audit, layer: usize) -> String {
-    if layer == audit.base.layers {
-        "after the last layer".to_owned()
-    } else {
-        format!("entering layer {layer}")
-    }
+    if layer == audit.base.layers { "after the last layer".to_owned() } else { format!("entering layer {layer}") }
 }
 
 /// Points by ascending first number.
@@ -129,35 +96,17 @@ pub(crate) fn spectra(audit: &Audit) -> Vec<LineChart> {
     const MOST: usize = 6;
     let stream: Vec<(Site, &SiteChange)> = sites(audit).filter(|(site, _)| site.place == Place::Stream).collect();
     let shown = stream.len().min(MOST);
-    let chosen = (0..shown).map(|index| {
-        if shown < 2 {
-            0
-        } else {
-            index * (stream.len() - 1) / (shown - 1)
-        }
-    });
+    let chosen = (0..shown).map(|index| if shown < 2 { 0 } else { index * (stream.len() - 1) / (shown - 1) });
     let chart = |(site, change): &(Site, &SiteChange)| {
         let line = |name: &str, style: usize, spectrum: &Spectrum| {
             let eigenvalues = spectrum.singular_values.iter().map(|value| value * value).enumerate();
-            let points = eigenvalues
-                .filter(|(_, value)| value.is_finite())
-                .map(|(index, value)| ((index + 1) as f64, value));
-            Line {
-                name: name.to_owned(),
-                look: Look::Series(style),
-                points: points.collect(),
-            }
+            let points =
+                eigenvalues.filter(|(_, value)| value.is_finite()).map(|(index, value)| ((index + 1) as f64, value));
+            Line { name: name.to_owned(), look: Look::Series(style), points: points.collect() }
         };
         let spectra = change.spectrum.iter();
-        let lines = spectra
-            .flat_map(|pair| [line("base", 0, &pair.base), line("adapted", 1, &pair.adapted)])
-            .collect();
-        LineChart::new(
-            &format!("stream {}", entering(audit, site.layer)),
-            "index i of λᵢ",
-            true,
-            lines,
-        )
+        let lines = spectra.flat_map(|pair| [line("base", 0, &pair.base), line("adapted", 1, &pair.adapted)]).collect();
+        LineChart::new(&format!("stream {}", entering(audit, site.layer)), "index i of λᵢ", true, lines)
     };
     chosen.filter_map(|index| stream.get(index)).filter_map(chart).collect()
 }
@@ -186,10 +135,7 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
         name: text::shortened(&text::visible(kind), 20),
         cells: columns.iter().map(|column| row.get(column).copied()).collect(),
     });
-    let block = HeatBlock {
-        name: String::new(),
-        rows: rows.collect(),
-    };
+    let block = HeatBlock { name: String::new(), rows: rows.collect() };
     let name = |column: &Option<usize>| column.map_or_else(|| "outside".to_owned(), |layer| layer.to_string());
     HeatMap::new("not adapted", columns.iter().map(name).collect(), vec![block])
 }
@@ -202,10 +148,7 @@ pub(crate) fn running_order(tensor: &str) -> (usize, usize) {
 
 /// A module's place in its layer.
 fn kind_order(kind: &str) -> usize {
-    KIND_ORDER
-        .iter()
-        .position(|known| *known == kind)
-        .unwrap_or(KIND_ORDER.len())
+    KIND_ORDER.iter().position(|known| *known == kind).unwrap_or(KIND_ORDER.len())
 }
 
 /// The order in which a layer uses its modules; any other kind follows.
@@ -226,27 +169,16 @@ const KIND_ORDER: [&str; 12] = [
 
 /// Attention divergence by head (rows) and layer (columns).
 pub(crate) fn attention_heat(audit: &Audit) -> HeatMap {
-    let measured: Vec<(Site, &[f64])> = sites(audit)
-        .filter_map(|(site, change)| Some((site, change.attention.as_ref()?.js.head.as_slice())))
-        .collect();
+    let measured: Vec<(Site, &[f64])> =
+        sites(audit).filter_map(|(site, change)| Some((site, change.attention.as_ref()?.js.head.as_slice()))).collect();
     let heads = measured.iter().map(|(_, heads)| heads.len()).max().unwrap_or(0);
     let row = |head: usize| {
         let cell = |(_, heads): &(Site, &[f64])| heads.get(head).copied().filter(|value| value.is_finite());
-        HeatRow {
-            name: format!("head {head}"),
-            cells: measured.iter().map(cell).collect(),
-        }
+        HeatRow { name: format!("head {head}"), cells: measured.iter().map(cell).collect() }
     };
     let rows = (0..heads).map(row).collect();
     let columns = measured.iter().map(|(site, _)| site.layer.to_string()).collect();
-    HeatMap::new(
-        "not measured",
-        columns,
-        vec![HeatBlock {
-            name: String::new(),
-            rows,
-        }],
-    )
+    HeatMap::new("not measured", columns, vec![HeatBlock { name: String::new(), rows }])
 }
 
 /// Divergence of both logit lenses by layer: the mean, and each tracked token.
@@ -257,28 +189,14 @@ pub(crate) fn lens_curve(audit: &Audit) -> Option<LineChart> {
         finite.map(|(index, value)| (index as f64, *value)).collect()
     };
     let trajectories = audit.trajectories.as_ref()?;
-    let mean = Line {
-        name: "mean of tracked tokens".to_owned(),
-        look: Look::Mean,
-        points: by_site(&trajectories.js),
-    };
-    let tracked = trajectories
-        .tracked
-        .iter()
-        .take(MOST)
-        .enumerate()
-        .map(|(index, track)| Line {
-            name: format!("{} {}", index + 1, token_name(&track.text, 14)),
-            look: Look::Token(index),
-            points: by_site(&track.js),
-        });
+    let mean = Line { name: "mean of tracked tokens".to_owned(), look: Look::Mean, points: by_site(&trajectories.js) };
+    let tracked = trajectories.tracked.iter().take(MOST).enumerate().map(|(index, track)| Line {
+        name: format!("{} {}", index + 1, token_name(&track.text, 14)),
+        look: Look::Token(index),
+        points: by_site(&track.js),
+    });
     let lines = std::iter::once(mean).chain(tracked).collect();
-    LineChart::new(
-        "Jensen–Shannon divergence of both lenses, nats",
-        "stream entering layer",
-        true,
-        lines,
-    )
+    LineChart::new("Jensen–Shannon divergence of both lenses, nats", "stream entering layer", true, lines)
 }
 
 /// A token's text for a legend.
@@ -295,11 +213,7 @@ pub(crate) fn token_paths(audit: &Audit) -> PathChart {
     // States have unit norm, so a point beyond this is no measurement, and would overflow the drawing.
     const FARTHEST: f64 = 1e6;
     let finite = |plane: &[[f64; 2]]| -> Vec<[f64; 2]> {
-        plane
-            .iter()
-            .copied()
-            .filter(|point| point.iter().all(|number| number.abs() <= FARTHEST))
-            .collect()
+        plane.iter().copied().filter(|point| point.iter().all(|number| number.abs() <= FARTHEST)).collect()
     };
     let tracked = audit.trajectories.iter().flat_map(|trajectories| &trajectories.tracked);
     let tokens = tracked.take(MOST).map(|track| TokenPath {
@@ -307,9 +221,5 @@ pub(crate) fn token_paths(audit: &Audit) -> PathChart {
         base: finite(&track.base.plane),
         adapted: finite(&track.adapted.plane),
     });
-    PathChart {
-        tokens: tokens
-            .filter(|token| !token.base.is_empty() || !token.adapted.is_empty())
-            .collect(),
-    }
+    PathChart { tokens: tokens.filter(|token| !token.base.is_empty() || !token.adapted.is_empty()).collect() }
 }

@@ -52,12 +52,7 @@ impl HeatMap {
     fn new(missing: &'static str, columns: Vec<String>, blocks: Vec<HeatBlock>) -> Self {
         let cells = blocks.iter().flat_map(|block| &block.rows).flat_map(|row| &row.cells);
         let scale = ColorScale::spanning(cells.filter_map(|cell| *cell));
-        Self {
-            missing,
-            columns,
-            blocks,
-            scale,
-        }
+        Self { missing, columns, blocks, scale }
     }
 
     /// Whether no cell has a number: a sheet of grey says less than a sentence.
@@ -126,23 +121,14 @@ impl LineChart {
         let lines: Vec<Line> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
         let values = lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
         let axis = Axis::spanning(values, logarithmic)?;
-        Some(Self {
-            title: title.to_owned(),
-            across,
-            axis,
-            lines,
-        })
+        Some(Self { title: title.to_owned(), across, axis, lines })
     }
 
     /// First and last position on the horizontal axis, never equal.
     pub(crate) fn extent(&self) -> (f64, f64) {
-        let across = self
-            .lines
-            .iter()
-            .flat_map(|line| line.points.iter().map(|point| point.0));
-        let (first, last) = across.fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), x| {
-            (first.min(x), last.max(x))
-        });
+        let across = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.0));
+        let (first, last) =
+            across.fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), x| (first.min(x), last.max(x)));
         if first < last {
             (first, last)
         } else {
@@ -176,11 +162,7 @@ impl PathChart {
     pub(crate) fn square(&self) -> ([f64; 2], f64) {
         let mut low = [f64::INFINITY; 2];
         let mut high = [f64::NEG_INFINITY; 2];
-        for point in self
-            .tokens
-            .iter()
-            .flat_map(|token| token.base.iter().chain(&token.adapted))
-        {
+        for point in self.tokens.iter().flat_map(|token| token.base.iter().chain(&token.adapted)) {
             for axis in 0..2 {
                 low[axis] = low[axis].min(point[axis]);
                 high[axis] = high[axis].max(point[axis]);
@@ -192,9 +174,6 @@ impl PathChart {
         }
         // A little air around the outermost points, and a square even where no token moves.
         let padded = if side > 0.0 { side * 1.08 } else { 1.0 };
-        (
-            [0, 1].map(|axis| f64::midpoint(low[axis], high[axis]) - padded / 2.0),
-            padded,
-        )
+        ([0, 1].map(|axis| f64::midpoint(low[axis], high[axis]) - padded / 2.0), padded)
     }
 }

@@ -44,10 +44,7 @@ impl Site {
             "mlp_out" => Place::Mlp,
             _ => return None,
         };
-        Some(Self {
-            place,
-            layer: layer.parse().ok()?,
-        })
+        Some(Self { place, layer: layer.parse().ok()? })
     }
 }
 
@@ -66,13 +63,7 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        assert_eq!(
-            Site::parse("mlp_out.12"),
-            Some(Site {
-                place: Place::Mlp,
-                layer: 12
-            })
-        );
+        assert_eq!(Site::parse("mlp_out.12"), Some(Site { place: Place::Mlp, layer: 12 }));
         assert_eq!(Site::parse("q.12"), None);
         assert_eq!(locate("model.layers.3.self_attn.q_proj.weight"), (Some(3), "q_proj"));
         assert_eq!(locate("lm_head.weight"), (None, "lm_head"));

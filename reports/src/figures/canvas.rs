@@ -86,10 +86,7 @@ impl<'path> Canvas<'path> {
             Anchor::End => HPos::Right,
         };
         let font = FontDesc::new(FontFamily::Name(FONT), size * PIXELS, FontStyle::Normal);
-        let style = font
-            .into_text_style(&self.area)
-            .color(&color)
-            .pos(Pos::new(across, VPos::Center));
+        let style = font.into_text_style(&self.area).color(&color).pos(Pos::new(across, VPos::Center));
         // The library centres on the em box, in which lower-case text sits high.
         self.draw(&Text::new(text.to_owned(), pixel((at.0, at.1 + size * 0.1)), style))
     }
@@ -101,11 +98,7 @@ impl<'path> Canvas<'path> {
 
     pub(super) fn line(&self, points: &[(f64, f64)], color: RGBColor, width: f64, dash: Dash) -> Drawn {
         let points: Vec<(i32, i32)> = points.iter().map(|point| pixel(*point)).collect();
-        let style = ShapeStyle {
-            color: color.to_rgba(),
-            filled: false,
-            stroke_width: (width * PIXELS).round() as u32,
-        };
+        let style = ShapeStyle { color: color.to_rgba(), filled: false, stroke_width: (width * PIXELS).round() as u32 };
         let (length, gap) = match dash {
             // A dashed element needs two points, and a path of one is a dot that its marker draws anyway.
             _ if points.len() < 2 => return Ok(()),
@@ -153,18 +146,11 @@ fn register() -> Drawn {
         let font = include_bytes!("../../fonts/DejaVuSans-subset.ttf");
         register_font(FONT, FontStyle::Normal, font).is_ok()
     });
-    if done {
-        Ok(())
-    } else {
-        Err("the bundled font is damaged".to_owned())
-    }
+    if done { Ok(()) } else { Err("the bundled font is damaged".to_owned()) }
 }
 
 /// The colour that `#rrggbb` spells; black for anything else.
 pub(super) fn color(hex: &str) -> RGBColor {
-    let number = hex
-        .strip_prefix('#')
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .unwrap_or(0);
+    let number = hex.strip_prefix('#').and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0);
     RGBColor((number >> 16) as u8, (number >> 8) as u8, number as u8)
 }

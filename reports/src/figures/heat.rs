@@ -26,11 +26,7 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
     let sheet_width = (NAMES + width * columns as f64 + 24.0).max(680.0);
     let sheet_height = TOP + rows as f64 * height + headings * HEADING + 84.0;
     let cut = columns < map.columns.len() || rows < map.row_count();
-    let title = if cut {
-        format!("{title} (first {columns} columns, {rows} rows)")
-    } else {
-        title.to_owned()
-    };
+    let title = if cut { format!("{title} (first {columns} columns, {rows} rows)") } else { title.to_owned() };
     let canvas = Canvas::new(path, sheet_width, sheet_height, &title)?;
     let printed = map.prints_numbers(width);
     let mut y = TOP;
@@ -48,11 +44,7 @@ pub(super) fn draw(map: &HeatMap, title: &str, path: &Path) -> Drawn {
                 cell_of(&canvas, tone, at, (width - 0.5, height - 0.5))?;
                 if let (true, Some(number)) = (printed, cell) {
                     let middle = (at.0 + width / 2.0, at.1 + height / 2.0);
-                    let color = if matches!(tone, Tone::Step(step) if step >= LIGHT_TEXT_FROM) {
-                        GROUND
-                    } else {
-                        INK
-                    };
+                    let color = if matches!(tone, Tone::Step(step) if step >= LIGHT_TEXT_FROM) { GROUND } else { INK };
                     canvas.text(middle, Anchor::Middle, 10.0, color, &plain(*number))?;
                 }
             }
@@ -71,13 +63,7 @@ fn column_names(canvas: &Canvas<'_>, names: &[String], width: f64, y: f64) -> Dr
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(1);
     let stride = ((longest as f64 * 7.0 + 6.0) / width).ceil().max(1.0) as usize;
     for (index, name) in names.iter().enumerate().step_by(stride) {
-        canvas.text(
-            (NAMES + (index as f64 + 0.5) * width, y + 12.0),
-            Anchor::Middle,
-            11.0,
-            SOFT,
-            name,
-        )?;
+        canvas.text((NAMES + (index as f64 + 0.5) * width, y + 12.0), Anchor::Middle, 11.0, SOFT, name)?;
     }
     Ok(())
 }

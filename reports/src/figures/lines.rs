@@ -18,11 +18,7 @@ pub(super) fn draw(charts: &[LineChart], title: &str, path: &Path) -> Drawn {
     let across = charts.len().clamp(1, ACROSS);
     let down = charts.len().div_ceil(ACROSS);
     // A single chart gets the room of one and a half.
-    let size = if charts.len() == 1 {
-        (CHART.0 * 1.5, CHART.1 * 1.35)
-    } else {
-        CHART
-    };
+    let size = if charts.len() == 1 { (CHART.0 * 1.5, CHART.1 * 1.35) } else { CHART };
     let canvas = Canvas::new(path, size.0 * across as f64, TOP + size.1 * down as f64 + 8.0, title)?;
     for (index, chart) in charts.iter().enumerate() {
         let corner = ((index % ACROSS) as f64 * size.0, TOP + (index / ACROSS) as f64 * size.1);
@@ -46,21 +42,9 @@ fn one(canvas: &Canvas<'_>, chart: &LineChart, corner: (f64, f64), size: (f64, f
         canvas.text((left - 6.0, y), Anchor::End, 11.0, SOFT, &label)?;
     }
     for x in whole_ticks(first, last) {
-        canvas.text(
-            (place(&(x, 0.0)).0, bottom + 13.0),
-            Anchor::Middle,
-            11.0,
-            SOFT,
-            &format!("{x:.0}"),
-        )?;
+        canvas.text((place(&(x, 0.0)).0, bottom + 13.0), Anchor::Middle, 11.0, SOFT, &format!("{x:.0}"))?;
     }
-    canvas.text(
-        (f64::midpoint(left, right), bottom + 30.0),
-        Anchor::Middle,
-        11.0,
-        SOFT,
-        chart.across,
-    )?;
+    canvas.text((f64::midpoint(left, right), bottom + 30.0), Anchor::Middle, 11.0, SOFT, chart.across)?;
     let mut key = left;
     let mut row = bottom + 50.0;
     for line in &chart.lines {

@@ -58,10 +58,7 @@ pub fn write_figures(audit: &Audit, folder: &Path) -> Result<Vec<Figure>, Report
             Sheet::Lines(charts) => lines::draw(charts, title, &file),
             Sheet::Paths(chart) => paths::draw(chart, title, &file),
         };
-        let fault = |reason: String| ReportError::Figure {
-            path: file.clone(),
-            reason,
-        };
+        let fault = |reason: String| ReportError::Figure { path: file.clone(), reason };
         drawn.map_err(fault)?;
         written.push(Figure { file, title, caption });
     }

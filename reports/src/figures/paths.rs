@@ -37,18 +37,11 @@ pub(super) fn draw(chart: &PathChart, title: &str, path: &Path) -> Drawn {
         }
         let y = TOP + 12.0 + 20.0 * index as f64;
         canvas.line(&[(names, y), (names + 20.0, y)], color, 1.6, Dash::Solid)?;
-        canvas.text(
-            (names + 28.0, y),
-            Anchor::Start,
-            12.0,
-            INK,
-            &format!("{} {}", index + 1, token.name),
-        )?;
+        canvas.text((names + 28.0, y), Anchor::Start, 12.0, INK, &format!("{} {}", index + 1, token.name))?;
     }
     let y = TOP + 32.0 + 20.0 * chart.tokens.len() as f64;
-    for (row, (name, dash, filled)) in [("base", Dash::Solid, true), ("adapted", Dash::Dashed, false)]
-        .into_iter()
-        .enumerate()
+    for (row, (name, dash, filled)) in
+        [("base", Dash::Solid, true), ("adapted", Dash::Dashed, false)].into_iter().enumerate()
     {
         let y = y + 20.0 * row as f64;
         canvas.line(&[(names, y), (names + 20.0, y)], SOFT, 1.2, dash)?;

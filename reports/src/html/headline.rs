@@ -45,21 +45,13 @@ pub(super) fn compared_tokens(audit: &Audit) -> Option<&TokenChange> {
 
 /// The tensor with the largest ‖ΔW‖/‖W‖.
 pub(super) fn largest_change(audit: &Audit) -> Option<(&str, f64)> {
-    let norms = audit
-        .weights
-        .iter()
-        .filter_map(|(tensor, change)| Some((tensor.as_str(), change.relative_norm?)));
-    norms
-        .filter(|(_, norm)| norm.is_finite())
-        .max_by(|left, right| left.1.total_cmp(&right.1))
+    let norms = audit.weights.iter().filter_map(|(tensor, change)| Some((tensor.as_str(), change.relative_norm?)));
+    norms.filter(|(_, norm)| norm.is_finite()).max_by(|left, right| left.1.total_cmp(&right.1))
 }
 
 /// The site of the stream with the largest relative change.
 fn largest_drift(audit: &Audit) -> Option<(Site, f64)> {
-    let sites = audit
-        .layers
-        .iter()
-        .filter_map(|(name, change)| Some((Site::parse(name)?, change.relative_change)));
+    let sites = audit.layers.iter().filter_map(|(name, change)| Some((Site::parse(name)?, change.relative_change)));
     sites
         .filter(|(site, change)| site.place == Place::Stream && change.is_finite())
         .max_by(|left, right| left.1.total_cmp(&right.1))
@@ -88,10 +80,7 @@ fn advice(audit: &Audit) -> String {
     let number = |level: Level| audit.findings.iter().filter(|finding| finding.level == level).count();
     match audit.verdict {
         Verdict::Warn if audit.adapter.zero_effect => {
-            format!(
-                "This adapter has no effect: {}.",
-                plural(number(Level::Warn), "warning")
-            )
+            format!("This adapter has no effect: {}.", plural(number(Level::Warn), "warning"))
         }
         Verdict::Fail => format!("Do not merge: {}.", plural(number(Level::Fail), "failure")),
         Verdict::Warn => format!("Look before you merge: {}.", plural(number(Level::Warn), "warning")),
@@ -113,21 +102,14 @@ fn sentences(audit: &Audit) -> Vec<String> {
         },
         next_token,
     );
-    [Some(weights_moved(audit)), states_moved(audit), Some(outcome)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [Some(weights_moved(audit)), states_moved(audit), Some(outcome)].into_iter().flatten().collect()
 }
 
 fn weights_moved(audit: &Audit) -> String {
     if audit.weights.is_empty() {
         return "No weight matrix was compared.".to_owned();
     }
-    let changed = audit
-        .weights
-        .values()
-        .filter(|change| change.relative_norm != Some(0.0))
-        .count();
+    let changed = audit.weights.values().filter(|change| change.relative_norm != Some(0.0)).count();
     match largest_change(audit) {
         Some((tensor, norm)) if changed > 0 => format!(
             "The adapter changes {}; most of all {}, by {} of its size.",
@@ -141,11 +123,7 @@ fn weights_moved(audit: &Audit) -> String {
 }
 
 fn weights_in_words(number: usize) -> String {
-    if number == 1 {
-        "1 weight matrix".to_owned()
-    } else {
-        format!("{} weight matrices", count(number as u64))
-    }
+    if number == 1 { "1 weight matrix".to_owned() } else { format!("{} weight matrices", count(number as u64)) }
 }
 
 /// Where the stream is changed most.
@@ -153,10 +131,7 @@ fn states_moved(audit: &Audit) -> Option<String> {
     let (site, change) = largest_drift(audit)?;
     let place = entering(audit, site.layer);
     Some(if change > 0.0 {
-        format!(
-            "Inside the model, the hidden states change by up to {} of their size ({place}).",
-            percent(change)
-        )
+        format!("Inside the model, the hidden states change by up to {} of their size ({place}).", percent(change))
     } else {
         "Inside the model, no hidden state changes.".to_owned()
     })
@@ -181,20 +156,12 @@ fn next_token(tokens: &TokenChange) -> String {
     } else {
         format!(" (mean entropy {} → {} nats)", plain(base), plain(adapted))
     };
-    format!(
-        "The most likely next token differs at {} of {positions} of probe text{surer}{entropy}.",
-        percent(flips)
-    )
+    format!("The most likely next token differs at {} of {positions} of probe text{surer}{entropy}.", percent(flips))
 }
 
 fn cards(audit: &Audit) -> Vec<Card> {
     let coverage = &audit.adapter.coverage;
-    let kinds: Vec<&str> = audit
-        .adapter
-        .targets
-        .iter()
-        .map(|kind| kind.trim_end_matches("_proj"))
-        .collect();
+    let kinds: Vec<&str> = audit.adapter.targets.iter().map(|kind| kind.trim_end_matches("_proj")).collect();
     let (norm, norm_place) = largest_change(audit)
         .map_or(("–".to_owned(), "not computed".to_owned()), |(tensor, norm)| {
             (percent(norm), format!("‖ΔW‖/‖W‖ of {}", spoken_place(tensor)))
@@ -208,35 +175,17 @@ fn cards(audit: &Audit) -> Vec<Card> {
     let noted = |value: &dyn Fn(&TokenChange) -> String| {
         compared_tokens(audit).map_or_else(|| "not computed".to_owned(), value)
     };
-    let uncovered = coverage
-        .tensors
-        .saturating_sub(coverage.applied)
-        .max(coverage.unmatched.len());
-    let coverage_note = if uncovered == 0 {
-        "every tensor was audited".to_owned()
-    } else {
-        format!("{uncovered} were not")
-    };
+    let uncovered = coverage.tensors.saturating_sub(coverage.applied).max(coverage.unmatched.len());
+    let coverage_note =
+        if uncovered == 0 { "every tensor was audited".to_owned() } else { format!("{uncovered} were not") };
     vec![
         Card {
             label: "Adapted modules",
-            value: if audit.weights.is_empty() {
-                "–".to_owned()
-            } else {
-                count(audit.weights.len() as u64)
-            },
+            value: if audit.weights.is_empty() { "–".to_owned() } else { count(audit.weights.len() as u64) },
             note: format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
         },
-        Card {
-            label: "Weight change, max",
-            value: norm,
-            note: norm_place,
-        },
-        Card {
-            label: "Stream change, max",
-            value: drift,
-            note: drift_place,
-        },
+        Card { label: "Weight change, max", value: norm, note: norm_place },
+        Card { label: "Stream change, max", value: drift, note: drift_place },
         Card {
             label: "Mean KL, nats",
             value: measured(&|tokens| plain(tokens.kl.mean)),
@@ -261,11 +210,7 @@ fn chance(audit: &Audit) -> String {
          much, not whether any adapter of that size would do the same, and no rule judges them."
             .to_owned()
     } else {
-        let nulls: Vec<String> = audit
-            .null
-            .iter()
-            .map(|(name, value)| format!("{name} {}", plain(*value)))
-            .collect();
+        let nulls: Vec<String> = audit.null.iter().map(|(name, value)| format!("{name} {}", plain(*value))).collect();
         format!("Measured on nulls: {}.", nulls.join(", "))
     }
 }

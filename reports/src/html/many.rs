@@ -31,10 +31,7 @@ struct Entry<'a> {
 pub fn index_of_many(reports: &[(&str, &Audit)]) -> Result<String, ReportError> {
     let mut ranked: Vec<&(&str, &Audit)> = reports.iter().collect();
     ranked.sort_by(|(_, left), (_, right)| {
-        right
-            .verdict
-            .cmp(&left.verdict)
-            .then(mean_kl(right).total_cmp(&mean_kl(left)))
+        right.verdict.cmp(&left.verdict).then(mean_kl(right).total_cmp(&mean_kl(left)))
     });
     let entries: Vec<Entry<'_>> = ranked.into_iter().map(|(folder, audit)| entry(folder, audit)).collect();
     let base = reports.first().map(|(_, audit)| audit.base.path.as_str());
@@ -55,11 +52,7 @@ fn script() -> Value {
 
 fn entry<'a>(folder: &'a str, audit: &'a Audit) -> Entry<'a> {
     // Encoding each component keeps a folder's name from becoming a scheme or markup.
-    let components: Vec<String> = folder
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .map(link_component)
-        .collect();
+    let components: Vec<String> = folder.split('/').filter(|part| !part.is_empty()).map(link_component).collect();
     let largest = largest_change(audit);
     let compared = compared_tokens(audit);
     Entry {

@@ -53,11 +53,7 @@ impl Chart {
         Self {
             title: chart.title.clone(),
             svg: Value::from_safe_string(svg::line_chart(chart)),
-            legend: chart
-                .lines
-                .iter()
-                .map(|line| (svg::class(line.look), line.name.clone()))
-                .collect(),
+            legend: chart.lines.iter().map(|line| (svg::class(line.look), line.name.clone())).collect(),
         }
     }
 }
@@ -96,11 +92,7 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(fault)?;
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(fault)?;
     environment.set_syntax(syntax);
     environment.set_formatter(|out, state, value| match value.as_str() {
         Some(foreign) if value.kind() == ValueKind::String && !value.is_safe() => {
@@ -109,14 +101,11 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
         _ => minijinja::escape_formatter(out, state, value),
     });
     environment.add_filter("plain", |value: Option<f64>| number::optional(value));
-    environment.add_filter("percent", |value: Option<f64>| {
-        value.map_or_else(|| number::ABSENT.to_owned(), number::percent)
-    });
+    environment
+        .add_filter("percent", |value: Option<f64>| value.map_or_else(|| number::ABSENT.to_owned(), number::percent));
     // What a table sorts by: every digit, or nothing.
     environment.add_filter("sortable", |value: Option<f64>| {
-        value
-            .filter(|value| value.is_finite())
-            .map_or_else(String::new, |value| value.to_string())
+        value.filter(|value| value.is_finite()).map_or_else(String::new, |value| value.to_string())
     });
     environment.add_filter("token", |value: String| text::edged(&value));
     environment.add_filter("count", |value: u64| number::count(value));
@@ -124,10 +113,7 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
     for (name, source) in TEMPLATES {
         environment.add_template(name, source).map_err(fault)?;
     }
-    environment
-        .get_template(page)
-        .and_then(|template| template.render(values))
-        .map_err(fault)
+    environment.get_template(page).and_then(|template| template.render(values)).map_err(fault)
 }
 
 /// The style sheet, with the colour scale of both themes filled in.
@@ -139,27 +125,9 @@ fn style() -> Value {
         let _ = write!(light, "--h{step}:{on_light};");
         let _ = write!(dark, "--h{step}:{on_dark};");
         let _ = write!(cells, ".h{step}{{fill:var(--h{step})}}.oh{step}{{fill:var(--o{step})}}");
-        let _ = write!(
-            light,
-            "--o{step}:{};",
-            if step < scale::LIGHT_TEXT_FROM {
-                "#1c1d22"
-            } else {
-                "#fff"
-            }
-        );
-        let _ = write!(
-            dark,
-            "--o{step}:{};",
-            if step < scale::DARK_TEXT_FROM {
-                "#e6e6ea"
-            } else {
-                "#131417"
-            }
-        );
+        let _ = write!(light, "--o{step}:{};", if step < scale::LIGHT_TEXT_FROM { "#1c1d22" } else { "#fff" });
+        let _ = write!(dark, "--o{step}:{};", if step < scale::DARK_TEXT_FROM { "#e6e6ea" } else { "#131417" });
     }
-    let sheet = include_str!("style.css")
-        .replace("/*light ramp*/", &light)
-        .replace("/*dark ramp*/", &dark);
+    let sheet = include_str!("style.css").replace("/*light ramp*/", &light).replace("/*dark ramp*/", &dark);
     Value::from_safe_string(sheet + &cells)
 }

@@ -41,17 +41,8 @@ const MERGE_COSINE_LIMIT: f64 = 0.5;
 const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
 
 /// Modules that read from it.
-const READERS: [&str; 9] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "c_attn",
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "c_fc",
-];
+const READERS: [&str; 9] =
+    ["q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "gate_proj", "up_proj", "gate_up_proj", "c_fc"];
 
 /// A finding without numbers.
 fn finding(rule: Rule, level: Level, location: &str, message: String) -> Finding {
@@ -86,19 +77,12 @@ fn worst(audit: &Audit, measure: impl Fn(&WeightChange) -> Option<f64>) -> Optio
 
 /// `, and in 3 other modules`, or nothing.
 fn and_others(count: usize) -> String {
-    if count < 2 {
-        String::new()
-    } else {
-        format!(", and in {}", plural(count - 1, "other module"))
-    }
+    if count < 2 { String::new() } else { format!(", and in {}", plural(count - 1, "other module")) }
 }
 
 pub(super) fn uncovered_tensors(audit: &Audit) -> Option<Finding> {
     let coverage = &audit.adapter.coverage;
-    let missing = coverage
-        .tensors
-        .saturating_sub(coverage.applied)
-        .max(coverage.unmatched.len());
+    let missing = coverage.tensors.saturating_sub(coverage.applied).max(coverage.unmatched.len());
     let first = coverage.unmatched.first();
     (missing > 0).then(|| {
         let named = first.map(|name| format!(" (first: {name})")).unwrap_or_default();
@@ -153,11 +137,8 @@ pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {
 }
 
 pub(super) fn larger_than_weight(audit: &Audit) -> Option<Finding> {
-    let measure = |change: &WeightChange| {
-        change
-            .relative_norm
-            .filter(|norm| *norm >= RELATIVE_NORM_LIMIT && !is_killed(change))
-    };
+    let measure =
+        |change: &WeightChange| change.relative_norm.filter(|norm| *norm >= RELATIVE_NORM_LIMIT && !is_killed(change));
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
             "The change is {} times as large as the weight it changes{}. The module is replaced rather than adapted, and \
@@ -320,11 +301,7 @@ pub(super) fn zero_effect(audit: &Audit) -> Option<Finding> {
 pub(super) fn targeted_without_tensors(audit: &Audit) -> Option<Finding> {
     let missing = &audit.adapter.coverage.targeted_without_tensors;
     let first = missing.first()?;
-    let others = if missing.len() < 2 {
-        String::new()
-    } else {
-        format!(" and {} more", missing.len() - 1)
-    };
+    let others = if missing.len() < 2 { String::new() } else { format!(" and {} more", missing.len() - 1) };
     let message = format!(
         "The configuration says that this module{others} is adapted, and the file holds no tensor for it. The file is incomplete, \
          or was put together from parts. Ask for the original."

@@ -60,28 +60,12 @@ pub(crate) struct Plan {
 
 /// Two layers, as in the golden cases.
 pub(crate) fn toy() -> Audit {
-    sample(Plan {
-        layers: 2,
-        width: 64,
-        heads: 4,
-        from: 0,
-        kinds: 2,
-        size: 0.05,
-        tracked: 3,
-    })
+    sample(Plan { layers: 2, width: 64, heads: 4, from: 0, kinds: 2, size: 0.05, tracked: 3 })
 }
 
 /// 36 layers with all seven modules adapted, as for a 4 B model.
 pub(crate) fn deep() -> Audit {
-    let mut audit = sample(Plan {
-        layers: 36,
-        width: 2560,
-        heads: 32,
-        from: 4,
-        kinds: 7,
-        size: 0.012,
-        tracked: 6,
-    });
+    let mut audit = sample(Plan { layers: 36, width: 2560, heads: 32, from: 4, kinds: 7, size: 0.012, tracked: 6 });
     audit.coherence.write = Some(0.81);
     audit
 }
@@ -93,10 +77,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
     let tensors = weights.len() * 2;
     Audit {
         schema: SCHEMA.to_owned(),
-        tool: Tool {
-            name: "lcr-audit".to_owned(),
-            version: "0.1.0".to_owned(),
-        },
+        tool: Tool { name: "lcr-audit".to_owned(), version: "0.1.0".to_owned() },
         base: Base {
             path: "models/Qwen3-4B".to_owned(),
             family: "qwen3".to_owned(),
@@ -121,12 +102,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             bytes: 66_060_288,
             sha256: "3f0a9c1de7b24f5c8a6d90b1e2c3f4a5968778695a4b3c2d1e0f9a8b7c6d5e4f".to_owned(),
             zero_effect: false,
-            coverage: Coverage {
-                tensors,
-                applied: tensors,
-                unmatched: vec![],
-                targeted_without_tensors: vec![],
-            },
+            coverage: Coverage { tensors, applied: tensors, unmatched: vec![], targeted_without_tensors: vec![] },
         },
         probes: Probes {
             source: "built-in: general-32".to_owned(),
@@ -154,9 +130,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
 }
 
 fn decay(first: f64, exponent: f64, count: usize, dice: &mut Dice) -> Vec<f64> {
-    (1..=count)
-        .map(|index| first * (index as f64).powf(-exponent) * dice.about_one(0.03))
-        .collect()
+    (1..=count).map(|index| first * (index as f64).powf(-exponent) * dice.about_one(0.03)).collect()
 }
 
 fn weights(plan: Plan, dice: &mut Dice) -> IndexMap<String, WeightChange> {
@@ -225,11 +199,8 @@ fn layers(plan: Plan, dice: &mut Dice) -> IndexMap<String, SiteChange> {
             if layer == plan.layers && place != "resid" {
                 continue;
             }
-            let adapted = if place == "resid" {
-                layer.saturating_sub(plan.from)
-            } else {
-                (layer + 1).saturating_sub(plan.from)
-            };
+            let adapted =
+                if place == "resid" { layer.saturating_sub(plan.from) } else { (layer + 1).saturating_sub(plan.from) };
             let depth = adapted as f64 / plan.layers as f64;
             let factor = match place {
                 "resid" => 1.0,
@@ -287,81 +258,56 @@ fn site(plan: Plan, place: &str, change: f64, dice: &mut Dice) -> SiteChange {
             coherence_chance: 1.0 / (rows as f64).sqrt(),
             pc1_share: moved.then_some(0.3),
         }),
-        clusters: Some(Clusters {
-            k: 8,
-            ari: 1.0 - change.min(0.9),
-            nmi: 1.0 - change.min(0.9) * 0.8,
-            ceiling: 0.83,
-        }),
+        clusters: Some(Clusters { k: 8, ari: 1.0 - change.min(0.9), nmi: 1.0 - change.min(0.9) * 0.8, ceiling: 0.83 }),
         attention: (place == "attn_out").then(|| AttentionChange {
             js: AttentionJs {
                 mean: change * change * 0.3,
                 max: (change * change * 40.0).min(0.69),
-                head: (0..plan.heads)
-                    .map(|_| change * change * 0.3 * dice.share().powi(2) * 3.0)
-                    .collect(),
+                head: (0..plan.heads).map(|_| change * change * 0.3 * dice.share().powi(2) * 3.0).collect(),
             },
         }),
     }
 }
 
 fn prediction(token: u32, text: &str, probability: f64) -> Prediction {
-    Prediction {
-        token,
-        text: text.to_owned(),
-        probability,
-    }
+    Prediction { token, text: text.to_owned(), probability }
 }
 
 fn tokens(dice: &mut Dice) -> TokenChange {
     let contexts = [
-        (
-            "Question: What is the capital of Australia?\nAnswer: The capital is",
-            " Canberra",
-            " Sydney",
-        ),
+        ("Question: What is the capital of Australia?\nAnswer: The capital is", " Canberra", " Sydney"),
         ("def read(path):\n    with open(path) as", " file", " f"),
         ("The patient should take two tablets every", " four", " day"),
         ("I cannot help with that request, because", " it", " the"),
         ("In 1969 the first humans landed on the", " moon", " Moon"),
         ("Please send the invoice to", " the", " our"),
     ];
-    let worst = contexts
-        .iter()
-        .enumerate()
-        .map(|(index, (context, base, adapted))| WorstToken {
-            prompt: index * 3,
-            position: 14 + index,
-            kl: 2.7 / (index + 1) as f64 * dice.about_one(0.1),
-            context: (*context).to_owned(),
-            base_top: vec![
-                prediction(6_301, base, 0.62),
-                prediction(279, adapted, 0.11),
-                prediction(264, " a", 0.04),
-                prediction(311, " to", 0.02),
-                prediction(13, ".", 0.01),
-            ],
-            adapted_top: vec![
-                prediction(279, adapted, 0.55),
-                prediction(6_301, base, 0.21),
-                prediction(264, " a", 0.05),
-                prediction(825, " one", 0.02),
-                prediction(198, "\n", 0.01),
-            ],
-        });
+    let worst = contexts.iter().enumerate().map(|(index, (context, base, adapted))| WorstToken {
+        prompt: index * 3,
+        position: 14 + index,
+        kl: 2.7 / (index + 1) as f64 * dice.about_one(0.1),
+        context: (*context).to_owned(),
+        base_top: vec![
+            prediction(6_301, base, 0.62),
+            prediction(279, adapted, 0.11),
+            prediction(264, " a", 0.04),
+            prediction(311, " to", 0.02),
+            prediction(13, ".", 0.01),
+        ],
+        adapted_top: vec![
+            prediction(279, adapted, 0.55),
+            prediction(6_301, base, 0.21),
+            prediction(264, " a", 0.05),
+            prediction(825, " one", 0.02),
+            prediction(198, "\n", 0.01),
+        ],
+    });
     TokenChange {
         positions: 2016,
-        kl: KlSummary {
-            mean: 0.0132,
-            p95: 0.071,
-            max: 2.71,
-        },
+        kl: KlSummary { mean: 0.0132, p95: 0.071, max: 2.71 },
         js_mean: 0.0031,
         top1_flip_rate: 0.0427,
-        entropy: Entropies {
-            base: 2.412,
-            adapted: 2.377,
-        },
+        entropy: Entropies { base: 2.412, adapted: 2.377 },
         worst: worst.collect(),
     }
 }
@@ -413,14 +359,8 @@ fn trajectories(plan: Plan, dice: &mut Dice) -> Trajectories {
     Trajectories {
         js: (0..sites).map(js_at).collect(),
         top1_agreement: (0..sites).map(|layer| 1.0 - js_at(layer)).collect(),
-        commit_layer: PairOf {
-            base: plan.layers as f64 * 0.77,
-            adapted: plan.layers as f64 * 0.69,
-        },
-        straightness: PairOf {
-            base: 0.437,
-            adapted: 0.441,
-        },
+        commit_layer: PairOf { base: plan.layers as f64 * 0.77, adapted: plan.layers as f64 * 0.69 },
+        straightness: PairOf { base: 0.437, adapted: 0.441 },
         tracked,
     }
 }
@@ -457,11 +397,7 @@ pub(crate) fn hostile() -> Audit {
             item.text = String::from(HOSTILE);
         }
     }
-    for track in audit
-        .trajectories
-        .iter_mut()
-        .flat_map(|trajectories| &mut trajectories.tracked)
-    {
+    for track in audit.trajectories.iter_mut().flat_map(|trajectories| &mut trajectories.tracked) {
         track.text = String::from(HOSTILE);
         for top in track.base.top.iter_mut().chain(&mut track.adapted.top) {
             *top = String::from(HOSTILE);

@@ -41,16 +41,8 @@ pub(in crate::html) fn heat_map(map: &HeatMap, label: &str) -> Option<String> {
                 let at = (NAMES + index as f64 * width, y);
                 let class = class(map.tone(*cell));
                 let value = cell.map_or_else(|| map.missing.to_owned(), plain);
-                let place = if block.name.is_empty() {
-                    String::new()
-                } else {
-                    format!("{}, ", block.name)
-                };
-                let layer = if column.starts_with(|first: char| first.is_ascii_digit()) {
-                    "layer "
-                } else {
-                    ""
-                };
+                let place = if block.name.is_empty() { String::new() } else { format!("{}, ", block.name) };
+                let layer = if column.starts_with(|first: char| first.is_ascii_digit()) { "layer " } else { "" };
                 let title = format!("{place}{}, {layer}{column}: {value}", row.name);
                 drawing.rect(at, (width - 1.0, height - 1.0), &class, &title);
                 if let (true, Some(number)) = (printed, cell) {
@@ -71,12 +63,7 @@ fn column_names(drawing: &mut Drawing, map: &HeatMap, width: f64, y: f64) {
     let longest = map.columns.iter().map(|name| name.chars().count()).max().unwrap_or(1);
     let stride = ((longest as f64 * 7.0 + 6.0) / width).ceil().max(1.0) as usize;
     for (index, name) in map.columns.iter().enumerate().step_by(stride) {
-        drawing.text(
-            (NAMES + (index as f64 + 0.5) * width, y + 15.0),
-            Anchor::Middle,
-            "tick",
-            name,
-        );
+        drawing.text((NAMES + (index as f64 + 0.5) * width, y + 15.0), Anchor::Middle, "tick", name);
     }
     drawing.text((NAMES - 8.0, y + 15.0), Anchor::End, "tick", "layer");
 }

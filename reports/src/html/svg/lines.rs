@@ -28,12 +28,7 @@ pub(in crate::html) fn line_chart(chart: &LineChart) -> String {
     for x in whole_ticks(first, last) {
         drawing.text((across(x), bottom + 16.0), Anchor::Middle, "tick", &format!("{x:.0}"));
     }
-    drawing.text(
-        (f64::midpoint(left, right), SIZE.1 - 4.0),
-        Anchor::Middle,
-        "tick",
-        chart.across,
-    );
+    drawing.text((f64::midpoint(left, right), SIZE.1 - 4.0), Anchor::Middle, "tick", chart.across);
     for line in &chart.lines {
         let points: Vec<(f64, f64)> = line.points.iter().map(|(x, y)| (across(*x), up(*y))).collect();
         drawing.polyline(&points, &format!("line {}", class(line.look)));

@@ -30,11 +30,7 @@ enum Anchor {
 
 impl Drawing {
     fn new(width: f64, height: f64) -> Self {
-        Self {
-            content: String::new(),
-            width,
-            height,
-        }
+        Self { content: String::new(), width, height }
     }
 
     /// Appends; writing to a string cannot fail.

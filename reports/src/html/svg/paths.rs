@@ -23,10 +23,9 @@ pub(in crate::html) fn path_chart(chart: &PathChart) -> Option<String> {
         drawing.line((0.0, at), (SIDE, at), "grid");
     }
     for (index, token) in chart.tokens.iter().enumerate() {
-        for (model, path, dash, dot) in [
-            ("base", &token.base, "", "dot"),
-            ("adapted", &token.adapted, " dashed", "ring"),
-        ] {
+        for (model, path, dash, dot) in
+            [("base", &token.base, "", "dot"), ("adapted", &token.adapted, " dashed", "ring")]
+        {
             let points: Vec<(f64, f64)> = path.iter().map(place).collect();
             drawing.polyline(&points, &format!("line way t{index}{dash}"));
             for (layer, point) in points.iter().enumerate() {
@@ -36,12 +35,7 @@ pub(in crate::html) fn path_chart(chart: &PathChart) -> Option<String> {
             if let (Some(end), "base") = (points.last(), model) {
                 let shift = if end.0 > SIDE - 24.0 { -8.0 } else { 8.0 };
                 let anchor = if shift < 0.0 { Anchor::End } else { Anchor::Start };
-                drawing.text(
-                    (end.0 + shift, (end.1 - 6.0).max(12.0)),
-                    anchor,
-                    "strong",
-                    &(index + 1).to_string(),
-                );
+                drawing.text((end.0 + shift, (end.1 - 6.0).max(12.0)), anchor, "strong", &(index + 1).to_string());
             }
         }
     }
