@@ -112,12 +112,12 @@ fn main() -> Result<()> {
     let same = audit(Some(SCRIPT_METRICS))?;
     say(&format!("same sites and metrics as the script: {same}"))?;
     report_products(&same, shape, &arguments)?;
-    if !arguments.script_metrics_only {
+    if arguments.script_metrics_only {
+        compare_with_peer(&arguments, &files, &tokens, &[("same", &same)])?;
+    } else {
         let all = audit(None)?;
         say(&format!("everything:                           {all}"))?;
         compare_with_peer(&arguments, &files, &tokens, &[("same", &same), ("everything", &all)])?;
-    } else {
-        compare_with_peer(&arguments, &files, &tokens, &[("same", &same)])?;
     }
     Ok(())
 }

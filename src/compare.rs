@@ -169,7 +169,7 @@ impl Vocabulary for Words<'_> {
     fn context(&self, place: Place) -> String {
         let ids = &self.prompts[place.prompt][..=place.position];
         let decoded = self.tokenizer.and_then(|tokenizer| tokenizer.decode(ids).ok());
-        let text = decoded.unwrap_or_else(|| ids.iter().map(|id| format!("#{id} ")).collect());
+        let text = decoded.unwrap_or_else(|| ids.iter().map(|id| format!("#{id}")).collect::<Vec<_>>().join(" "));
         let skipped = text.chars().count().saturating_sub(CONTEXT_CHARACTERS);
         text.chars().skip(skipped).collect()
     }

@@ -8,12 +8,13 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Where output goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Terminal {
     json: bool,
     quiet: bool,
 }
 
+#[expect(clippy::unused_self, reason = "all output goes through the one that holds the user's choices")]
 impl Terminal {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         Self { json, quiet }

@@ -114,5 +114,5 @@ fn leading_right_vectors(
         let length = squares[column].sqrt();
         if length > 0.0 { vectors[(row, column)] / length } else { 0.0 }
     });
-    Ok(crate::linalg::orthonormal(product(activations.centred().transpose(), scaled.as_ref())))
+    Ok(crate::linalg::orthonormal(&product(activations.centred().transpose(), scaled.as_ref())))
 }

@@ -95,7 +95,7 @@ pub fn leading_eigenvectors(symmetric: MatRef<f64>, values: &[f64], count: usize
         let cut = values[block];
         let mut basis = start_block(size, block);
         for _ in 0..ROUNDS {
-            basis = orthonormal(chebyshev(symmetric, basis, cut, largest, DEGREE));
+            basis = orthonormal(&chebyshev(symmetric, basis, cut, largest, DEGREE));
             let image = product(symmetric, basis.as_ref());
             let (ritz, rotation) = eigen(product(basis.transpose(), image.as_ref()).as_ref())?;
             let vectors = product(basis.as_ref(), rotation.as_ref());
@@ -150,7 +150,7 @@ fn chebyshev(matrix: MatRef<f64>, block: Mat<f64>, cut: f64, largest: f64, degre
 }
 
 /// An orthonormal basis of the columns.
-pub fn orthonormal(columns: Mat<f64>) -> Mat<f64> {
+pub fn orthonormal(columns: &Mat<f64>) -> Mat<f64> {
     columns.qr().compute_thin_Q()
 }
 

@@ -158,7 +158,7 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
         found.insert(name.clone(), ChangedTensor { name, base: Source::Values(base), change, outputs, inputs });
     }
     let mut tensors: Vec<ChangedTensor> = found.into_values().collect();
-    tensors.sort_by(|left, right| natural_key(&left.name).cmp(&natural_key(&right.name)));
+    tensors.sort_by_key(|left| natural_key(&left.name));
     tensors
 }
 
@@ -272,9 +272,8 @@ impl ChangedTensor<'_> {
 
     fn kind(&self) -> &'static str {
         match self.change {
-            Change::LowRank(_) | Change::Owned(_) => "lora",
+            Change::LowRank(_) | Change::Owned(_) | Change::OwnedValues(_) => "lora",
             Change::Dora { .. } => "dora",
-            Change::OwnedValues(_) => "lora",
             Change::Whole { .. } | Change::Values(_) => "whole",
         }
     }
@@ -347,7 +346,7 @@ impl ChangedTensor<'_> {
         let first = spectrum.values.first().copied().unwrap_or(0.0);
         let base_first = base_squares.first().copied().unwrap_or(0.0).sqrt();
         let changed = change_energy > 0.0 && first > 0.0;
-        let one_minus_cosine = self.one_minus_cosine(&sums, base_energy, change_energy);
+        let one_minus_cosine = one_minus_cosine(base_energy, change_energy, sums.cross.iter().sum());
         let change = WeightChange {
             shape: self.shape(),
             kind: self.kind().to_owned(),
@@ -426,13 +425,6 @@ impl ChangedTensor<'_> {
         grams.between = product(projected.as_ref(), outer.transpose()) * scale;
         let core = product(inner.transpose(), inner);
         grams.change = product(product(outer, core.as_ref()).as_ref(), outer.transpose()) * (scale * scale);
-    }
-
-    /// 1 − cos(W, W') from W and ΔW, without the cancellation: with W' = W + Δ,
-    /// 1 − cos = (‖W‖²‖Δ‖² − ⟨W,Δ⟩²)/(‖W‖‖W'‖(‖W‖‖W'‖ + ⟨W,W'⟩)).
-    fn one_minus_cosine(&self, sums: &Sums, base: f64, change: f64) -> f64 {
-        let cross: f64 = sums.cross.iter().sum();
-        one_minus_cosine(base, change, cross)
     }
 
     /// ΔW's spectrum: from the factors of a LoRA module, from Gram matrices otherwise.
@@ -594,7 +586,8 @@ fn low_rank_block(low_rank: &LowRank, rows: std::ops::Range<usize>, columns: std
     faer::linalg::matmul::matmul(target, Accum::Replace, up.as_ref(), down.as_ref(), low_rank.scale, Par::Seq);
 }
 
-/// 1 − cos(W, W + Δ) from ‖W‖², ‖Δ‖² and ⟨W, Δ⟩.
+/// 1 − cos(W, W') from ‖W‖², ‖Δ‖² and ⟨W, Δ⟩, without the cancellation: with W' = W + Δ,
+/// 1 − cos = (‖W‖²‖Δ‖² − ⟨W,Δ⟩²)/(‖W‖‖W'‖(‖W‖‖W'‖ + ⟨W,W'⟩)).
 fn one_minus_cosine(base: f64, change: f64, cross: f64) -> f64 {
     let adapted = base + 2.0 * cross + change;
     if base <= 0.0 || adapted <= 0.0 {

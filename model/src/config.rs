@@ -202,6 +202,7 @@ pub struct LayerKind {
 }
 
 /// Everything config.json says about the forward pass.
+#[expect(clippy::struct_excessive_bools, reason = "config.json has that many switches")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Family.
@@ -574,7 +575,7 @@ fn sliding_layers(family: Family, keys: &mut Keys, count: usize) -> Result<Vec<O
     }
     let is_sliding = |layer: usize| match family {
         Family::Mistral | Family::Phi3 => true,
-        Family::Gemma2 => layer % 2 == 0,
+        Family::Gemma2 => layer.is_multiple_of(2),
         Family::Gemma3 => !(layer + 1).is_multiple_of(pattern.unwrap_or(6)),
         Family::Qwen2 | Family::Qwen3 => enabled && layer >= first_windowed,
         Family::Llama | Family::SmolLm3 | Family::Gpt2 => false,
@@ -683,7 +684,7 @@ fn rope(
     };
     own.refuse_leftovers()?;
     let dimensions = (head_dim as f64 * partial) as usize;
-    if partial > 1.0 || dimensions % 2 != 0 || dimensions == 0 {
+    if partial > 1.0 || !dimensions.is_multiple_of(2) || dimensions == 0 {
         return Err(keys.wrong(key, format!("{dimensions} of {head_dim} dimensions cannot be rotated")));
     }
     Ok(Rope { theta, scaling, dimensions })

@@ -37,7 +37,6 @@ fn base_shape(name: &str) -> Option<Vec<usize>> {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, one row per way not to belong")]
 fn an_adapter_that_does_not_belong_to_the_base() {
     let named = |name: &str, shape: &[usize]| counted(&format!("base_model.model.{name}"), shape);
     let pair = |module: &str, outputs: usize, inputs: usize| {

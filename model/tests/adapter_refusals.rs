@@ -91,7 +91,6 @@ fn configs_that_say_what_is_not_supported() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table, one row per way to be broken")]
 fn tensors_that_contradict_each_other_or_the_config() {
     let own = key;
     let none = json!({});

@@ -78,7 +78,7 @@ impl NormModule {
 /// Query, key and value projections: apart, or fused into one product.
 #[derive(Debug)]
 enum Projections {
-    Apart([Linear; 3]),
+    Apart(Box<[Linear; 3]>),
     Fused(Linear),
 }
 
@@ -205,11 +205,11 @@ impl Layer {
             Family::Phi3 => {
                 Projections::Fused(linear("self_attn.qkv_proj", width, query_width + 2 * key_width, config.qkv_bias)?)
             }
-            _ => Projections::Apart([
+            _ => Projections::Apart(Box::new([
                 linear("self_attn.q_proj", width, query_width, config.qkv_bias)?,
                 linear("self_attn.k_proj", width, key_width, config.qkv_bias)?,
                 linear("self_attn.v_proj", width, key_width, config.qkv_bias)?,
-            ]),
+            ])),
         };
         let mlp = match family {
             Family::Gpt2 => Mlp::Plain {
@@ -322,7 +322,8 @@ impl Layer {
     /// Queries, keys and values before norms and rotation.
     fn project(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<[Lanes; 3]> {
         match &self.projections {
-            Projections::Apart([query, key, value]) => {
+            Projections::Apart(parts) => {
+                let [query, key, value] = parts.as_ref();
                 Ok([query.forward(x, variants)?, key.forward(x, variants)?, value.forward(x, variants)?])
             }
             Projections::Fused(fused) => {
