@@ -299,7 +299,7 @@ fn base_without_a_tensor() {
 fn base_of_another_width_than_its_config() {
     let bench = Bench::new();
     edit_json(bench.base.join("config.json"), |config| {
-        config["hidden_size"] = json!(48)
+        config["hidden_size"] = json!(48);
     });
     bench.refused(&["base/model.safetensors", "shape", "48"]);
 }
@@ -350,12 +350,12 @@ fn adapter_config_missing_or_malformed() {
 fn unknown_keys_that_may_change_the_numbers() {
     let bench = Bench::new();
     edit_json(bench.base.join("config.json"), |config| {
-        config["attention_twist"] = json!(0.5)
+        config["attention_twist"] = json!(0.5);
     });
     bench.refused(&["base/config.json", "attention_twist"]);
     let bench = Bench::new();
     edit_json(bench.adapter.join("adapter_config.json"), |config| {
-        config["use_twist"] = json!(true)
+        config["use_twist"] = json!(true);
     });
     bench.refused(&["adapter_config.json", "use_twist"]);
 }
@@ -364,12 +364,12 @@ fn unknown_keys_that_may_change_the_numbers() {
 fn unsupported_kinds() {
     let bench = Bench::new();
     edit_json(bench.base.join("config.json"), |config| {
-        config["model_type"] = json!("mamba")
+        config["model_type"] = json!("mamba");
     });
     bench.refused(&["base/config.json", "`mamba`", "qwen3"]);
     let bench = Bench::new();
     edit_json(bench.adapter.join("adapter_config.json"), |config| {
-        config["peft_type"] = json!("PREFIX_TUNING")
+        config["peft_type"] = json!("PREFIX_TUNING");
     });
     bench.refused(&["PREFIX_TUNING"]);
 }

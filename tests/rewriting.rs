@@ -63,10 +63,10 @@ fn weights(case: &str, adapter: &Path, out: &Path) -> Vec<(String, Value)> {
     found
 }
 
-/// Values below this share of the largest of their kind are rounding of the factors to f32.
+/// Says how a figure moved, if it did by more than the tolerance, relative to itself.
 fn moved(key: &str, before: &Value, after: &Value, tolerance: f64) -> Option<String> {
     let near = match (before.as_f64(), after.as_f64()) {
-        (Some(before), Some(after)) => (before - after).abs() <= tolerance * before.abs().max(1.0),
+        (Some(before), Some(after)) => (before - after).abs() <= tolerance * before.abs() + 1e-12,
         _ => before == after,
     };
     (!near).then(|| format!("{key}: {before} became {after}"))
