@@ -34,13 +34,7 @@ impl Bench {
         for name in ["report.json", "index.html", "figures/depth.png"] {
             fs_err::write(out.join(name), format!("the earlier {name}")).expect("written");
         }
-        Self {
-            folder,
-            base,
-            adapter,
-            tokens,
-            out,
-        }
+        Self { folder, base, adapter, tokens, out }
     }
 
     /// `compare` as it stands.
@@ -81,10 +75,7 @@ impl Bench {
         let bench = Self::new();
         damage(&bench.adapter_weights());
         bench.refused(&[words, &["adapter/adapter_model.safetensors"]].concat());
-        refused(
-            &audit(["inspect", text(&bench.adapter)]),
-            &[words, &["adapter/adapter_model.safetensors"]].concat(),
-        );
+        refused(&audit(["inspect", text(&bench.adapter)]), &[words, &["adapter/adapter_model.safetensors"]].concat());
     }
 }
 
@@ -95,12 +86,7 @@ fn refused(run: &Run, words: &[&str]) {
     assert_eq!(run.stdout, "", "something was printed beside the error");
     let errors: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{}", run.stderr);
-    assert_eq!(
-        run.stderr.lines().last(),
-        Some(errors[0]),
-        "the error is not one paragraph:\n{}",
-        run.stderr
-    );
+    assert_eq!(run.stderr.lines().last(), Some(errors[0]), "the error is not one paragraph:\n{}", run.stderr);
     for word in words {
         assert!(errors[0].contains(word), "`{word}` is not in: {}", errors[0]);
     }
@@ -113,22 +99,14 @@ fn edit_header(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
     edit(&mut header);
     let text = header.to_string();
-    let whole = [
-        &(text.len() as u64).to_le_bytes(),
-        text.as_bytes(),
-        &bytes[8 + length..],
-    ]
-    .concat();
+    let whole = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &bytes[8 + length..]].concat();
     fs_err::write(path, whole).expect("written");
 }
 
 /// Name of the first tensor that holds all of these words, in any file.
 fn named(path: &Path, words: &[&str]) -> String {
     let names = support::tensors(path).into_keys();
-    names
-        .into_iter()
-        .find(|name| words.iter().all(|word| name.contains(word)))
-        .expect("such a tensor")
+    names.into_iter().find(|name| words.iter().all(|word| name.contains(word))).expect("such a tensor")
 }
 
 #[test]
@@ -136,10 +114,7 @@ fn the_bench_is_sound() {
     let bench = Bench::new();
     let run = bench.run();
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert_ne!(
-        fs_err::read_to_string(bench.out.join("report.json")).expect("readable"),
-        "the earlier report.json"
-    );
+    assert_ne!(fs_err::read_to_string(bench.out.join("report.json")).expect("readable"), "the earlier report.json");
 }
 
 #[test]
@@ -171,9 +146,7 @@ fn overlapping_tensors() {
         edit_header(path, |header| {
             let fields = header.as_object_mut().expect("an object");
             let shifted = fields.values_mut().filter(|field| field["data_offsets"].is_array());
-            let second = shifted
-                .max_by_key(|field| field["data_offsets"][0].as_u64())
-                .expect("a tensor");
+            let second = shifted.max_by_key(|field| field["data_offsets"][0].as_u64()).expect("a tensor");
             for side in 0..2 {
                 second["data_offsets"][side] = json!(second["data_offsets"][side].as_u64().expect("an offset") - 4);
             }
@@ -208,11 +181,7 @@ fn whole_numbers_for_weights() {
         edit_tensors(path, |tensors| {
             let tensor = tensors.get_mut(&name).expect("a tensor");
             let bytes = vec![0; 8 * tensor.shape.iter().product::<usize>()];
-            *tensor = Stored {
-                dtype: Dtype::I64,
-                bytes,
-                shape: tensor.shape.clone(),
-            };
+            *tensor = Stored { dtype: Dtype::I64, bytes, shape: tensor.shape.clone() };
         });
     };
     Bench::refused_either_way(damage, &[QUERY, "I64"]);
@@ -407,15 +376,7 @@ fn malformed_token_files() {
 
 /// `compare` of the bundled model, which has a tokenizer, on a file of probes.
 fn on_probes(bench: &Bench, probes: &str) -> Run {
-    audit([
-        "compare",
-        "bundled/stories260K",
-        "bundled/dragons",
-        "--probes",
-        probes,
-        "--out",
-        text(&bench.out),
-    ])
+    audit(["compare", "bundled/stories260K", "bundled/dragons", "--probes", probes, "--out", text(&bench.out)])
 }
 
 #[test]
@@ -423,17 +384,9 @@ fn malformed_probes() {
     for (name, content, words) in [
         ("empty.txt", "", &["empty.txt", "no prompt"][..]),
         ("blank.jsonl", "\n\n", &["blank.jsonl", "no prompt"]),
-        (
-            "cut.jsonl",
-            "{\"prompt\": \"One\"}\n{\"prompt\": \"Tw",
-            &["cut.jsonl, line 2", "JSON"],
-        ),
+        ("cut.jsonl", "{\"prompt\": \"One\"}\n{\"prompt\": \"Tw", &["cut.jsonl, line 2", "JSON"]),
         ("typed.jsonl", "{\"prompt\": 3}\n", &["typed.jsonl, line 1", "`prompt`"]),
-        (
-            "keyless.jsonl",
-            "{\"text\": \"One\"}\n",
-            &["keyless.jsonl, line 1", "`prompt`"],
-        ),
+        ("keyless.jsonl", "{\"text\": \"One\"}\n", &["keyless.jsonl, line 1", "`prompt`"]),
         ("prompts.csv", "One\n", &["prompts.csv", ".txt"]),
     ] {
         let bench = Bench::new();
@@ -444,23 +397,14 @@ fn malformed_probes() {
         assert!(tree(&bench.out) == before, "{name}: the earlier report was touched");
     }
     let bench = Bench::new();
-    refused(
-        &on_probes(&bench, text(&bench.folder.path().join("absent.jsonl"))),
-        &["absent.jsonl"],
-    );
+    refused(&on_probes(&bench, text(&bench.folder.path().join("absent.jsonl"))), &["absent.jsonl"]);
     refused(&on_probes(&bench, "generel"), &["generel", "Did you mean `general`?"]);
 }
 
 #[test]
 fn probes_for_a_model_without_a_tokenizer() {
     let bench = Bench::new();
-    let run = audit([
-        "compare",
-        text(&bench.base),
-        text(&bench.adapter),
-        "--out",
-        text(&bench.out),
-    ]);
+    let run = audit(["compare", text(&bench.base), text(&bench.adapter), "--out", text(&bench.out)]);
     refused(&run, &["tokenizer.json", "--tokens"]);
 }
 
@@ -475,13 +419,7 @@ fn output_that_cannot_be_written() {
     refused(&bench.run(), &["file", "--out"]);
     let (base, tokens) = (text(&bench.base), text(&bench.tokens));
     let captured = file.join("states.safetensors");
-    refused(
-        &audit(["capture", base, "--tokens", tokens, "--out", text(&captured)]),
-        &["cannot write"],
-    );
-    refused(
-        &audit(["capture", base, "--tokens", tokens, "--out", text(bench.folder.path())]),
-        &["--out"],
-    );
+    refused(&audit(["capture", base, "--tokens", tokens, "--out", text(&captured)]), &["cannot write"]);
+    refused(&audit(["capture", base, "--tokens", tokens, "--out", text(bench.folder.path())]), &["--out"]);
     assert_eq!(fs_err::read_to_string(&file).expect("readable"), "a file, not a folder");
 }

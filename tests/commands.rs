@@ -19,28 +19,13 @@ const DORA: &str = "model/tests/data/adapters/stories260K/dora_rslora_r4_all";
 
 /// `compare` of the bundled model on a few prompts.
 fn compare(adapters: &[&str], out: &Path, more: &[&str]) -> support::Run {
-    let fixed = [
-        "--out",
-        text(out),
-        "--max-prompts",
-        "3",
-        "--max-tokens",
-        "24",
-        "--quiet",
-    ];
+    let fixed = ["--out", text(out), "--max-prompts", "3", "--max-tokens", "24", "--quiet"];
     audit(["compare", STORIES].iter().chain(adapters).chain(&fixed).chain(more))
 }
 
 fn generated(prompt: &str, more: &[&str]) -> (Vec<u64>, Vec<u64>) {
     let run = audit(["generate", STORIES, "--prompt", prompt, "--json"].iter().chain(more));
-    let numbers = |value: &Value| {
-        value
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|id| id.as_u64().unwrap())
-            .collect()
-    };
+    let numbers = |value: &Value| value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
     let document = run.json();
     (numbers(&document["prompt_tokens"]), numbers(&document["tokens"]))
 }
@@ -51,12 +36,7 @@ fn greedy_continuations_are_those_of_the_reference() {
     let prompts = reference["gen"].as_object().unwrap();
     assert_eq!(prompts.len(), 3);
     for (prompt, expected) in prompts {
-        let expected: Vec<u64> = expected["ids"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|id| id.as_u64().unwrap())
-            .collect();
+        let expected: Vec<u64> = expected["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
         let prompt = if prompt == "<bos>" { "" } else { prompt };
         let (mut got, continuation) = generated(prompt, &["--max-new-tokens", "230"]);
         got.extend(continuation);
@@ -67,14 +47,7 @@ fn greedy_continuations_are_those_of_the_reference() {
 
 #[test]
 fn printed_text_is_that_of_the_tokens() {
-    let arguments = [
-        "generate",
-        STORIES,
-        "--prompt",
-        "Once upon a time",
-        "--max-new-tokens",
-        "30",
-    ];
+    let arguments = ["generate", STORIES, "--prompt", "Once upon a time", "--max-new-tokens", "30"];
     let printed = audit(arguments);
     let document = audit(arguments.iter().chain(&["--json"])).json();
     assert_eq!(printed.stdout, format!("{}\n", document["text"].as_str().unwrap()));
@@ -82,13 +55,8 @@ fn printed_text_is_that_of_the_tokens() {
 
 #[test]
 fn a_seed_repeats_and_another_differs() {
-    let draw = |seed: &str| {
-        generated(
-            "Once upon a time",
-            &["--temperature", "1", "--seed", seed, "--max-new-tokens", "40"],
-        )
-        .1
-    };
+    let draw =
+        |seed: &str| generated("Once upon a time", &["--temperature", "1", "--seed", seed, "--max-new-tokens", "40"]).1;
     assert_eq!(draw("7"), draw("7"));
     assert_ne!(draw("7"), draw("8"));
 }
@@ -113,25 +81,13 @@ fn compare_without_arguments_writes_a_report_and_nothing_else() {
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        printed.contains("bundled:dragons on bundled:stories260K") && printed.contains("verdict"),
-        "{printed}"
-    );
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("bundled:dragons on bundled:stories260K") && printed.contains("verdict"), "{printed}");
     let files = tree(folder.path());
     let is_expected =
         |name: &str| name.starts_with("audit/figures/") || ["audit/report.json", "audit/index.html"].contains(&name);
     assert!(files.contains_key("audit/report.json") && files.contains_key("audit/index.html"));
-    assert!(
-        files.keys().any(|name| name.starts_with("audit/figures/")),
-        "{:?}",
-        files.keys()
-    );
+    assert!(files.keys().any(|name| name.starts_with("audit/figures/")), "{:?}", files.keys());
     assert!(files.keys().all(|name| is_expected(name)), "{:?}", files.keys());
     assert!(tree(scratch.path()).is_empty(), "temporary files are left");
     for (name, bytes) in files.iter().filter(|(name, _)| name.contains("/figures/")) {
@@ -159,9 +115,7 @@ fn conforms(report: &Value) {
     }
     fn faults(value: &Value, schema: &Value, root: &Value, path: &str) -> Vec<String> {
         if let Some(name) = schema["$ref"].as_str() {
-            let target = root
-                .pointer(name.trim_start_matches('#'))
-                .unwrap_or_else(|| panic!("{name} is not defined"));
+            let target = root.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("{name} is not defined"));
             return faults(value, target, root, path);
         }
         for choice in ["anyOf", "oneOf"] {
@@ -169,11 +123,7 @@ fn conforms(report: &Value) {
                 let of_each: Vec<Vec<String>> =
                     options.iter().map(|option| faults(value, option, root, path)).collect();
                 let fits = of_each.iter().any(Vec::is_empty);
-                return if fits {
-                    Vec::new()
-                } else {
-                    of_each.into_iter().flatten().collect()
-                };
+                return if fits { Vec::new() } else { of_each.into_iter().flatten().collect() };
             }
         }
         let mut found = Vec::new();
@@ -187,16 +137,8 @@ fn conforms(report: &Value) {
             found.push(format!("{path}: {value} is not {}", schema["type"]));
         }
         if let Some(fields) = value.as_object() {
-            let required = schema["required"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str);
-            found.extend(
-                required
-                    .filter(|key| !fields.contains_key(*key))
-                    .map(|key| format!("{path}/{key}: missing")),
-            );
+            let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            found.extend(required.filter(|key| !fields.contains_key(*key)).map(|key| format!("{path}/{key}: missing")));
             for (key, field) in fields {
                 let path = format!("{path}/{key}");
                 match (schema["properties"].get(key), schema.get("additionalProperties")) {
@@ -217,10 +159,7 @@ fn conforms(report: &Value) {
     assert!(found.is_empty(), "{}", found.join("\n"));
     let mut broken = report.clone();
     broken.as_object_mut().unwrap().remove("verdict");
-    assert!(
-        !faults(&broken, &schema, &schema, "").is_empty(),
-        "the check finds nothing"
-    );
+    assert!(!faults(&broken, &schema, &schema, "").is_empty(), "the check finds nothing");
 }
 
 #[test]
@@ -237,10 +176,7 @@ fn the_same_seed_gives_the_same_report_to_the_byte() {
     for (name, bytes) in &first {
         assert!(second[name] == *bytes, "{name} differs from one run to the next");
     }
-    assert!(
-        first["report.json"] == alone["report.json"],
-        "report.json depends on the number of threads"
-    );
+    assert!(first["report.json"] == alone["report.json"], "report.json depends on the number of threads");
 }
 
 #[test]
@@ -284,16 +220,7 @@ fn metrics_not_asked_for_are_null() {
     assert!(report["tokens"]["kl"]["mean"].as_f64().unwrap() > 0.0);
     assert_eq!(report["trajectories"], Value::Null);
     assert_eq!(report["weights"], json!({}));
-    for key in [
-        "cka",
-        "procrustes",
-        "knn_overlap",
-        "subspace",
-        "spectrum",
-        "drift",
-        "clusters",
-        "attention",
-    ] {
+    for key in ["cka", "procrustes", "knn_overlap", "subspace", "spectrum", "drift", "clusters", "attention"] {
         assert_eq!(report["layers"]["resid.3"][key], Value::Null, "{key}");
     }
     conforms(&report);
@@ -303,20 +230,11 @@ fn metrics_not_asked_for_are_null() {
 fn inspect_describes_the_bundled_adapter() {
     let found = audit(["inspect", DRAGONS, "--json"]).json();
     assert_eq!((&found["method"], &found["ranks"]), (&json!("DoRA"), &json!([4])));
-    assert_eq!(
-        (&found["base_model"], &found["zero_effect"]),
-        (&json!("stories260K"), &json!(false))
-    );
-    assert_eq!(
-        (&found["tensors"], &found["layers"]),
-        (&json!(105), &json!([0, 1, 2, 3, 4]))
-    );
+    assert_eq!((&found["base_model"], &found["zero_effect"]), (&json!("stories260K"), &json!(false)));
+    assert_eq!((&found["tensors"], &found["layers"]), (&json!(105), &json!([0, 1, 2, 3, 4])));
     assert_eq!(found["modules"].as_object().unwrap().len(), 35);
     let printed = audit(["inspect", DRAGONS]).stdout;
-    assert!(
-        printed.contains("DoRA") && printed.contains("model.layers.0.mlp.down_proj"),
-        "{printed}"
-    );
+    assert!(printed.contains("DoRA") && printed.contains("model.layers.0.mlp.down_proj"), "{printed}");
 }
 
 #[test]
@@ -341,11 +259,7 @@ fn an_adapter_without_effect_is_said_to_be_one() {
     });
     assert!(audit(["inspect", text(&idle)]).stdout.contains("changes nothing"));
     let run = compare(&[text(&idle)], &folder.path().join("report"), &["--json"]);
-    assert!(
-        run.stderr.contains("warning: ") && run.stderr.contains("changes nothing"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("warning: ") && run.stderr.contains("changes nothing"), "{}", run.stderr);
     let report = run.json();
     assert_eq!(report["adapter"]["zero_effect"], json!(true));
     for (site, change) in report["layers"].as_object().unwrap() {
@@ -355,44 +269,25 @@ fn an_adapter_without_effect_is_said_to_be_one() {
         // The models share no computation here, so CKA is a quotient of equal sums, to rounding.
         assert!((change["cka_debiased"].as_f64().unwrap() - 1.0).abs() < 1e-14, "{site}");
     }
-    assert_eq!(
-        (&report["tokens"]["kl"]["max"], &report["tokens"]["top1_flip_rate"]),
-        (&json!(0.0), &json!(0.0))
-    );
+    assert_eq!((&report["tokens"]["kl"]["max"], &report["tokens"]["top1_flip_rate"]), (&json!(0.0), &json!(0.0)));
 }
 
 #[test]
 fn capture_writes_the_sites_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    let (prompts, out) = (
-        folder.path().join("prompts.txt"),
-        folder.path().join("states.safetensors"),
-    );
+    let (prompts, out) = (folder.path().join("prompts.txt"), folder.path().join("states.safetensors"));
     fs_err::write(&prompts, "Once upon a time\nThe dog\n").unwrap();
-    let arguments = [
-        "--probes",
-        text(&prompts),
-        "--sites",
-        "resid,logits",
-        "--out",
-        text(&out),
-        "--json",
-    ];
+    let arguments = ["--probes", text(&prompts), "--sites", "resid,logits", "--out", text(&out), "--json"];
     let run = audit(["capture", STORIES].iter().chain(&arguments));
     // Six streams, logits, ids and lengths.
     assert_eq!(run.json()["tensors"], json!(9));
     let tensors = support::tensors(&out);
     assert!(
-        tensors
-            .keys()
-            .all(|name| !name.contains("attn_out") && !name.starts_with("adapted")),
+        tensors.keys().all(|name| !name.contains("attn_out") && !name.starts_with("adapted")),
         "{:?}",
         tensors.keys()
     );
-    assert_eq!(
-        (tensors["base.resid.5"].shape[0], tensors["base.resid.5"].shape[2]),
-        (2, 64)
-    );
+    assert_eq!((tensors["base.resid.5"].shape[0], tensors["base.resid.5"].shape[2]), (2, 64));
     assert_eq!(tensors["base.logits"].shape[2], 512);
 }
 
@@ -404,11 +299,7 @@ fn exit_codes_tell_how_a_run_ended() {
     assert_eq!(audit(["--version"]).code, 0);
     let absent = audit(["inspect", "no/such/adapter"]);
     assert_eq!((absent.code, absent.stdout.as_str()), (2, ""));
-    assert!(
-        absent.stderr.starts_with("error: ") && absent.stderr.contains("no/such/adapter"),
-        "{}",
-        absent.stderr
-    );
+    assert!(absent.stderr.starts_with("error: ") && absent.stderr.contains("no/such/adapter"), "{}", absent.stderr);
     let out = text(folder.path());
     for usage in [
         vec!["compare", STORIES],
@@ -439,15 +330,7 @@ fn a_killed_module_fails_the_verdict() {
     fs_err::write(&ids, "[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]").unwrap();
     let run = audit_in(
         folder.path(),
-        [
-            "compare",
-            &golden_base(case),
-            text(&dead),
-            "--tokens",
-            text(&ids),
-            "--json",
-            "--quiet",
-        ],
+        ["compare", &golden_base(case), text(&dead), "--tokens", text(&ids), "--json", "--quiet"],
     );
     assert_eq!(run.code, 1, "{}", run.stderr);
     let report = run.json();
@@ -460,10 +343,7 @@ fn help_shows_examples_of_every_command() {
     for command in ["compare", "capture", "inspect", "generate"] {
         let run = audit([command, "--help"]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-        assert!(
-            run.stdout.contains("Examples:") && run.stdout.contains(&format!("lcr-audit {command} ")),
-            "{command}"
-        );
+        assert!(run.stdout.contains("Examples:") && run.stdout.contains(&format!("lcr-audit {command} ")), "{command}");
         assert!(audit(["--help"]).stdout.contains(command), "{command}");
     }
 }

@@ -21,15 +21,8 @@ const ZERO_ANGLE: f64 = 1e-4;
 /// Values below this are zero on both sides.
 const ZERO: f64 = 1e-13;
 /// Similarities: what is measured is their distance from one, so that is what must agree.
-const SIMILARITIES: [&str; 7] = [
-    "cka",
-    "cka_debiased",
-    "cosine",
-    "cosine_centered",
-    "cosine_flat",
-    "knn_overlap",
-    "overlap",
-];
+const SIMILARITIES: [&str; 7] =
+    ["cka", "cka_debiased", "cosine", "cosine_centered", "cosine_flat", "knn_overlap", "overlap"];
 
 fn expected(case: &str) -> String {
     repository(&format!("tests/golden/{case}/expected.safetensors"))
@@ -38,11 +31,8 @@ fn expected(case: &str) -> String {
 /// Writes the case's token ids as `--tokens` takes them.
 fn write_ids(case: &str, folder: &Path) -> String {
     let ids = &tensors(expected(case))["input_ids"];
-    let words: Vec<i64> = ids
-        .bytes
-        .chunks_exact(8)
-        .map(|bytes| i64::from_le_bytes(bytes.try_into().expect("eight bytes")))
-        .collect();
+    let words: Vec<i64> =
+        ids.bytes.chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().expect("eight bytes"))).collect();
     let rows: Vec<&[i64]> = words.chunks_exact(ids.shape[1]).collect();
     let path = folder.join("ids.json");
     fs_err::write(&path, serde_json::to_string(&rows).expect("JSON")).expect("written");
@@ -54,16 +44,7 @@ fn activations_agree(case: &str) {
     let ids = write_ids(case, folder.path());
     let out = folder.path().join("activations.safetensors");
     let (base, adapter) = (golden_base(case), golden_adapter(case));
-    let run = audit([
-        "capture",
-        &base,
-        &adapter,
-        "--tokens",
-        &ids,
-        "--out",
-        text(&out),
-        "--quiet",
-    ]);
+    let run = audit(["capture", &base, &adapter, "--tokens", &ids, "--out", text(&out), "--quiet"]);
     assert_eq!(run.code, 0, "{case}: {}", run.stderr);
     let got = tensors(out);
     let mut wrong = Vec::new();
@@ -84,21 +65,10 @@ fn activations_agree(case: &str) {
         let (found, want) = (found.values(), want.values());
         let size = (want.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / want.len() as f64).sqrt();
         let difference = |(got, want): (&f32, &f32)| (f64::from(*got) - f64::from(*want)).abs() / size;
-        let worst = found
-            .iter()
-            .zip(&want)
-            .map(difference)
-            .max_by(f64::total_cmp)
-            .expect("a value");
-        let limit = if name.ends_with(".logits") {
-            LOGIT_TOLERANCE
-        } else {
-            STATE_TOLERANCE
-        };
+        let worst = found.iter().zip(&want).map(difference).max_by(f64::total_cmp).expect("a value");
+        let limit = if name.ends_with(".logits") { LOGIT_TOLERANCE } else { STATE_TOLERANCE };
         if worst.is_nan() || worst > limit {
-            wrong.push(format!(
-                "{name}: got {worst:.2e} of the root mean square away, expected {limit:.0e} at most"
-            ));
+            wrong.push(format!("{name}: got {worst:.2e} of the root mean square away, expected {limit:.0e} at most"));
         }
     }
     // Four layers: five streams, two sub-layers each, logits; twice.
@@ -119,11 +89,7 @@ fn agrees(key: &str, got: f64, want: f64) -> bool {
         return true;
     }
     let similarity = SIMILARITIES.contains(&last) || (key.starts_with("/layers/") && key.contains("/cosine/"));
-    let (got, want) = if similarity {
-        (1.0 - got, 1.0 - want)
-    } else {
-        (got, want)
-    };
+    let (got, want) = if similarity { (1.0 - got, 1.0 - want) } else { (got, want) };
     (got.abs() < ZERO && want.abs() < ZERO) || (got - want).abs() <= METRIC_TOLERANCE * want.abs()
 }
 
@@ -132,18 +98,7 @@ fn metrics_agree(case: &str) {
     let ids = write_ids(case, folder.path());
     let out = folder.path().join("report");
     let (base, adapter) = (golden_base(case), golden_adapter(case));
-    let report = audit([
-        "compare",
-        &base,
-        &adapter,
-        "--tokens",
-        &ids,
-        "--out",
-        text(&out),
-        "--json",
-        "--quiet",
-    ])
-    .json();
+    let report = audit(["compare", &base, &adapter, "--tokens", &ids, "--out", text(&out), "--json", "--quiet"]).json();
     let got: HashMap<String, Value> = leaves(&report).into_iter().collect();
     let mut wrong = Vec::new();
     let mut compared = 0;
@@ -162,12 +117,7 @@ fn metrics_agree(case: &str) {
         }
     }
     assert!(compared > 300, "{case}: only {compared} numbers compared");
-    assert!(
-        wrong.is_empty(),
-        "{case}: {} of {compared}\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{case}: {} of {compared}\n{}", wrong.len(), wrong.join("\n"));
 }
 
 macro_rules! cases {

@@ -92,20 +92,12 @@ fn check(case: &str, matrix: &[f64], inverse: &[f64], tolerance: f64) {
 }
 
 /// Directions exchanged and scaled by powers of two: the factors stay exact, so the figures do too.
-const EXCHANGE: [f64; 16] = [
-    0.0, 4.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 8.0, 0.0,
-];
-const EXCHANGED_BACK: [f64; 16] = [
-    0.0, 2.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.125, 0.0, 0.0, -1.0, 0.0,
-];
+const EXCHANGE: [f64; 16] = [0.0, 4.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 8.0, 0.0];
+const EXCHANGED_BACK: [f64; 16] = [0.0, 2.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.125, 0.0, 0.0, -1.0, 0.0];
 
 /// A shear: rows of A are mixed, which rounds.
-const SHEAR: [f64; 16] = [
-    1.0, 0.5, -2.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0, 1.0,
-];
-const SHEARED_BACK: [f64; 16] = [
-    1.0, -0.5, 2.5, -2.25, 0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 1.0, -0.5, 0.0, 0.0, 0.0, 1.0,
-];
+const SHEAR: [f64; 16] = [1.0, 0.5, -2.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0, 1.0];
+const SHEARED_BACK: [f64; 16] = [1.0, -0.5, 2.5, -2.25, 0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 1.0, -0.5, 0.0, 0.0, 0.0, 1.0];
 
 #[test]
 fn the_rewritings_are_inverse_to_each_other() {

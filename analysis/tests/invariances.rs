@@ -28,11 +28,7 @@ struct Matrix {
 
 impl Matrix {
     fn new(rows: usize, width: usize, value: impl FnMut(usize) -> f32) -> Self {
-        Self {
-            rows,
-            width,
-            values: (0..rows * width).map(value).collect(),
-        }
+        Self { rows, width, values: (0..rows * width).map(value).collect() }
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -52,16 +48,12 @@ impl Matrix {
     }
 
     fn reordered(&self, order: &[usize]) -> Self {
-        Self::new(self.rows, self.width, |at| {
-            self.row(order[at / self.width])[at % self.width]
-        })
+        Self::new(self.rows, self.width, |at| self.row(order[at / self.width])[at % self.width])
     }
 
     /// Columns of zeros added at the end.
     fn padded(&self, width: usize) -> Self {
-        Self::new(self.rows, width, |at| {
-            self.row(at / width).get(at % width).copied().unwrap_or(0.0)
-        })
+        Self::new(self.rows, width, |at| self.row(at / width).get(at % width).copied().unwrap_or(0.0))
     }
 
     /// Reflected in three random hyperplanes: an orthogonal map that mixes all columns.
@@ -72,15 +64,10 @@ impl Matrix {
             let square: f64 = normal.iter().map(|value| value * value).sum();
             for row in values.chunks_exact_mut(self.width) {
                 let along: f64 = row.iter().zip(&normal).map(|(a, b)| a * b).sum();
-                row.iter_mut()
-                    .zip(&normal)
-                    .for_each(|(value, part)| *value -= 2.0 * along / square * part);
+                row.iter_mut().zip(&normal).for_each(|(value, part)| *value -= 2.0 * along / square * part);
             }
         }
-        Self {
-            values: values.into_iter().map(|value| value as f32).collect(),
-            ..*self
-        }
+        Self { values: values.into_iter().map(|value| value as f32).collect(), ..*self }
     }
 }
 
@@ -106,9 +93,7 @@ fn states(rows: usize, width: usize, random: &mut ChaCha8Rng) -> Matrix {
 fn pair(rows: usize, width: usize, change: f64, seed: u64) -> (Matrix, Matrix, ChaCha8Rng) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let base = states(rows, width, &mut random);
-    let adapted = Matrix::new(rows, width, |at| {
-        base.values[at] + (change * gaussian(&mut random)) as f32
-    });
+    let adapted = Matrix::new(rows, width, |at| base.values[at] + (change * gaussian(&mut random)) as f32);
     (base, adapted, random)
 }
 
@@ -181,15 +166,8 @@ impl Measured {
 fn same(before: &[(&'static str, f64)], after: &[(&'static str, f64)], tolerance: f64) {
     for ((name, before), (_, after)) in before.iter().zip(after) {
         // RankMe sums roots: each zero among the eigenvalues, which a solver leaves at 1e-16 of the first, adds 1e-8 to it.
-        let tolerance = if *name == "rankme" {
-            tolerance.max(1e-5)
-        } else {
-            tolerance
-        };
-        assert!(
-            (before - after).abs() <= tolerance * before.abs().max(1.0),
-            "{name}: {before:e} became {after:e}"
-        );
+        let tolerance = if *name == "rankme" { tolerance.max(1e-5) } else { tolerance };
+        assert!((before - after).abs() <= tolerance * before.abs().max(1.0), "{name}: {before:e} became {after:e}");
     }
 }
 
@@ -197,22 +175,12 @@ fn same(before: &[(&'static str, f64)], after: &[(&'static str, f64)], tolerance
 fn turn(width: usize, random: &mut ChaCha8Rng) -> (Vec<usize>, Vec<f32>) {
     let mut order: Vec<usize> = (0..width).collect();
     order.shuffle(random);
-    (
-        order,
-        (0..width)
-            .map(|_| if random.random::<bool>() { 1.0 } else { -1.0 })
-            .collect(),
-    )
+    (order, (0..width).map(|_| if random.random::<bool>() { 1.0 } else { -1.0 }).collect())
 }
 
 /// Rows, width, size of the change, seed: both with fewer rows than columns and with more.
 fn shapes() -> impl Strategy<Value = (usize, usize, f64, u64)> {
-    (
-        14_usize..50,
-        6_usize..40,
-        prop_oneof![Just(1e-3), Just(0.1), Just(1.0)],
-        any::<u64>(),
-    )
+    (14_usize..50, 6_usize..40, prop_oneof![Just(1e-3), Just(0.1), Just(1.0)], any::<u64>())
 }
 
 proptest! {
@@ -312,11 +280,7 @@ fn large_sites_agree_with_their_padded_selves() {
     let (base, adapted, _) = pair(230, 150, 0.05, 7);
     let before = measure(&base, &adapted).free_of_common_axes();
     for wider in [260, 700] {
-        same(
-            &before,
-            &measure(&base.padded(wider), &adapted.padded(wider)).free_of_common_axes(),
-            1e-7,
-        );
+        same(&before, &measure(&base.padded(wider), &adapted.padded(wider)).free_of_common_axes(), 1e-7);
     }
 }
 
@@ -328,20 +292,14 @@ fn debiased_cka_of_unrelated_noise_is_zero_and_plain_is_not() {
         let (mut plain, mut debiased) = (0.0, 0.0);
         for seed in 0..DRAWS {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
-            let (x, y) = (
-                noise(rows, width, &mut random).activations(),
-                noise(rows, width, &mut random).activations(),
-            );
+            let (x, y) = (noise(rows, width, &mut random).activations(), noise(rows, width, &mut random).activations());
             let factors = |activations: &Activations| Factors::new(activations, false, 0).unwrap();
             let found = cka(&x, &y, &factors(&x), &factors(&y));
             plain += found.plain.unwrap() / DRAWS as f64;
             debiased += found.debiased.unwrap() / DRAWS as f64;
         }
         let chance = width as f64 / (width + rows) as f64;
-        assert!(
-            (plain - chance).abs() < 0.01,
-            "{rows}×{width}: plain {plain}, chance {chance}"
-        );
+        assert!((plain - chance).abs() < 0.01, "{rows}×{width}: plain {plain}, chance {chance}");
         assert!(debiased.abs() < 0.02, "{rows}×{width}: debiased {debiased}");
     }
 }

@@ -27,36 +27,17 @@ fn with(name: &str, key: &str, value: Value) -> Result<Config, ConfigError> {
     parse(&config)
 }
 
-const LLAMA3: RopeScaling = RopeScaling::Llama3 {
-    factor: 32.0,
-    low_freq_factor: 1.0,
-    high_freq_factor: 4.0,
-    original_context: 8192.0,
-};
+const LLAMA3: RopeScaling =
+    RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
 
 /// What a model is: family, layers, width, heads, key-value heads, head width, θ, scaling, window, tied head, q/k/v bias.
-type Facts = (
-    Family,
-    usize,
-    usize,
-    usize,
-    usize,
-    usize,
-    f64,
-    RopeScaling,
-    Option<usize>,
-    bool,
-    bool,
-);
+type Facts = (Family, usize, usize, usize, usize, usize, f64, RopeScaling, Option<usize>, bool, bool);
 
 /// Reads a model whose layers are all of one kind.
 fn facts(name: &str) -> Facts {
     let config = parse(&published(name)).unwrap();
     let first = config.layers[0];
-    assert!(
-        config.layers.iter().all(|layer| *layer == first),
-        "{name}: layers differ"
-    );
+    assert!(config.layers.iter().all(|layer| *layer == first), "{name}: layers differ");
     let rope = first.rope.unwrap();
     assert_eq!(rope.dimensions, config.head_dim, "{name}: whole heads are rotated");
     (
@@ -79,43 +60,16 @@ fn published_models_of_one_kind_of_layer_are_read() {
     use Family::{Llama, Mistral, Qwen2, Qwen3};
     use RopeScaling::None as Plain;
     let expected: [(&str, Facts); 10] = [
-        (
-            "Llama-3.2-1B",
-            (Llama, 16, 2048, 32, 8, 64, 5e5, LLAMA3, None, true, false),
-        ),
-        (
-            "Mistral-7B-v0.1",
-            (Mistral, 32, 4096, 32, 8, 128, 1e4, Plain, Some(4096), false, false),
-        ),
-        (
-            "Qwen2.5-0.5B-Instruct",
-            (Qwen2, 24, 896, 14, 2, 64, 1e6, Plain, None, true, true),
-        ),
-        (
-            "Qwen2.5-1.5B-Instruct",
-            (Qwen2, 28, 1536, 12, 2, 128, 1e6, Plain, None, true, true),
-        ),
-        (
-            "Qwen3-0.6B",
-            (Qwen3, 28, 1024, 16, 8, 128, 1e6, Plain, None, true, false),
-        ),
-        (
-            "Qwen3-1.7B",
-            (Qwen3, 28, 2048, 16, 8, 128, 1e6, Plain, None, true, false),
-        ),
+        ("Llama-3.2-1B", (Llama, 16, 2048, 32, 8, 64, 5e5, LLAMA3, None, true, false)),
+        ("Mistral-7B-v0.1", (Mistral, 32, 4096, 32, 8, 128, 1e4, Plain, Some(4096), false, false)),
+        ("Qwen2.5-0.5B-Instruct", (Qwen2, 24, 896, 14, 2, 64, 1e6, Plain, None, true, true)),
+        ("Qwen2.5-1.5B-Instruct", (Qwen2, 28, 1536, 12, 2, 128, 1e6, Plain, None, true, true)),
+        ("Qwen3-0.6B", (Qwen3, 28, 1024, 16, 8, 128, 1e6, Plain, None, true, false)),
+        ("Qwen3-1.7B", (Qwen3, 28, 2048, 16, 8, 128, 1e6, Plain, None, true, false)),
         ("Qwen3-4B", (Qwen3, 36, 2560, 32, 8, 128, 1e6, Plain, None, true, false)),
-        (
-            "SmolLM2-135M",
-            (Llama, 30, 576, 9, 3, 64, 1e5, Plain, None, true, false),
-        ),
-        (
-            "SmolLM2-360M-Instruct",
-            (Llama, 32, 960, 15, 5, 64, 1e5, Plain, None, true, false),
-        ),
-        (
-            "TinyLlama-1.1B-Chat-v1.0",
-            (Llama, 22, 2048, 32, 4, 64, 1e4, Plain, None, false, false),
-        ),
+        ("SmolLM2-135M", (Llama, 30, 576, 9, 3, 64, 1e5, Plain, None, true, false)),
+        ("SmolLM2-360M-Instruct", (Llama, 32, 960, 15, 5, 64, 1e5, Plain, None, true, false)),
+        ("TinyLlama-1.1B-Chat-v1.0", (Llama, 22, 2048, 32, 4, 64, 1e4, Plain, None, false, false)),
     ];
     for (name, facts_of_card) in expected {
         assert_eq!(facts(name), facts_of_card, "{name}");
@@ -125,22 +79,10 @@ fn published_models_of_one_kind_of_layer_are_read() {
 #[test]
 fn gemma_alternates_local_and_global_layers() {
     let config = parse(&published("gemma-3-270m-it")).unwrap();
-    assert_eq!(
-        (config.family, config.layers.len(), config.head_dim),
-        (Family::Gemma3, 18, 256)
-    );
+    assert_eq!((config.family, config.layers.len(), config.head_dim), (Family::Gemma3, 18, 256));
     assert!(config.tied_head);
-    assert_eq!(
-        (config.embedding_scale, config.attention_scale),
-        (640_f32.sqrt(), 1.0 / 16.0)
-    );
-    let rope = |theta| {
-        Some(Rope {
-            theta,
-            scaling: RopeScaling::None,
-            dimensions: 256,
-        })
-    };
+    assert_eq!((config.embedding_scale, config.attention_scale), (640_f32.sqrt(), 1.0 / 16.0));
+    let rope = |theta| Some(Rope { theta, scaling: RopeScaling::None, dimensions: 256 });
     for (index, layer) in config.layers.iter().enumerate() {
         let global = [5, 11, 17].contains(&index);
         assert_eq!(layer.window, (!global).then_some(512), "layer {index}");
@@ -151,52 +93,29 @@ fn gemma_alternates_local_and_global_layers() {
 #[test]
 fn gpt2_has_learned_positions_and_no_rotation() {
     let config = parse(&published("gpt2")).unwrap();
-    assert_eq!(
-        (config.family, config.layers.len(), config.head_dim),
-        (Family::Gpt2, 12, 64)
-    );
-    assert_eq!(
-        (config.width, config.intermediate, config.max_positions),
-        (768, 3072, 1024)
-    );
+    assert_eq!((config.family, config.layers.len(), config.head_dim), (Family::Gpt2, 12, 64));
+    assert_eq!((config.width, config.intermediate, config.max_positions), (768, 3072, 1024));
     assert!(config.tied_head);
-    assert!(
-        config
-            .layers
-            .iter()
-            .all(|layer| layer.rope.is_none() && layer.window.is_none())
-    );
+    assert!(config.layers.iter().all(|layer| layer.rope.is_none() && layer.window.is_none()));
 }
 
 #[test]
 fn every_file_is_named_in_a_test() {
     let read = std::fs::read_dir(path_of("gpt2").parent().unwrap()).unwrap();
-    let files = read.filter(|file| {
-        file.as_ref()
-            .unwrap()
-            .path()
-            .extension()
-            .is_some_and(|kind| kind == "json")
-    });
+    let files = read.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|kind| kind == "json"));
     assert_eq!(files.count(), 13);
 }
 
 #[test]
 fn an_unsupported_family_is_named_with_the_supported_ones() {
     let error = parse(&published("Ministral3-3B-like")).unwrap_err().to_string();
-    assert!(
-        error.contains("`mistral3`") && error.contains("qwen3") && error.contains("gemma3_text"),
-        "{error}"
-    );
+    assert!(error.contains("`mistral3`") && error.contains("qwen3") && error.contains("gemma3_text"), "{error}");
 }
 
 #[test]
 fn an_unknown_key_is_named_with_its_value() {
     let error = with("Qwen3-0.6B", "attention_twist", json!(0.25)).unwrap_err();
-    assert!(
-        matches!(&error, ConfigError::Unknown { key, .. } if key == "attention_twist"),
-        "{error}"
-    );
+    assert!(matches!(&error, ConfigError::Unknown { key, .. } if key == "attention_twist"), "{error}");
     assert!(error.to_string().contains("`attention_twist` = 0.25"), "{error}");
 }
 
@@ -237,10 +156,7 @@ fn both_rotary_spellings_are_one_model() {
     }
     let mut new = published("gemma-3-270m-it");
     let fields = new.as_object_mut().unwrap();
-    let (global, local) = (
-        fields.remove("rope_theta").unwrap(),
-        fields.remove("rope_local_base_freq").unwrap(),
-    );
+    let (global, local) = (fields.remove("rope_theta").unwrap(), fields.remove("rope_local_base_freq").unwrap());
     fields.insert(
         "rope_parameters".to_owned(),
         json!({
@@ -267,15 +183,8 @@ fn any_json() -> impl Strategy<Value = Value> {
         (0_u64..70).prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         prop_oneof![Just(0.0), Just(-1.0), Just(1e308), Just(5e-324)].prop_map(Value::from),
-        prop_oneof![
-            Just("default"),
-            Just("linear"),
-            Just("llama3"),
-            Just("full_attention"),
-            Just("silu"),
-            Just("")
-        ]
-        .prop_map(Value::from),
+        prop_oneof![Just("default"), Just("linear"), Just("llama3"), Just("full_attention"), Just("silu"), Just("")]
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(2, 12, 4, |inner| {
         prop_oneof![
@@ -288,30 +197,20 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// A published config with some of its keys dropped or overwritten.
 fn mutilated() -> impl Strategy<Value = Value> {
-    let names = [
-        "Llama-3.2-1B",
-        "Mistral-7B-v0.1",
-        "Qwen3-0.6B",
-        "gemma-3-270m-it",
-        "gpt2",
-    ];
+    let names = ["Llama-3.2-1B", "Mistral-7B-v0.1", "Qwen3-0.6B", "gemma-3-270m-it", "gpt2"];
     let edit = (any::<prop::sample::Index>(), proptest::option::of(any_json()));
-    (
-        prop::sample::select(names.to_vec()),
-        proptest::collection::vec(edit, 1..5),
-    )
-        .prop_map(|(name, edits)| {
-            let mut fields: Map<String, Value> = published(name).as_object().unwrap().clone();
-            for (place, value) in edits {
-                let keys: Vec<String> = fields.keys().filter(|key| *key != "model_type").cloned().collect();
-                let key = place.get(&keys).clone();
-                match value {
-                    Some(value) => fields.insert(key, value),
-                    None => fields.remove(&key),
-                };
-            }
-            Value::Object(fields)
-        })
+    (prop::sample::select(names.to_vec()), proptest::collection::vec(edit, 1..5)).prop_map(|(name, edits)| {
+        let mut fields: Map<String, Value> = published(name).as_object().unwrap().clone();
+        for (place, value) in edits {
+            let keys: Vec<String> = fields.keys().filter(|key| *key != "model_type").cloned().collect();
+            let key = place.get(&keys).clone();
+            match value {
+                Some(value) => fields.insert(key, value),
+                None => fields.remove(&key),
+            };
+        }
+        Value::Object(fields)
+    })
 }
 
 proptest! {

@@ -102,14 +102,11 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 pub(crate) fn leaves(value: &Value) -> Vec<(String, Value)> {
     fn walk(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
         match value {
-            Value::Object(fields) => fields
-                .iter()
-                .for_each(|(key, value)| walk(value, &format!("{path}/{key}"), found)),
+            Value::Object(fields) => {
+                fields.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}"), found))
+            }
             Value::Array(items) => {
-                items
-                    .iter()
-                    .enumerate()
-                    .for_each(|(index, value)| walk(value, &format!("{path}/{index}"), found));
+                items.iter().enumerate().for_each(|(index, value)| walk(value, &format!("{path}/{index}"), found));
             }
             leaf => found.push((path.to_owned(), leaf.clone())),
         }
@@ -150,11 +147,7 @@ pub(crate) fn tensors(path: impl AsRef<Path>) -> BTreeMap<String, Stored> {
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");
     file.iter()
         .map(|(name, view)| {
-            let stored = Stored {
-                dtype: view.dtype(),
-                shape: view.shape().to_vec(),
-                bytes: view.data().to_vec(),
-            };
+            let stored = Stored { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
             (name.to_owned(), stored)
         })
         .collect()
