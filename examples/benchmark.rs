@@ -228,6 +228,9 @@ fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Resul
         bare += product_time(rows, inputs, outputs) * (lanes * shape.layers) as u32;
     }
     bare += product_time(rows, shape.width, VOCABULARY / 16) * (16 * lanes) as u32;
+    // Scores and their product with the values, for every head of every prompt; half of each square is masked.
+    let heads = arguments.prompts * shape.heads * lanes * shape.layers;
+    bare += product_time(arguments.tokens, HEAD_DIM, arguments.tokens) * heads as u32;
     let forward =
         run.notes.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
     if let Some(forward) = forward {

@@ -1,6 +1,7 @@
 //! One model's activations at one site, and what several metrics need of them, computed once.
 
 use faer::{Mat, MatRef};
+use ndarray::ArrayView2;
 
 use crate::linalg::{NoConvergence, eigenvalues, leading_eigenvectors, product, small_gram};
 
@@ -16,10 +17,11 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Keeps the rows of `values` (`[tokens, width]`, row-major) that `keep` marks.
-    pub fn new(values: &[f32], width: usize, keep: &[bool]) -> Self {
-        let kept = values.chunks_exact(width).zip(keep).filter(|(_, keep)| **keep);
-        let values: Vec<f32> = kept.flat_map(|(row, _)| row.iter().copied()).collect();
+    /// Keeps the rows of `values`, `[tokens, width]`, that `keep` marks.
+    pub fn new(values: &ArrayView2<f32>, keep: &[bool]) -> Self {
+        let width = values.ncols();
+        let kept = values.rows().into_iter().zip(keep).filter(|(_, keep)| **keep);
+        let values: Vec<f32> = kept.flat_map(|(row, _)| row.to_vec()).collect();
         let rows = values.len() / width;
         let mut mean = vec![0.0; width];
         for row in values.chunks_exact(width) {

@@ -201,7 +201,7 @@ mod tests {
         let values: Vec<f32> = (0..800)
             .map(|at| (at / 100) as f32 * if at % 2 == 0 { 50.0 } else { -20.0 } + random.random::<f32>())
             .collect();
-        let base = Activations::new(&values, 2, &[true; 400]);
+        let base = Activations::new(&ndarray::ArrayView2::from_shape((400, 2), &values).unwrap(), &[true; 400]);
         let clusters = BaseClusters::new(&base, 7).unwrap();
         assert!(clusters.ceiling > 0.7, "{}", clusters.ceiling);
         assert_eq!(clusters.compare(&base).ari, 1.0);

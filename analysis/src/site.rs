@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use lcr_model::decoder::{Lanes, Sequence, Site, with_values};
+use ndarray::{Array2, ArrayView2};
 
 use crate::AuditError;
 use crate::activations::{Activations, Factors};
@@ -53,20 +54,21 @@ pub struct SiteResult {
 }
 
 /// Rows of one model on the host, `[tokens, width]`.
-fn host_rows(lanes: &Lanes, model: usize) -> Result<(Vec<f32>, usize), AuditError> {
+fn host_rows(lanes: &Lanes, model: usize) -> Result<Array2<f32>, AuditError> {
     let tensor = lanes.model(model).to_device(&Device::Cpu)?;
-    Ok((with_values(&tensor, <[f32]>::to_vec)?, tensor.dim(1)?))
+    let mut rows = Array2::zeros(tensor.dims2()?);
+    with_values(&tensor, |values| rows.iter_mut().zip(values).for_each(|(row, value)| *row = *value))?;
+    Ok(rows)
 }
 
 /// Rows that count: not the first of a sequence, and, unless kept, no sink in either model.
 fn kept_rows(
-    base: &[f32],
-    adapted: &[f32],
-    width: usize,
+    base: &ArrayView2<f32>,
+    adapted: &ArrayView2<f32>,
     sequences: &[Sequence],
     keep_sinks: bool,
 ) -> (Vec<bool>, usize) {
-    let mut keep = vec![true; base.len() / width];
+    let mut keep = vec![true; base.nrows()];
     sequences
         .iter()
         .filter(|sequence| !sequence.queries.is_empty())
@@ -77,7 +79,8 @@ fn kept_rows(
     let mut sinks = vec![false; keep.len()];
     for values in [base, adapted] {
         let norms: Vec<f64> = values
-            .chunks_exact(width)
+            .rows()
+            .into_iter()
             .map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt())
             .collect();
         let mut sorted: Vec<f64> = norms.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(norm, _)| *norm).collect();
@@ -100,8 +103,8 @@ struct BaseSide {
 }
 
 impl BaseSide {
-    fn new(values: &[f32], width: usize, keep: Vec<bool>, options: &SiteOptions) -> Result<Self, AuditError> {
-        let activations = Activations::new(values, width, &keep);
+    fn new(values: &ArrayView2<f32>, keep: Vec<bool>, options: &SiteOptions) -> Result<Self, AuditError> {
+        let activations = Activations::new(values, &keep);
         let factors = factors(&activations, options)?;
         let neighbours = options.wants(Metric::Knn).then(|| neighbours(&activations));
         let clusters =
@@ -126,24 +129,24 @@ pub fn compare_site(
     sequences: &[Sequence],
     options: &SiteOptions,
 ) -> Result<Vec<SiteResult>, AuditError> {
-    let (base_values, width) = host_rows(lanes, 0)?;
+    let base_values = host_rows(lanes, 0)?;
     let mut side: Option<BaseSide> = None;
     let mut results = Vec::new();
     for model in 1..lanes.of_model().len() {
         let same = lanes.same(0, model);
-        let adapted_values = if same { None } else { Some(host_rows(lanes, model)?.0) };
-        let other = adapted_values.as_deref().unwrap_or(&base_values);
-        let (keep, sinks) = kept_rows(&base_values, other, width, sequences, options.keep_sinks);
+        let adapted_values = if same { None } else { Some(host_rows(lanes, model)?) };
+        let other = adapted_values.as_ref().unwrap_or(&base_values).view();
+        let (keep, sinks) = kept_rows(&base_values.view(), &other, sequences, options.keep_sinks);
         if !keep.iter().any(|keep| *keep) {
             return Err(AuditError::NoRows { site: site.to_string() });
         }
         let base = match side.take() {
             Some(known) if known.keep == keep => known,
-            _ => BaseSide::new(&base_values, width, keep, options)?,
+            _ => BaseSide::new(&base_values.view(), keep, options)?,
         };
         let change = match &adapted_values {
             None => unchanged(&base, options),
-            Some(values) => changed(&base, &Activations::new(values, width, &base.keep), options)?,
+            Some(values) => changed(&base, &Activations::new(&values.view(), &base.keep), options)?,
         };
         side = Some(base);
         results.push(SiteResult { change, sinks });

@@ -11,6 +11,7 @@ use lcr_analysis::similarity::{
     Cka, cka, cosine_centered, cosine_flat, cosines, knn_overlap, neighbours, relative_change,
 };
 use lcr_analysis::{spectrum, subspace::subspace};
+use ndarray::ArrayView2;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +37,10 @@ impl Matrix {
     }
 
     fn activations(&self) -> Activations {
-        Activations::new(&self.values, self.width, &vec![true; self.rows])
+        Activations::new(
+            &ArrayView2::from_shape((self.rows, self.width), &self.values).unwrap(),
+            &vec![true; self.rows],
+        )
     }
 
     /// The same rows, each column where `order` says with the sign that `signs` says, all times a power of two.

@@ -103,7 +103,7 @@ pub(crate) fn leaves(value: &Value) -> Vec<(String, Value)> {
     fn walk(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
         match value {
             Value::Object(fields) => {
-                fields.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}"), found))
+                fields.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}"), found));
             }
             Value::Array(items) => {
                 items.iter().enumerate().for_each(|(index, value)| walk(value, &format!("{path}/{index}"), found));
