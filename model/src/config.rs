@@ -4,75 +4,18 @@
 //! transformers 5. A key that is neither used here nor known to be without effect on the forward pass is an error that
 //! names it: a setting that is ignored in silence makes every later number wrong.
 
-use std::path::{Path, PathBuf};
+mod error;
+
+use std::path::Path;
 
 use serde_json::{Map, Value};
+
+pub use self::error::ConfigError;
 
 /// Largest size of any one dimension that is believed; beyond it the file is not a model's.
 const LARGEST_SIZE: u64 = 1 << 24;
 /// Most layers that are believed.
 const MOST_LAYERS: u64 = 4096;
-
-/// Why a config.json was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}. A model folder holds config.json beside the weights")]
-    Io {
-        /// File.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Not a JSON object.
-    #[error("{path} is not a JSON object: {reason}")]
-    Json {
-        /// File.
-        path: PathBuf,
-        /// What the parser said.
-        reason: String,
-    },
-    /// A family this program has no decoder for.
-    #[error("{path}: model_type `{model_type}` is not supported. Supported: {}", Family::names())]
-    Family {
-        /// File.
-        path: PathBuf,
-        /// What the file says.
-        model_type: String,
-    },
-    /// A key is missing, of the wrong type, or out of range.
-    #[error("{path}: `{key}`: {reason}")]
-    Key {
-        /// File.
-        path: PathBuf,
-        /// Key.
-        key: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A setting that changes the mathematics in a way that is not implemented.
-    #[error("{path}: `{key}` = {value} is not supported: the numbers would be those of another model")]
-    Unsupported {
-        /// File.
-        path: PathBuf,
-        /// Key.
-        key: String,
-        /// Its value.
-        value: String,
-    },
-    /// A key that nothing is known about.
-    #[error(
-        "{path}: unknown key `{key}` = {value}. It may change the mathematics, so it is not ignored; remove it from a copy of config.json if you know that it does not"
-    )]
-    Unknown {
-        /// File.
-        path: PathBuf,
-        /// Key.
-        key: String,
-        /// Its value.
-        value: String,
-    },
-}
 
 /// Families of decoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
