@@ -52,16 +52,8 @@ impl Lanes {
     /// The rows of several values below one another; a lane of its own for every model that has one in any of them.
     pub fn stack(values: &[Self]) -> Result<Self> {
         let models = values.first().map_or(0, |value| value.of_model.len());
-        let mut combinations: Vec<Vec<usize>> = Vec::new();
-        let mut of_model = Vec::with_capacity(models);
-        for model in 0..models {
-            let combination: Vec<usize> = values.iter().map(|value| value.of_model[model]).collect();
-            let lane = combinations.iter().position(|known| *known == combination).unwrap_or_else(|| {
-                combinations.push(combination);
-                combinations.len() - 1
-            });
-            of_model.push(lane);
-        }
+        let (combinations, of_model) =
+            distinct(models, |model| values.iter().map(|value| value.of_model[model]).collect::<Vec<usize>>());
         let tensors = combinations
             .iter()
             .map(|lanes| {
@@ -75,20 +67,26 @@ impl Lanes {
     /// Applies `f` to the corresponding tensors of several values, once per distinct combination.
     pub fn zip<const N: usize>(values: [&Self; N], mut f: impl FnMut([&Tensor; N]) -> Result<Tensor>) -> Result<Self> {
         let models = values.first().map_or(0, |value| value.of_model.len());
-        let mut combinations: Vec<[usize; N]> = Vec::new();
-        let mut of_model = Vec::with_capacity(models);
-        for model in 0..models {
-            let combination = values.map(|value| value.of_model[model]);
-            let lane = combinations.iter().position(|known| *known == combination).unwrap_or_else(|| {
-                combinations.push(combination);
-                combinations.len() - 1
-            });
-            of_model.push(lane);
-        }
+        let (combinations, of_model) = distinct(models, |model| values.map(|value| value.of_model[model]));
         let tensors = combinations
             .iter()
             .map(|lanes| f(std::array::from_fn(|value| &values[value].tensors[lanes[value]])))
             .collect::<Result<_>>()?;
         Ok(Self { tensors, of_model })
     }
+}
+
+/// The different combinations of lanes that models are in, and which of them each model has.
+fn distinct<T: PartialEq>(models: usize, combination: impl Fn(usize) -> T) -> (Vec<T>, Vec<usize>) {
+    let mut found: Vec<T> = Vec::new();
+    let mut of_model = Vec::with_capacity(models);
+    for model in 0..models {
+        let own = combination(model);
+        let lane = found.iter().position(|known| *known == own).unwrap_or_else(|| {
+            found.push(own);
+            found.len() - 1
+        });
+        of_model.push(lane);
+    }
+    (found, of_model)
 }
