@@ -1,0 +1,24 @@
+//! Latent Contextual Reinforcement (LCR): teaches a model to reason with expert traces, and the baselines that it is
+//! measured against.
+//!
+//! Read in the order in which a training step runs: [`dataset`] and [`anchors`] give a sample, [`scaffold`] plans where the
+//! expert speaks, [`rollout`] lets expert and model write together, [`reward`] judges the boxed answer, [`advantage`]
+//! compares a group, [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
+//! [`log`] and [`record`] say what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
+//! [`evaluate`] measures what was learned.
+
+pub mod advantage;
+pub mod anchors;
+pub mod credit;
+pub mod dataset;
+pub mod gradient;
+pub mod log;
+pub mod optimizer;
+pub mod record;
+pub mod reward;
+pub mod rotation;
+pub mod scaffold;
+pub mod state;
+pub mod statistics;
+pub mod tensorboard;
+pub mod viewer;
