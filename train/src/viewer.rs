@@ -1,1 +1,150 @@
-//! (to be written in this branch)
+//! A run's rollouts as one page: what the expert said, what the model said, and which of its words were rewarded.
+//!
+//! A group is read side by side, one column for each attempt at the same problem, for what training does follows from the
+//! difference between them. The page is one file that loads nothing, reads without its script, and treats every text as
+//! hostile: datasets and models write what they like. A run of any length makes a page of bounded size: groups are
+//! chosen evenly, and what is left out is said.
+
+mod chart;
+mod group;
+mod metrics;
+mod overview;
+mod page;
+mod rollouts;
+pub(crate) mod text;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rollouts::Run;
+
+/// Why there is no page. Every variant that concerns a file names it.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewerError {
+    /// A file could not be read, written or renamed.
+    #[error("cannot read or write `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file holds nothing to show.
+    #[error("`{}` holds no rollout: {reason}. It must be the `rollouts.jsonl` of a training run", path.display())]
+    NoRollouts {
+        /// The file.
+        path: PathBuf,
+        /// Whether it is empty, or what is wrong with its first line.
+        reason: String,
+    },
+    /// A line that was read a moment ago is another one now.
+    #[error("`{}` was changed while it was read: run the command again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Why the line is no rollout any more.
+        source: serde_json::Error,
+    },
+    /// An option outside its range.
+    #[error("`{name}` must be at least 1")]
+    Option {
+        /// Which option.
+        name: &'static str,
+    },
+    /// The page's template failed.
+    #[error("the page could not be made from its template")]
+    Template(#[from] minijinja::Error),
+}
+
+impl ViewerError {
+    /// A failure of the file system at `path`.
+    fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// How much of a run a page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ViewerOptions {
+    /// Groups shown in full, chosen evenly over the run, the first and the last among them.
+    pub groups: usize,
+    /// Characters of one rollout that are shown, counted from its start.
+    pub characters: usize,
+}
+
+impl Default for ViewerOptions {
+    fn default() -> Self {
+        Self { groups: 200, characters: 40_000 }
+    }
+}
+
+impl ViewerOptions {
+    fn validate(self) -> Result<Self, ViewerError> {
+        for (name, value) in [("groups", self.groups), ("characters", self.characters)] {
+            if value == 0 {
+                return Err(ViewerError::Option { name });
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// What a page was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSummary {
+    /// Groups in the file.
+    pub groups: usize,
+    /// Groups that the page shows.
+    pub shown: usize,
+    /// Rollouts in the file.
+    pub rollouts: usize,
+    /// Lines that could not be read, a torn last one included.
+    pub unreadable: usize,
+    /// Rollouts that a resumed run wrote again, the earlier ones not counted elsewhere.
+    pub replaced: usize,
+    /// Size of the page.
+    pub bytes: usize,
+}
+
+/// Reads a `rollouts.jsonl` (and, for its curves, a `metrics.jsonl` beside it if there is one) and writes the page to
+/// `out`: aside in the same folder, then renamed, so that the file is either the old or the new one.
+pub fn write_page(rollouts: &Path, out: &Path, options: ViewerOptions) -> Result<PageSummary, ViewerError> {
+    let options = options.validate()?;
+    let run = Run::read(rollouts)?;
+    let curves = metrics::read(&rollouts.with_file_name("metrics.jsonl"));
+    let shown = run.choose(options.groups);
+    let page = page::render(&run, &shown, &curves, options)?;
+    write_aside(out, page.as_bytes())?;
+    Ok(PageSummary {
+        groups: run.groups.len(),
+        shown: shown.len(),
+        rollouts: run.groups.iter().map(|group| group.members.len()).sum(),
+        unreadable: run.unreadable.count,
+        replaced: run.replaced,
+        bytes: page.len(),
+    })
+}
+
+/// Writes a file beside its final place and renames it there.
+fn write_aside(path: &Path, content: &[u8]) -> Result<(), ViewerError> {
+    let fault = |source| ViewerError::io(path, source);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-");
+    // A temporary file is private by default; a page is as readable as any other file that its owner makes.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(fault)?;
+    file.write_all(content).map_err(fault)?;
+    file.as_file().sync_all().map_err(fault)?;
+    file.persist(path).map_err(|failed| fault(failed.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
