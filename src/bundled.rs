@@ -1,57 +1,71 @@
-//! The bundled pair, which `compare` audits when it is given nothing: real weights inside the binary, unpacked to a temporary
-//! folder for the length of a run.
+//! What comes with the program: the nano reasoner, adapters on it and its problems, inside the binary and unpacked to a
+//! temporary folder for the length of a run.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use lcr_train::config::TrainConfig;
 
-/// Name and files of the bundled base.
-const BASE: (&str, [(&str, &[u8]); 4]) = (
-    "stories260K",
-    [
-        ("config.json", include_bytes!("../bundled/stories260K/config.json")),
-        ("model.safetensors", include_bytes!("../bundled/stories260K/model.safetensors")),
-        ("tokenizer.json", include_bytes!("../bundled/stories260K/tokenizer.json")),
-        ("tokenizer_config.json", include_bytes!("../bundled/stories260K/tokenizer_config.json")),
-    ],
-);
+/// A file of `bundled/` by its path there.
+macro_rules! bundled {
+    ($($path:literal),* $(,)?) => {
+        [$(($path, include_bytes!(concat!("../bundled/", $path)).as_slice())),*]
+    };
+}
 
-/// Name and files of the bundled adapter.
-const ADAPTER: (&str, [(&str, &[u8]); 2]) = (
-    "dragons",
-    [
-        ("adapter_config.json", include_bytes!("../bundled/dragons/adapter_config.json")),
-        ("adapter_model.safetensors", include_bytes!("../bundled/dragons/adapter_model.safetensors")),
-    ],
-);
+/// Files of the bundled base and of what is trained and measured on it.
+const FILES: [(&str, &[u8]); 10] = bundled![
+    "nano/config.json",
+    "nano/generation_config.json",
+    "nano/model.safetensors",
+    "nano/tokenizer.json",
+    "nano/tokenizer_config.json",
+    "nano/train.toml",
+    "nano/problems/train.jsonl",
+    "nano/problems/heldout.jsonl",
+    "nano-lcr/adapter_config.json",
+    "nano-lcr/adapter_model.safetensors",
+];
 
-/// The unpacked pair; its folder goes when this is dropped.
+/// The configuration of `train` on the bundled base.
+const NANO_CONFIG: &str = include_str!("../bundled/nano/train.toml");
+
+/// That configuration.
+pub(crate) fn nano_config() -> Result<TrainConfig> {
+    toml::from_str(NANO_CONFIG).context("the bundled configuration cannot be read")
+}
+
+/// The unpacked files; their folder goes when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     folder: tempfile::TempDir,
 }
 
 impl Bundle {
-    /// Unpacks the pair.
+    /// Unpacks everything.
     pub(crate) fn unpack() -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot unpack the bundled model: no temporary folder can be made")?;
-        let write = |name: &str, files: &[(&str, &[u8])]| -> Result<()> {
-            let target = folder.path().join(name);
-            fs_err::create_dir(&target)?;
-            files.iter().try_for_each(|(file, bytes)| fs_err::write(target.join(file), bytes))?;
-            Ok(())
-        };
-        write(BASE.0, &BASE.1)?;
-        write(ADAPTER.0, &ADAPTER.1)?;
+        for (path, bytes) in FILES {
+            let target = folder.path().join(path);
+            if let Some(parent) = target.parent() {
+                fs_err::create_dir_all(parent)?;
+            }
+            fs_err::write(target, bytes)?;
+        }
         Ok(Self { folder })
     }
 
+    /// Where a file or folder of the bundle lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(crate) fn base(&self) -> PathBuf {
-        self.folder.path().join(BASE.0)
+        self.path("nano")
     }
 
     pub(crate) fn adapter(&self) -> PathBuf {
-        self.folder.path().join(ADAPTER.0)
+        self.path("nano-lcr")
     }
 
     /// How a report names a path of the bundle: where it was unpacked says nothing to a reader.

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use lcr_train::optimizer::OptimizerError;
+use lcr_train::state::UnhealthyAdapter;
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -13,6 +16,10 @@ pub(crate) enum Status {
     Broken,
     /// Wrong usage.
     Usage,
+    /// Training stopped because the adapter holds NaN, infinities or absurd numbers; the last good checkpoint is kept.
+    Diverged,
+    /// Training was asked to stop, and everything is saved.
+    Interrupted,
 }
 
 impl Status {
@@ -21,7 +28,15 @@ impl Status {
         let closed = error.chain().any(|cause| {
             cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
         });
-        if closed { Self::Done } else { Self::Broken }
+        let diverged = error.chain().any(|cause| {
+            cause.is::<UnhealthyAdapter>()
+                || matches!(cause.downcast_ref(), Some(OptimizerError::NotFinite { .. } | OptimizerError::TooLarge { .. }))
+        });
+        match () {
+            () if closed => Self::Done,
+            () if diverged => Self::Diverged,
+            () => Self::Broken,
+        }
     }
 }
 
@@ -32,6 +47,8 @@ impl From<Status> for ExitCode {
             Status::Failed => 1,
             Status::Broken => 2,
             Status::Usage => 3,
+            Status::Diverged => 4,
+            Status::Interrupted => 5,
         })
     }
 }

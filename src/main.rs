@@ -6,12 +6,16 @@
 mod bundled;
 mod capture;
 mod compare;
+mod eval;
 mod exit;
 mod generate;
 mod inspect;
 mod model;
 mod probes;
+mod rollouts;
+mod signals;
 mod terminal;
+mod train;
 
 use std::process::ExitCode;
 
@@ -58,6 +62,12 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Continue a prompt with the base or the adapted model.
     Generate(generate::Arguments),
+    /// Teach a model with expert traces and write an adapter.
+    Train(Box<train::Arguments>),
+    /// Measure accuracy on problems and perplexity on a text.
+    Eval(eval::Arguments),
+    /// Show the rollouts of a training run on one page.
+    Rollouts(rollouts::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -110,5 +120,8 @@ fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
         Command::Capture(arguments) => capture::run(&arguments, terminal),
         Command::Inspect(arguments) => inspect::run(&arguments, terminal),
         Command::Generate(arguments) => generate::run(&arguments, terminal),
+        Command::Train(arguments) => train::run(&arguments, terminal),
+        Command::Eval(arguments) => eval::run(&arguments, terminal),
+        Command::Rollouts(arguments) => rollouts::run(&arguments, terminal),
     }
 }

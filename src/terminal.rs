@@ -25,6 +25,18 @@ impl Terminal {
         self.json
     }
 
+    /// Whether the result may be coloured: a person is looking, and has not asked for the opposite (`NO_COLOR`).
+    pub(crate) fn colour(&self) -> bool {
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
+    /// Columns to write in.
+    pub(crate) fn width(&self) -> usize {
+        const DEFAULT: u16 = 100;
+        let (_, columns) = console::Term::stdout().size_checked().unwrap_or((0, DEFAULT));
+        usize::from(columns.clamp(40, 140))
+    }
+
     /// Prints part of the result as it comes.
     pub(crate) fn result(&self, text: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();

@@ -3,21 +3,32 @@
 //!
 //! Read in the order in which a training step runs: [`dataset`] and [`anchors`] give a sample, [`scaffold`] plans where the
 //! expert speaks, [`rollout`] lets expert and model write together, [`reward`] judges the boxed answer, [`advantage`]
-//! compares a group, [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
+//! compares a [`group`], [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
 //! [`log`] and [`record`] say what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
 //! [`evaluate`] measures what was learned.
 
+pub mod adapter;
 pub mod advantage;
 pub mod anchors;
+pub mod baselines;
+pub mod config;
 pub mod credit;
 pub mod dataset;
+pub mod evaluate;
+pub mod format;
 pub mod gradient;
+pub mod group;
+pub mod lcr;
 pub mod log;
 pub mod optimizer;
+pub mod preview;
 pub mod record;
 pub mod reward;
+pub mod rollout;
 pub mod rotation;
+pub mod run;
 pub mod scaffold;
+pub mod seed;
 pub mod state;
 pub mod statistics;
 pub mod tensorboard;

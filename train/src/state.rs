@@ -14,9 +14,9 @@
 //!   .lock                                             who is writing here
 //! ```
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+
+use crate::lcr::Progress;
 
 mod checkpoint;
 mod digest;
@@ -47,14 +47,8 @@ pub const STATE_FORMAT: u32 = 1;
 pub struct TrainerState {
     /// [`STATE_FORMAT`].
     pub format: u32,
-    /// Optimizer steps taken.
-    pub step: u64,
-    /// Groups rolled out, the skipped ones included; with the seed it determines every random choice of the next one.
-    pub iteration: u64,
-    /// The next sample.
-    pub cursor: DataCursor,
-    /// Counts and sums of the run so far.
-    pub totals: RunTotals,
+    /// How far: all that the next step depends on, beside adapter and moments.
+    pub progress: Progress,
     /// Lengths of the logs at that moment.
     pub lengths: LogLengths,
     /// What the run depends on.
@@ -62,50 +56,10 @@ pub struct TrainerState {
 }
 
 impl TrainerState {
-    /// The state of a run that has not begun.
-    pub fn fresh(provenance: Provenance) -> Self {
-        Self {
-            format: STATE_FORMAT,
-            step: 0,
-            iteration: 0,
-            cursor: DataCursor::default(),
-            totals: RunTotals::default(),
-            lengths: LogLengths::default(),
-            provenance,
-        }
+    /// The state of a run that has come this far.
+    pub fn new(progress: Progress, lengths: LogLengths, provenance: Provenance) -> Self {
+        Self { format: STATE_FORMAT, progress, lengths, provenance }
     }
-}
-
-/// A place in the dataset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataCursor {
-    /// Times the dataset was gone through.
-    pub epoch: u64,
-    /// Samples of this pass that were used.
-    pub position: u64,
-}
-
-/// What a run adds up: what the next line of the log needs, and what its summary says.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RunTotals {
-    /// Groups skipped because the naked rollout was right.
-    pub skipped_groups: u64,
-    /// Groups in which no advantage was positive.
-    pub dead_groups: u64,
-    /// Of the skipped groups, those since the last step.
-    pub skipped_since_step: u64,
-    /// Of the dead groups, those since the last step.
-    pub dead_since_step: u64,
-    /// Rollouts written.
-    pub rollouts: u64,
-    /// Tokens that the policy wrote.
-    pub tokens_generated: u64,
-    /// Tokens that carried a loss.
-    pub tokens_trained: u64,
-    /// Further sums by name.
-    pub sums: BTreeMap<String, f64>,
 }
 
 /// Bytes of the logs when a checkpoint was written.

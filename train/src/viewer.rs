@@ -90,7 +90,7 @@ impl ViewerOptions {
 }
 
 /// What a page was made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(serde::Serialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSummary {
     /// Groups in the file.
     pub groups: usize,

@@ -88,7 +88,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes the checkpoint of `state.step` and returns its folder. The adapter is checked first ([`check_adapter`]); when
+    /// Writes the checkpoint of `state.progress.step` and returns its folder. The adapter is checked first ([`check_adapter`]); when
     /// anything fails, all earlier checkpoints are as they were.
     ///
     /// Sync the logs before taking their lengths for `state`: a checkpoint must not outlive lines that it counts.
@@ -99,7 +99,7 @@ impl RunFolder {
         optimizer: &AdamW,
     ) -> Result<PathBuf, StateError> {
         check_adapter(adapter)?;
-        let target = self.path.join(CHECKPOINTS).join(checkpoint::folder_name(state.step));
+        let target = self.path.join(CHECKPOINTS).join(checkpoint::folder_name(state.progress.step));
         let state = to_json(STATE, state)?;
         publish(&target, |stage| {
             adapter.save_peft(stage)?;

@@ -1,0 +1,245 @@
+//! `train`, `eval` and `rollouts` from the command line to their files, on the bundled nano reasoner.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{audit, read_json, repository, text};
+
+const NANO: &str = "bundled/nano";
+
+/// `train` on the bundled base and problems, a few small steps.
+fn train(out: &Path, more: &[&str]) -> support::Run {
+    let fixed =
+        ["train", "--out", text(out), "--samples", "8", "--groups-per-step", "4", "--heldout-count", "0", "--quiet"];
+    audit(fixed.iter().chain(more))
+}
+
+fn adapter(out: &Path) -> Vec<u8> {
+    std::fs::read(out.join("adapter_model.safetensors")).unwrap()
+}
+
+fn lines(path: impl AsRef<Path>) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A line of `metrics.jsonl` without what depends on the machine.
+fn without_measurements(mut line: Value) -> Value {
+    for key in ["tokens_per_second", "peak_anonymous_memory", "peak_resident_memory", "seconds"] {
+        line.as_object_mut().unwrap().remove(key);
+    }
+    line
+}
+
+#[test]
+fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two, other) = (folder.path().join("one"), folder.path().join("two"), folder.path().join("other"));
+    for (out, seed) in [(&one, "1"), (&two, "1"), (&other, "2")] {
+        let run = train(out, &["--seed", seed]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    assert_eq!(adapter(&one), adapter(&two));
+    assert_ne!(adapter(&one), adapter(&other));
+    assert_eq!(
+        std::fs::read(one.join("rollouts.jsonl")).unwrap(),
+        std::fs::read(two.join("rollouts.jsonl")).unwrap()
+    );
+    let manifest = read_json(one.join("run.json"));
+    assert_eq!(manifest["config"]["seed"], 1);
+    assert_eq!(manifest["ending"], "finished");
+    assert_eq!(manifest["progress"]["iteration"], 8);
+    let rollouts = lines(one.join("rollouts.jsonl"));
+    assert!(rollouts.iter().any(|line| line["view"] == "naked"));
+    for line in &rollouts {
+        let segments = line["segments"].as_array().unwrap();
+        let counted: u64 = segments.iter().map(|segment| segment["token_count"].as_u64().unwrap()).sum();
+        let counts = line["token_counts"].as_object().unwrap();
+        assert_eq!(counted, counts.values().map(|count| count.as_u64().unwrap()).sum::<u64>());
+        // Injected text carries no loss.
+        assert!(segments.iter().all(|segment| (segment["source"] == "injected") == (segment["masked"] == true)));
+    }
+    // A group whose naked rollout is right has no other.
+    for line in rollouts.iter().filter(|line| line["view"] == "naked" && line["correct"] == true) {
+        let group = rollouts.iter().filter(|other| other["iteration"] == line["iteration"]).count();
+        assert_eq!(group, 1);
+    }
+    assert!(std::fs::read_dir(&one).unwrap().any(|entry| {
+        entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents")
+    }));
+    // The adapter is one that every other command takes.
+    let inspected = audit(["inspect", text(&one), "--json"]).json();
+    assert_eq!(inspected["method"], "DoRA");
+    let page = audit(["rollouts", text(&one)]);
+    assert_eq!(page.code, 0, "{}", page.stderr);
+    assert!(std::fs::read_to_string(one.join("rollouts.html")).unwrap().contains("scaffold_0"));
+}
+
+#[test]
+fn every_method_and_every_mechanism_switched_off_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let methods = ["sft", "filtered-sft", "grpo"].map(|method| ["--method", method]);
+    let mechanisms = [
+        "varied-boundaries", "masking", "proximity", "jaccard", "naked-first", "early-stop", "positive-only", "relative",
+        "forced-close", "answer-turn", "anchors",
+    ]
+    .map(|mechanism| ["--off", mechanism]);
+    for more in methods.iter().chain(&mechanisms) {
+        let out = folder.path().join(more[1]);
+        let run = train(&out, more);
+        assert_eq!(run.code, 0, "{more:?}: {}", run.stderr);
+        let manifest = read_json(out.join("run.json"));
+        assert_eq!(manifest["progress"]["iteration"], 8, "{more:?}");
+        if more[1] == "naked-first" {
+            assert!(lines(out.join("rollouts.jsonl")).iter().all(|line| line["view"] != "naked"));
+        }
+        if more[1] == "early-stop" {
+            assert_eq!(lines(out.join("rollouts.jsonl")).len(), 24);
+        }
+    }
+}
+
+/// Starts a run of many steps that saves often.
+fn long_run(out: &Path) -> std::process::Child {
+    Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["train", "--out", text(out), "--samples", "48", "--groups-per-step", "4", "--heldout-count", "0"])
+        .args(["--set", "checkpoint.every=2", "--quiet"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_for_checkpoint(out: &Path) {
+    let started = Instant::now();
+    while !out.join("checkpoints").read_dir().is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step_")))
+    }) {
+        assert!(started.elapsed() < Duration::from_secs(300), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn resume(out: &Path) {
+    let arguments = ["--samples", "48", "--groups-per-step", "4", "--heldout-count", "0", "--set", "checkpoint.every=2"];
+    let run = audit(["train", "--out", text(out), "--resume", "--quiet"].iter().chain(&arguments));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    assert!(long_run(&whole).wait().unwrap().success());
+    for (name, signal) in [("terminated", "TERM"), ("killed", "KILL")] {
+        let out = folder.path().join(name);
+        let mut child = long_run(&out);
+        wait_for_checkpoint(&out);
+        let sent = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let ended = child.wait().unwrap();
+        // Where the machine was faster than the signal there is nothing to resume.
+        if ended.success() {
+            continue;
+        }
+        if signal == "TERM" {
+            assert_eq!(ended.code(), Some(5), "an interrupted run has its own exit code");
+            assert!(out.join("adapter_model.safetensors").exists());
+        }
+        resume(&out);
+        assert_eq!(adapter(&out), adapter(&whole), "{name}");
+        assert_eq!(
+            std::fs::read_to_string(out.join("rollouts.jsonl")).unwrap(),
+            std::fs::read_to_string(whole.join("rollouts.jsonl")).unwrap(),
+            "{name}"
+        );
+        let [resumed, straight] = [&out, &whole].map(|out| {
+            lines(out.join("metrics.jsonl")).into_iter().map(without_measurements).collect::<Vec<Value>>()
+        });
+        assert_eq!(resumed, straight, "{name}");
+    }
+}
+
+#[test]
+fn a_dry_run_shows_who_says_what_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = audit(["train", "--dry-run", "--off", "early-stop", "--out", text(&out)]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("scaffold_0") && run.stdout.contains("expert"), "{}", run.stdout);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_run_is_not_overwritten_and_a_changed_one_not_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert_eq!(train(&out, &[]).code, 0);
+    let before = adapter(&out);
+    let again = train(&out, &[]);
+    assert_eq!(again.code, 2);
+    assert!(again.stderr.contains("--resume"), "{}", again.stderr);
+    let changed = train(&out, &["--resume", "--rank", "2"]);
+    assert_eq!(changed.code, 2);
+    assert!(changed.stderr.contains("rank"), "{}", changed.stderr);
+    assert_eq!(adapter(&out), before);
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    for (arguments, expected) in [
+        (vec!["--set", "scaffold.no_such_field=1"], "no_such_field"),
+        (vec!["--set", "group.size=0"], "group.size"),
+        (vec!["--adapter", "vera"], "vera"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let run = train(&out, &arguments);
+        assert_eq!(run.code, 3, "{arguments:?}: {}", run.stderr);
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+        assert!(!out.exists());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = train(&folder.path().join("run"), &["--targets", "no_proj"]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(run.stderr.contains("no_proj") && run.stderr.contains("q_proj"), "{}", run.stderr);
+}
+
+#[test]
+fn lines_that_cannot_be_used_are_counted_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    let good = std::fs::read_to_string(repository("bundled/nano/problems/train.jsonl")).unwrap();
+    let good: Vec<&str> = good.lines().take(4).collect();
+    std::fs::write(&data, format!("{}\n{{\"prompt\": \"\"}}\nnot json\n", good.join("\n"))).unwrap();
+    let run = train(&folder.path().join("run"), &["--base", NANO, "--data", text(&data)]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("line 5") && run.stderr.contains("line 6"), "{}", run.stderr);
+    std::fs::write(&data, "not json\n").unwrap();
+    let run = train(&folder.path().join("none"), &["--base", NANO, "--data", text(&data)]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("line 1"), "{}", run.stderr);
+}
+
+#[test]
+fn an_evaluation_does_not_depend_on_its_batch_and_is_paired_with_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = repository("bundled/nano/problems/heldout.jsonl");
+    let saved = folder.path().join("base.jsonl");
+    let fixed = ["eval", NANO, "--data", &data, "--max-problems", "24", "--thinking-budget", "160", "--json"];
+    let one = audit(fixed.iter().chain(&["--batch", "1", "--save", text(&saved)])).json();
+    let many = audit(fixed.iter().chain(&["--batch", "24", "--against", text(&saved)])).json();
+    assert_eq!(one["accuracy"]["correct"], many["accuracy"]["correct"]);
+    assert_eq!((&many["against"]["gained"], &many["against"]["lost"]), (&0.into(), &0.into()));
+    assert_eq!(many["against"]["p_value"], 1.0);
+    assert_eq!(lines(&saved).len(), 24);
+    let text_file = repository("bundled/nano/problems/text.txt");
+    let perplexity = audit(["eval", NANO, "--text", &text_file, "--json"]).json();
+    let value = perplexity["perplexity"]["perplexity"].as_f64().unwrap();
+    assert!(value > 1.0 && value < 20.0, "{value}");
+}

@@ -1,0 +1,546 @@
+//! Latent Contextual Reinforcement, one step after another.
+//!
+//! ```text
+//! for each sample (types in balanced order):
+//!     naked rollout right → skipped: no more rollouts, no loss, no step
+//!     else the group is completed by scaffolded rollouts, each with the expert speaking elsewhere
+//!     R = boxed answer right;  A = (R − mean R)/(std R + 1e-4);  only A > 0 propagates
+//!     loss = Σ A_i Σ_t w_it (−ln p_it) / Z_i  +  β Σ k3 / N
+//!     one optimiser step
+//! ```
+//!
+//! Given by the method: interleaving, masks, proximity, Jaccard, the group with its naked first rollout, positive advantages, the
+//! thinking budget, the answer turn, anchors. Ours, each a field of [`TrainConfig`]: all numbers in them, the plan's shape, where
+//! the expert goes on, several groups a step. ln p is that of the model itself, at temperature 1, whatever temperature drew the
+//! tokens. One step for each batch of rollouts, on-policy, so there is no ratio to clip. The reference of the divergence is the
+//! same weights without the adapter.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use lcr_model::decoder::{Decoder, ModelError, Variant};
+use lcr_model::tokenizer::TokenizerError;
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::{TrainableAdapter, TrainableError};
+use crate::anchors::{AnchorError, Anchors};
+use crate::baselines::supervised_example;
+use crate::config::{ConfigError, Method, TrainConfig};
+use crate::credit::{CreditOptions, common_tokens, effective_tokens, normaliser};
+use crate::dataset::Dataset;
+use crate::format::Format;
+use crate::gradient::{Example, Trace, divergence};
+use crate::group::{Group, GroupMaker, GroupOutcome, Scored};
+use crate::optimizer::{AdamW, OptimizerError};
+use crate::record::RolloutRecord;
+use crate::rollout::RolloutError;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The adapter.
+    #[error(transparent)]
+    Adapter(#[from] TrainableError),
+    /// The bank of anchors.
+    #[error(transparent)]
+    Anchors(#[from] AnchorError),
+    /// A rollout.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The optimiser, or a gradient that is not finite.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+}
+
+/// Where a run stands: with the weights and the moments, all that the next step depends on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimiser steps taken.
+    pub step: u64,
+    /// Samples visited.
+    pub iteration: u64,
+    /// Passes over the data begun before this one.
+    pub epoch: u64,
+    /// Samples of this pass that were visited.
+    pub position: usize,
+    /// Tokens drawn from the model.
+    pub generated_tokens: u64,
+    /// Tokens of the sequences that were trained on.
+    pub trained_tokens: u64,
+    /// Rollouts that were right, over the whole run.
+    pub correct_rollouts: u64,
+    /// Counts since the last optimiser step.
+    pub tally: Tally,
+}
+
+/// Right answers among rollouts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Right.
+    pub correct: u64,
+    /// Of these.
+    pub of: u64,
+}
+
+/// Sums over the groups since the last optimiser step.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Groups ended by a right naked rollout.
+    pub skipped: u64,
+    /// Groups in which no rollout stood out.
+    pub dead: u64,
+    /// Accuracy by view.
+    pub views: BTreeMap<String, Share>,
+    /// Accuracy by leak class.
+    pub leaks: BTreeMap<String, Share>,
+    /// Σ R over rewarded rollouts.
+    pub rewards: f64,
+    /// Rewarded rollouts.
+    pub rewarded: u64,
+    /// Σ |A|.
+    pub advantages: f64,
+    /// All rollouts.
+    pub rollouts: u64,
+    /// Rollouts closed by force.
+    pub forced: u64,
+    /// Σ of Jaccard similarities.
+    pub jaccard: f64,
+    /// Rollouts that have one.
+    pub jaccards: u64,
+    /// Tokens drawn.
+    pub generated: u64,
+}
+
+impl Tally {
+    fn add(&mut self, group: &Group) {
+        self.skipped += u64::from(group.outcome == GroupOutcome::Skipped);
+        self.dead += u64::from(group.outcome == GroupOutcome::Dead);
+        for Scored { rollout, reward, advantage, jaccard, .. } in &group.members {
+            let right = u64::from(rollout.correct());
+            let leak = serde_json::to_value(rollout.leak).ok();
+            let leak = leak.as_ref().and_then(serde_json::Value::as_str).unwrap_or("none").to_owned();
+            for share in [self.views.entry(rollout.view.to_string()).or_default(), self.leaks.entry(leak).or_default()] {
+                share.correct += right;
+                share.of += 1;
+            }
+            self.rewards += reward.unwrap_or(0.0);
+            self.rewarded += u64::from(reward.is_some());
+            self.advantages += advantage.abs();
+            self.rollouts += 1;
+            self.forced += u64::from(rollout.forced_close);
+            self.jaccard += jaccard.unwrap_or(0.0);
+            self.jaccards += u64::from(jaccard.is_some());
+            self.generated += rollout.generated() as u64;
+        }
+    }
+}
+
+/// Divergence from the base on some tokens, nats a token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Divergences {
+    /// Mean of ln p − ln q over the tokens drawn.
+    pub k1: f64,
+    /// Mean of q/p − 1 − ln(q/p) over the tokens drawn (Schulman 2020).
+    pub k3: f64,
+    /// Mean of the exact divergence over the full vocabulary.
+    pub exact: f64,
+}
+
+/// What an optimiser step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stepped {
+    /// The loss before the step.
+    pub loss: f64,
+    /// Mean entropy of the model's distributions at the tokens that carry weight, nats.
+    pub entropy: f64,
+    /// ‖gradient‖ before clipping.
+    pub gradient_norm: f64,
+    /// ‖change of the parameters‖.
+    pub update_norm: f64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Tokens with a weight.
+    pub weighted_tokens: u64,
+    /// (Σw)²/Σw², the mean over sequences.
+    pub effective_tokens: f64,
+    /// Where it was trained: with the expert's text in its context.
+    pub scaffolded: Option<Divergences>,
+    /// Where it will be used: naked rollouts.
+    pub naked: Option<Divergences>,
+    /// Seconds in the forward and backward pass.
+    pub gradient_seconds: f64,
+    /// Seconds in the optimiser.
+    pub optimizer_seconds: f64,
+}
+
+/// One batch of groups, and the step that it led to.
+#[derive(Debug)]
+pub struct Turn {
+    /// Its groups; none for supervised fine-tuning.
+    pub groups: Vec<Group>,
+    /// Their lines of `rollouts.jsonl`.
+    pub records: Vec<RolloutRecord>,
+    /// The optimiser step, if anything carried a loss.
+    pub stepped: Option<Stepped>,
+    /// What was counted since the step before; emptied by a step.
+    pub tally: Tally,
+    /// Seconds spent on rollouts.
+    pub rollout_seconds: f64,
+}
+
+/// An example with what each of its targets weighs in the loss.
+struct Weighted {
+    example: Example,
+    /// A·w/Z of each target.
+    coefficients: Vec<f64>,
+    effective_tokens: f64,
+}
+
+/// A run in memory: model, data, adapter, optimiser.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    decoder: &'a Decoder,
+    format: Format<'a>,
+    dataset: &'a Dataset,
+    config: TrainConfig,
+    anchors: Anchors,
+    common: HashSet<u32>,
+    adapter: TrainableAdapter,
+    optimizer: AdamW,
+    progress: Progress,
+    /// The adapter fitted to the model, as it stands.
+    variant: Variant,
+    order: (u64, Vec<usize>),
+}
+
+impl<'a> Trainer<'a> {
+    /// A run that begins.
+    pub fn new(
+        decoder: &'a Decoder,
+        format: Format<'a>,
+        dataset: &'a Dataset,
+        config: TrainConfig,
+        adapter: TrainableAdapter,
+    ) -> Result<Self, TrainError> {
+        config.check()?;
+        let anchors = match &config.anchors.file {
+            Some(path) => Anchors::open(path)?,
+            None => Anchors::default(),
+        };
+        let sizes: Vec<usize> = adapter.parameters().map(|(_, values)| values.len()).collect();
+        let names: Vec<String> = adapter.parameters().map(|(name, _)| name).collect();
+        let optimizer = AdamW::new(config.optimizer.clone(), &sizes)?.with_names(names)?;
+        let targets = dataset
+            .problems
+            .iter()
+            .map(|problem| format.target(problem))
+            .collect::<Result<Vec<_>, TokenizerError>>()?;
+        let text = |token: u32| format.tokenizer().token_text(token);
+        let common =
+            common_tokens(targets.iter().map(|target| target.tokens.as_slice()), text, &config.credit);
+        let variant = adapter.variant(decoder);
+        let order = (0, dataset.balanced_order(config.seed, 0));
+        Ok(Self {
+            decoder,
+            format,
+            dataset,
+            config,
+            anchors,
+            common,
+            adapter,
+            optimizer,
+            progress: Progress::default(),
+            variant,
+            order,
+        })
+    }
+
+    /// The model.
+    pub fn decoder(&self) -> &'a Decoder {
+        self.decoder
+    }
+
+    /// The problems.
+    pub fn dataset(&self) -> &'a Dataset {
+        self.dataset
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The adapter as it stands.
+    pub fn adapter(&self) -> &TrainableAdapter {
+        &self.adapter
+    }
+
+    /// The adapter fitted to the model.
+    pub fn variant(&self) -> &Variant {
+        &self.variant
+    }
+
+    /// The optimiser.
+    pub fn optimizer(&self) -> &AdamW {
+        &self.optimizer
+    }
+
+    /// Where the run stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Spelling of rollouts.
+    pub fn format(&self) -> &Format<'a> {
+        &self.format
+    }
+
+    /// Behaviour instructions.
+    pub fn anchors(&self) -> &Anchors {
+        &self.anchors
+    }
+
+    /// Goes on where another run stopped, with its adapter; `restore` reads the optimiser's moments.
+    pub fn resume<E>(
+        &mut self,
+        progress: Progress,
+        adapter: TrainableAdapter,
+        restore: impl FnOnce(&mut AdamW) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.variant = adapter.variant(self.decoder);
+        self.adapter = adapter;
+        restore(&mut self.optimizer)?;
+        self.order = (progress.epoch, self.dataset.balanced_order(self.config.seed, progress.epoch));
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// Share of the run that is done, 0 to 1.
+    pub fn done(&self) -> f64 {
+        let share = |now: u64, limit: u64| if limit == 0 { 0.0 } else { now as f64 / limit as f64 };
+        let tokens = self.progress.generated_tokens + self.progress.trained_tokens;
+        share(self.progress.iteration, self.config.stop.samples).max(share(tokens, self.config.stop.tokens)).min(1.0)
+    }
+
+    /// Visits the next samples and, where a rollout carries a loss, takes a step.
+    pub fn turn(&mut self) -> Result<Turn, TrainError> {
+        let started = Instant::now();
+        let progress_before = self.done();
+        let batch = self.next_samples();
+        let (groups, records, examples) = if self.config.method == Method::Sft {
+            (Vec::new(), Vec::new(), self.supervised(&batch)?)
+        } else {
+            let maker = self.maker(progress_before);
+            let groups = maker.make(&batch)?;
+            let mut records = Vec::new();
+            for group in &groups {
+                records.extend(maker.records(group)?);
+            }
+            let examples = weighted(&groups, &self.config.credit);
+            (groups, records, examples)
+        };
+        for group in &groups {
+            self.progress.tally.add(group);
+            self.progress.generated_tokens += group.members.iter().map(|member| member.rollout.generated() as u64).sum::<u64>();
+            self.progress.correct_rollouts += group.members.iter().filter(|member| member.rollout.correct()).count() as u64;
+        }
+        let rollout_seconds = started.elapsed().as_secs_f64();
+        let stepped = if examples.is_empty() { None } else { Some(self.step(&groups, examples, progress_before)?) };
+        let tally = if stepped.is_some() { std::mem::take(&mut self.progress.tally) } else { Tally::default() };
+        Ok(Turn { groups, records, stepped, tally, rollout_seconds })
+    }
+
+    /// The groups of the next samples and their records, without a step: nothing of the run changes.
+    pub fn rehearse(&mut self) -> Result<(Vec<Group>, Vec<RolloutRecord>), TrainError> {
+        if self.config.method == Method::Sft {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let before = self.progress.clone();
+        let batch = self.next_samples();
+        self.progress = before;
+        let maker = self.maker(self.done());
+        let groups = maker.make(&batch[..batch.len().min(1)])?;
+        let mut records = Vec::new();
+        for group in &groups {
+            records.extend(maker.records(group)?);
+        }
+        Ok((groups, records))
+    }
+
+    fn maker(&self, done: f64) -> GroupMaker<'_> {
+        GroupMaker {
+            decoder: self.decoder,
+            variant: &self.variant,
+            format: &self.format,
+            dataset: self.dataset,
+            anchors: &self.anchors,
+            common: &self.common,
+            config: &self.config,
+            share_scale: 1.0 - (1.0 - self.config.curriculum.end) * done,
+        }
+    }
+
+    /// The next batch: (samples visited before it, index of the sample).
+    fn next_samples(&mut self) -> Vec<(u64, usize)> {
+        let mut batch = Vec::with_capacity(self.config.group.per_step);
+        let limit = self.config.stop.samples;
+        while batch.len() < self.config.group.per_step && (limit == 0 || self.progress.iteration < limit) {
+            if self.progress.position >= self.order.1.len() {
+                self.progress.epoch += 1;
+                self.progress.position = 0;
+                self.order = (self.progress.epoch, self.dataset.balanced_order(self.config.seed, self.progress.epoch));
+            }
+            batch.push((self.progress.iteration, self.order.1[self.progress.position]));
+            self.progress.position += 1;
+            self.progress.iteration += 1;
+        }
+        batch
+    }
+
+    fn supervised(&self, batch: &[(u64, usize)]) -> Result<Vec<Weighted>, TrainError> {
+        let share = 1.0 / batch.len() as f64;
+        batch
+            .iter()
+            .map(|(iteration, sample)| {
+                let example =
+                    supervised_example(self.dataset, &self.format, &self.anchors, &self.config, *iteration, *sample)?;
+                let targets = example.targets.len();
+                let coefficients = vec![share / targets.max(1) as f64; targets];
+                Ok(Weighted { example, coefficients, effective_tokens: targets as f64 })
+            })
+            .collect()
+    }
+
+    /// Forward, backward, one step of the optimiser.
+    fn step(&mut self, groups: &[Group], weighted: Vec<Weighted>, done: f64) -> Result<Stepped, TrainError> {
+        let started = Instant::now();
+        let effective = weighted.iter().map(|item| item.effective_tokens).sum::<f64>() / weighted.len() as f64;
+        let (examples, mut coefficients): (Vec<Example>, Vec<Vec<f64>>) =
+            weighted.into_iter().map(|item| (item.example, item.coefficients)).unzip();
+        let trained: u64 = examples.iter().map(|example| example.tokens.len() as u64).sum();
+        let weighted_tokens = examples.iter().map(|example| example.targets.len() as u64).sum();
+        let trace = Trace::forward(self.decoder, &self.variant, &examples)?;
+        let mut loss = weigh(&coefficients, trace.log_probabilities());
+        let entropy = mean(trace.entropies().iter().flatten().copied());
+        let measured = self.config.kl.every > 0 && self.progress.step.is_multiple_of(self.config.kl.every);
+        let mut scaffolded = None;
+        if measured || self.config.kl.weight > 0.0 {
+            let reference = divergence(self.decoder, &self.variant, &examples)?;
+            scaffolded = Some(divergences(&reference));
+            if self.config.kl.weight > 0.0 {
+                loss += self.add_divergence(&mut coefficients, &reference);
+            }
+        }
+        let gradient = trace.backward(&coefficients)?;
+        let naked = if measured { self.naked_divergence(groups)? } else { None };
+        let gradient_seconds = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let taken = self.optimizer.steps();
+        // The number of steps is not known beforehand, since samples may be skipped: the share of the run that is done is.
+        let total = if done > 0.0 { (taken as f64 / done) as u64 } else { u64::MAX };
+        let learning_rate = self.config.optimizer.learning_rate_at(taken, total);
+        let gradients: Vec<&[f32]> = gradient.slices().collect();
+        let mut parameters: Vec<&mut [f32]> = self.adapter.parameters_mut().map(|(_, values)| values).collect();
+        let report = self.optimizer.step(&mut parameters, &gradients, learning_rate)?;
+        self.variant = self.adapter.variant(self.decoder);
+        self.progress.step += 1;
+        self.progress.trained_tokens += trained;
+        Ok(Stepped {
+            loss,
+            entropy,
+            gradient_norm: report.gradient_norm,
+            update_norm: report.update_norm,
+            learning_rate,
+            weighted_tokens,
+            effective_tokens: effective,
+            scaffolded,
+            naked,
+            gradient_seconds,
+            optimizer_seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Adds β·mean k3 to the loss: with r = ln q − ln p, k3 = eʳ − r − 1 and −∂k3/∂ln p = eʳ − 1.
+    fn add_divergence(&self, coefficients: &mut [Vec<f64>], reference: &crate::gradient::Divergence) -> f64 {
+        let count = coefficients.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+        let factor = self.config.kl.weight / count;
+        let mut term = 0.0;
+        for (example, row) in coefficients.iter_mut().enumerate() {
+            for (target, coefficient) in row.iter_mut().enumerate() {
+                let ratio = reference.reference[example][target] - reference.policy[example][target];
+                *coefficient += factor * (ratio.exp() - 1.0);
+                term += factor * (ratio.exp() - ratio - 1.0);
+            }
+        }
+        term
+    }
+
+    /// Divergence on the naked rollouts of this step, on what the model wrote.
+    fn naked_divergence(&self, groups: &[Group]) -> Result<Option<Divergences>, TrainError> {
+        let naked = groups.iter().flat_map(|group| &group.members).map(|member| &member.rollout);
+        let examples: Vec<Example> = naked
+            .filter(|rollout| rollout.expert_share == 0.0)
+            .map(|rollout| {
+                let start = rollout.spans.first().map_or(0, |span| span.tokens.end).max(1);
+                Example { tokens: rollout.tokens.clone(), targets: (start..rollout.tokens.len()).collect() }
+            })
+            .filter(|example| !example.targets.is_empty())
+            .collect();
+        if examples.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(divergences(&divergence(self.decoder, &self.variant, &examples)?)))
+    }
+}
+
+/// The members that carry a loss, as examples: targets are the tokens with a weight, coefficients A·w/Z over the groups that do.
+fn weighted(groups: &[Group], credit: &CreditOptions) -> Vec<Weighted> {
+    let trained = groups.iter().filter(|group| group.outcome == GroupOutcome::Trained).count().max(1) as f64;
+    let members = groups.iter().filter(|group| group.outcome == GroupOutcome::Trained).flat_map(|group| &group.members);
+    members
+        .filter(|member| member.advantage != 0.0)
+        .filter_map(|member| {
+            let targets: Vec<usize> = (1..member.weights.len()).filter(|&token| member.weights[token] > 0.0).collect();
+            if targets.is_empty() {
+                return None;
+            }
+            let factor = member.advantage / normaliser(&member.weights, credit) / trained;
+            let coefficients = targets.iter().map(|&token| factor * f64::from(member.weights[token])).collect();
+            let example = Example { tokens: member.rollout.tokens.clone(), targets };
+            Some(Weighted { example, coefficients, effective_tokens: effective_tokens(&member.weights) })
+        })
+        .collect()
+}
+
+/// Σ c·(−ln p).
+fn weigh(coefficients: &[Vec<f64>], log_probabilities: &[Vec<f64>]) -> f64 {
+    let pairs = coefficients.iter().flatten().zip(log_probabilities.iter().flatten());
+    pairs.map(|(coefficient, log_probability)| -coefficient * log_probability).sum()
+}
+
+fn divergences(measured: &crate::gradient::Divergence) -> Divergences {
+    let ratios = || {
+        let pairs = measured.policy.iter().flatten().zip(measured.reference.iter().flatten());
+        pairs.map(|(policy, reference)| reference - policy)
+    };
+    Divergences {
+        k1: mean(ratios().map(|ratio| -ratio)),
+        k3: mean(ratios().map(|ratio| ratio.exp() - ratio - 1.0)),
+        exact: mean(measured.divergence.iter().flatten().copied()),
+    }
+}
+
+/// The mean; 0 of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0_u64), |(sum, count), value| (sum + value, count + 1));
+    if count == 0 { 0.0 } else { sum / count as f64 }
+}
