@@ -14,6 +14,7 @@
 //! A close tag that the model wrote itself is a token of its thinking like any other.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -183,7 +184,7 @@ pub fn proximity(distance: usize, options: &CreditOptions) -> f64 {
 
 /// Jaccard similarity |∩|/|∪| of the sets of tokens, without `common` ones. Where nothing is left of either, nothing can be
 /// said about them: 1/2, which leaves weights as they are.
-pub fn jaccard(chunk: &[u32], expert: &[u32], common: &HashSet<u32>) -> f64 {
+pub fn jaccard(chunk: &[u32], expert: &[u32], common: &HashSet<u32, impl BuildHasher>) -> f64 {
     let set = |tokens: &[u32]| tokens.iter().copied().filter(|token| !common.contains(token)).collect::<HashSet<u32>>();
     let (chunk, expert) = (set(chunk), set(expert));
     let shared = chunk.intersection(&expert).count();
@@ -192,7 +193,11 @@ pub fn jaccard(chunk: &[u32], expert: &[u32], common: &HashSet<u32>) -> f64 {
 }
 
 /// Weight of every token of a rollout, in order.
-pub fn token_weights(stretches: &[Stretch], options: &CreditOptions, common: &HashSet<u32>) -> Vec<f32> {
+pub fn token_weights(
+    stretches: &[Stretch],
+    options: &CreditOptions,
+    common: &HashSet<u32, impl BuildHasher>,
+) -> Vec<f32> {
     let mut weights = Vec::with_capacity(stretches.iter().map(|stretch| stretch.tokens.len()).sum());
     let mut distance = 0;
     for stretch in stretches {
@@ -220,7 +225,12 @@ pub fn token_weights(stretches: &[Stretch], options: &CreditOptions, common: &Ha
 }
 
 /// j = (1−λ) + 2λJ.
-fn similarity_factor(chunk: &[u32], expert: &[u32], options: &CreditOptions, common: &HashSet<u32>) -> f64 {
+fn similarity_factor(
+    chunk: &[u32],
+    expert: &[u32],
+    options: &CreditOptions,
+    common: &HashSet<u32, impl BuildHasher>,
+) -> f64 {
     if !options.jaccard || expert.is_empty() {
         return 1.0;
     }
@@ -244,28 +254,34 @@ pub fn effective_tokens(weights: &[f32]) -> f64 {
     if squares > 0.0 { sum * sum / squares } else { 0.0 }
 }
 
-/// The common words of a dataset's `targets`, which say nothing about whether two texts agree: tokens without a letter or a
-/// digit, and tokens in more than `common_share` of the targets. Digits are never common, as they are what mathematics is about.
-/// Of fewer than 8 targets only the former are taken, since a word that is in all of them may still be their subject.
+/// The common words of a dataset, which say nothing about whether two texts agree: of the vocabulary's `count` ids those whose
+/// text has no letter or digit, and tokens in more than `common_share` of the `targets`. Tokens with a digit are never common,
+/// as they are what mathematics is about, nor are pieces of characters (their text is the replacement character). Fewer than
+/// 8 targets have no frequent words, since what is in all of them may be their subject.
 pub fn common_tokens<'a>(
+    count: usize,
     targets: impl IntoIterator<Item = &'a [u32]>,
     token_text: impl Fn(u32) -> String,
     options: &CreditOptions,
 ) -> HashSet<u32> {
-    let mut count = 0;
+    let mut documents = 0;
     let mut seen: HashMap<u32, usize> = HashMap::new();
     for target in targets {
-        count += 1;
+        documents += 1;
         for token in target.iter().copied().collect::<HashSet<u32>>() {
             *seen.entry(token).or_default() += 1;
         }
     }
-    let is_common = |token: u32, seen: usize| {
-        let text = token_text(token);
-        let frequent = count >= ENOUGH_TARGETS && seen as f64 > options.common_share * count as f64;
-        !text.contains(char::is_alphanumeric) || (frequent && !text.contains(char::is_numeric))
+    let is_frequent = |token: &u32| {
+        let share = seen.get(token).map_or(0.0, |seen| *seen as f64 / documents as f64);
+        documents >= ENOUGH_TARGETS && share > options.common_share
     };
-    seen.into_iter().filter(|(token, seen)| is_common(*token, *seen)).map(|(token, _)| token).collect()
+    let is_common = |token: &u32| {
+        let text = token_text(*token);
+        let is_word = text.contains(|letter: char| letter.is_alphanumeric() || letter == char::REPLACEMENT_CHARACTER);
+        !is_word || (is_frequent(token) && !text.contains(char::is_numeric))
+    };
+    (0..u32::try_from(count).unwrap_or(u32::MAX)).filter(is_common).collect()
 }
 
 #[cfg(test)]
@@ -284,8 +300,8 @@ mod tests {
     #[test]
     fn proximity_has_its_table() {
         let options = CreditOptions::default();
-        // Computed by hand: 3.5·0.85, 3.5·0.85², 3.5·0.85²¹ = 0.1153…; 3.5·0.85²² = 0.098 is below 0.1.
-        for (distance, expected) in [(0, 3.5), (1, 2.975), (2, 2.52875), (21, 0.115_311_5)] {
+        // Computed by hand: 3.5·0.85, 3.5·0.85², 3.5·0.85²¹ = 0.11531; 3.5·0.85²² = 0.09801 is below 0.1.
+        for (distance, expected) in [(0, 3.5), (1, 2.975), (2, 2.52875), (21, 0.115_309_6)] {
             assert!(close(proximity(distance, &options), expected), "{distance}: {}", proximity(distance, &options));
         }
         assert!([22, 23, 1000, usize::MAX].iter().all(|distance| proximity(*distance, &options) == 0.0));
@@ -388,20 +404,20 @@ mod tests {
 
     #[test]
     fn common_tokens_are_punctuation_and_frequent_words_but_no_digits() {
-        let pieces = [" the", ".", " 7", " apple", "\n", " pear"];
+        let pieces = [" the", ".", " 7", " apple", "\n", " pear", "", "\u{fffd}"];
         let text = |token: u32| pieces[token as usize].to_owned();
         let often: Vec<Vec<u32>> = (0..10).map(|index| vec![0, 1, 2, 2, if index < 4 { 3 } else { 5 }, 4]).collect();
         let common = |targets: &[Vec<u32>], share: f64| {
             let options = CreditOptions { common_share: share, ..CreditOptions::default() };
             let mut found: Vec<u32> =
-                common_tokens(targets.iter().map(Vec::as_slice), text, &options).into_iter().collect();
+                common_tokens(pieces.len(), targets.iter().map(Vec::as_slice), text, &options).into_iter().collect();
             found.sort_unstable();
             found
         };
-        assert_eq!(common(&often, 0.5), [0, 1, 4, 5]);
-        assert_eq!(common(&often, 0.6), [0, 1, 4]);
-        assert_eq!(common(&often, 1.0), [1, 4]);
-        assert_eq!(common(&often[..7], 0.5), [1, 4], "too few targets to tell");
+        assert_eq!(common(&often, 0.5), [0, 1, 4, 5, 6]);
+        assert_eq!(common(&often, 0.6), [0, 1, 4, 6]);
+        assert_eq!(common(&often, 1.0), [1, 4, 6]);
+        assert_eq!(common(&often[..7], 0.5), [1, 4, 6], "too few targets to tell");
     }
 
     #[test]

@@ -36,7 +36,6 @@ pub fn next_start(target: &Target, options: &ScaffoldOptions, last_end: usize, w
 fn advance(target: &Target, last_end: usize, written: &[u32]) -> usize {
     let (lines, rest) = if target.has_lines() { lines_of(target, written) } else { (0, written.len()) };
     let position = target.skip_lines(last_end, lines);
-    // Where it ended in the middle of a line, a cut that is nearest and behind it may not exist: then the next one.
     if rest == 0 { position } else { target.nearest_cut(position.saturating_add(rest), position) }
 }
 
@@ -81,13 +80,13 @@ fn shared_tokens(left: &[u32], right: &[u32]) -> usize {
     shared
 }
 
-/// The target tokens of expert chunk `cycle` (0 first) from `start`: about as many as the plan has for it, at least half, up
-/// to a cut point. Empty where the plan has no such chunk or the target is used up.
+/// The target tokens of expert chunk `cycle` (0 first) from `start`: about as many as the plan has for it, up to a cut
+/// point. Empty where the plan has no such chunk or the target is used up.
 pub fn next_chunk(target: &Target, plan: &Plan, cycle: usize, start: usize) -> Range<usize> {
     let start = start.min(target.len());
     match plan.expert_chunks.get(cycle) {
         None | Some(0) => start..start,
-        Some(&wanted) => start..target.chunk_end(start, wanted, wanted.div_ceil(2)),
+        Some(&wanted) => start..target.chunk_end(start, wanted, plan.minimum_chunk),
     }
 }
 
@@ -242,10 +241,7 @@ mod tests {
                 for cycle in 0..plan.expert_chunks.len() {
                     let chunk = next_chunk(&target, &plan, cycle, start);
                     prop_assert_eq!(chunk.clone(), plan.boundaries[cycle] - plan.expert_chunks[cycle]..plan.boundaries[cycle]);
-                    start = match continuation {
-                        Continuation::Resume => chunk.end,
-                        _ => next_start(&target, &options, chunk.end, &words(plan.model_budgets[cycle])),
-                    };
+                    start = next_start(&target, &options, chunk.end, &words(plan.model_budgets[cycle]));
                 }
             }
         }

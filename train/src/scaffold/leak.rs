@@ -25,7 +25,7 @@ pub enum LeakMode {
 }
 
 /// Whether `injected` holds `truth`, a boxed answer, both without the notation that does not matter (case, `$`, LaTeX spaces
-/// and sizes, thousands separators; `\frac{a}{b}` as a/b, `\text{a}` as a).
+/// and sizes, thousands separators, a unit behind the answer's number; `\frac{a}{b}` as a/b, `\text{a}` as a).
 ///
 /// - A number is found where a number of the same decimal value stands: 36 in `36.` and `36.0`, not in `136`, `3.6` or `-36`.
 ///   Signs are told from differences by what stands in front of them.
@@ -37,7 +37,7 @@ pub fn find_leak(injected: &str, truth: &str) -> bool {
     let (text, truth) = (plain(injected), plain(truth));
     let truth = truth.trim().trim_end_matches('.');
     let mut letters = truth.trim_matches(['(', ')']).chars();
-    if let Some(number) = Number::parse(truth) {
+    if let Some(number) = Number::parse(without_unit(truth)) {
         return numbers(&text).any(|found| found == number);
     }
     match (letters.next(), letters.next()) {
@@ -69,7 +69,7 @@ pub fn cut_before_leak(
 /// Lower case, without notation that does not change what is said.
 fn plain(text: &str) -> String {
     let mut text = text.to_lowercase().replace(['−', '–'], "-");
-    for command in ["\\left", "\\right", "\\,", "\\!", "\\;", "\\:", "\\ ", "\\displaystyle", "$", "**"] {
+    for command in ["\\$", "\\left", "\\right", "\\,", "\\!", "\\;", "\\:", "\\ ", "\\displaystyle", "$", "**"] {
         text = text.replace(command, if command == "\\ " { " " } else { "" });
     }
     text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", ",").replace("\\%", "%");
@@ -145,7 +145,7 @@ impl Number {
 
     /// A text that is a number and nothing else; a percent or degree sign may follow.
     fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().trim_end_matches('%').trim_end_matches("^\\circ").trim_end();
+        let text = text.trim().trim_end_matches('%').trim_end_matches("^\\circ").trim_end_matches('°').trim_end();
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest.trim_start()),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -154,6 +154,19 @@ impl Number {
         let digits_only = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let valid = digits_only(whole) && digits_only(part) && !(whole.is_empty() && part.is_empty());
         valid.then(|| Self::new(negative, whole, part))
+    }
+}
+
+/// `36 cm` and `€36` as 36. A single letter is no unit but a factor.
+fn without_unit(truth: &str) -> &str {
+    let truth = truth.trim_start_matches(['€', '£', '¥', '₹']);
+    match truth.split_once(' ') {
+        Some((number, unit))
+            if unit.chars().count() > 1 && unit.chars().all(|letter| letter.is_alphabetic() || letter == ' ') =>
+        {
+            number
+        }
+        _ => truth,
     }
 }
 
@@ -204,25 +217,25 @@ fn is_signed(letters: &[char], start: usize) -> bool {
 
 /// Whether a single letter stands as a choice or a result.
 fn holds_letter(text: &str, letter: char) -> bool {
-    let letters: Vec<char> = text.chars().collect();
-    letters.iter().enumerate().filter(|(_, found)| **found == letter).any(|(index, _)| {
-        let before: String = letters.get(..index).unwrap_or_default().iter().collect();
-        let after = letters.get(index + 1);
-        if before.ends_with(char::is_alphanumeric) || after.is_some_and(|next| next.is_alphanumeric()) {
+    text.match_indices(letter).any(|(position, found)| {
+        let (before, rest) = text.split_at(position);
+        let after = rest.get(found.len()..).unwrap_or_default();
+        if before.ends_with(char::is_alphanumeric) || after.starts_with(char::is_alphanumeric) {
             return false;
         }
-        let bracketed = before.ends_with(['(', '{', '[']) && after.is_some_and(|next| matches!(next, ')' | '}' | ']'));
-        let spoken = before.trim_end().trim_end_matches(['(', '"', '\'', '{', '*']).trim_end();
-        let introduced = ["option", "choice", "answer", "is", ":", "="].iter().any(|word| {
-            spoken
-                .strip_suffix(word)
-                .is_some_and(|rest| !word.chars().all(char::is_alphabetic) || !rest.ends_with(char::is_alphanumeric))
-        });
-        // "is a" and "answer: a dog" are articles where a word follows.
+        // "is a" is an article where a word follows.
         let article =
-            letter == 'a' && after == Some(&' ') && letters.get(index + 2).is_some_and(|next| next.is_alphabetic());
-        bracketed || (introduced && !article)
+            letter == 'a' && after.strip_prefix(' ').is_some_and(|next| next.starts_with(char::is_alphabetic));
+        let bracketed = before.ends_with(['(', '{', '[']) && after.starts_with([')', '}', ']']);
+        bracketed || (is_introduced(before) && !article)
     })
+}
+
+/// Whether a text ends with what introduces an answer.
+fn is_introduced(before: &str) -> bool {
+    let spoken = before.trim_end().trim_end_matches(['(', '"', '\'', '{']).trim_end();
+    let word = |word: &str| spoken.strip_suffix(word).is_some_and(|rest| !rest.ends_with(char::is_alphanumeric));
+    spoken.ends_with([':', '=']) || ["option", "choice", "answer", "is"].into_iter().any(word)
 }
 
 /// A text without spaces around operators and brackets and behind commas.
@@ -256,7 +269,7 @@ fn holds_phrase(text: &str, phrase: &str) -> bool {
             || number_goes_on(after.strip_prefix('.'), |right| {
                 right.starts_with(|letter: char| letter.is_ascii_digit())
             });
-        !(starts_inside && continued_left) && !(ends_inside && continued_right)
+        !(starts_inside && continued_left || ends_inside && continued_right)
     })
 }
 
@@ -284,6 +297,10 @@ mod tests {
             ("36/2", "36"),
             ("\\frac{36}{2}", "36"),
             ("007", "7"),
+            ("in all 36 of them", "36\\text{ cm}"),
+            ("\\$36 are left", "36"),
+            ("it costs 36", "\\$36"),
+            ("turn by 90", "90^\\circ"),
         ];
         for (text, truth) in found {
             assert!(find_leak(text, truth), "{truth} in {text}");
@@ -302,6 +319,7 @@ mod tests {
             ("version 1.2.36", "36"),
             ("", "36"),
             ("36", ""),
+            ("we have 2", "2 x"),
         ];
         for (text, truth) in absent {
             assert!(!find_leak(text, truth), "{truth} in {text}");
@@ -370,7 +388,7 @@ mod tests {
 
         #[test]
         fn a_number_is_found_among_others_only_if_it_is_one_of_them(numbers in prop::collection::vec(0_u32..3000, 0..12), truth in 0_u32..3000) {
-            let text = numbers.iter().map(|number| format!("we get {number}, ")).collect::<String>();
+            let text = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", so we get ");
             prop_assert_eq!(find_leak(&text, &truth.to_string()), numbers.contains(&truth));
         }
 

@@ -92,15 +92,19 @@ impl Target {
 
     /// Where a chunk from `start` of about `wanted` tokens ends: at the cut nearest to `start + wanted` that leaves at least
     /// `minimum` tokens. Where that cut is further away than `wanted` and than 16 tokens, which takes a short chunk in a
-    /// long line, at the nearest word within 8 tokens, or else exactly.
+    /// long line, in front of a word up to 8 tokens earlier, or else exactly. A chunk that is asked for with the length
+    /// that this gave it gets it again.
     pub(super) fn chunk_end(&self, start: usize, wanted: usize, minimum: usize) -> usize {
         let length = self.len();
         let exact = start.saturating_add(wanted.max(1)).min(length);
         let lowest = start.saturating_add(minimum.clamp(1, wanted.max(1))).min(length);
-        let within = |end: &usize, reach: usize| end.abs_diff(exact) <= reach;
+        let last_word = || {
+            let behind = self.words.partition_point(|word| *word <= exact);
+            behind.checked_sub(1).and_then(|index| self.words.get(index)).copied()
+        };
         nearest(&self.cuts, exact, lowest)
-            .filter(|cut| within(cut, STEP.max(wanted)))
-            .or_else(|| nearest(&self.words, exact, lowest).filter(|word| within(word, WORD_REACH)))
+            .filter(|cut| cut.abs_diff(exact) <= STEP.max(wanted))
+            .or_else(|| last_word().filter(|word| *word >= lowest && word + WORD_REACH >= exact))
             .unwrap_or(exact)
             .max(start.min(length))
     }
@@ -158,7 +162,7 @@ fn regular_cuts(words: &[usize], start: usize, end: usize) -> Vec<usize> {
         let exact = last + STEP;
         let word =
             words.partition_point(|word| *word <= exact).checked_sub(1).and_then(|index| words.get(index).copied());
-        last = word.filter(|word| word + WORD_REACH > exact).unwrap_or(exact);
+        last = word.filter(|word| word + WORD_REACH >= exact).unwrap_or(exact);
         cuts.push(last);
     }
     cuts
@@ -194,9 +198,9 @@ fn ends_sentence(texts: &[String], index: usize) -> bool {
     before_quotes.ends_with(['。', '！', '？']) || (spaced && before_quotes.ends_with(['.', '!', '?']))
 }
 
-/// Whether token `index` begins a word: it starts with a space, or a line break stands in front of it.
+/// Whether token `index` begins a word: it starts with a space and is no space alone, or a line break stands in front of it.
 fn begins_word(texts: &[String], index: usize) -> bool {
-    let spaced = texts.get(index).is_some_and(|text| text.starts_with(char::is_whitespace));
+    let spaced = texts.get(index).is_some_and(|text| text.starts_with(char::is_whitespace) && !text.trim().is_empty());
     spaced || index.checked_sub(1).and_then(|last| texts.get(last)).is_some_and(|last| ends_line(last))
 }
 
