@@ -41,9 +41,10 @@ impl Provenance {
     /// How `now` differs from this, one sentence a difference; none where a run may go on.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let mut differences = Vec::new();
-        if self.config_digest != now.config_digest {
-            let mut keys = Vec::new();
-            compare("", &self.config, &now.config, &mut keys);
+        let mut keys = Vec::new();
+        compare("", Some(&self.config), Some(&now.config), &mut keys);
+        // Not by the digest, which sees the order of the keys as well.
+        if !keys.is_empty() {
             let rest = keys.len().saturating_sub(LISTED);
             keys.truncate(LISTED);
             let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
@@ -64,19 +65,20 @@ impl Provenance {
     }
 }
 
-/// Collects `path: then → now` of every leaf that differs.
-fn compare(path: &str, then: &Value, now: &Value, differences: &mut Vec<String>) {
+/// Collects what is different in two configs, a leaf at a time.
+fn compare(path: &str, then: Option<&Value>, now: Option<&Value>, differences: &mut Vec<String>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    let shown = |value: Option<&Value>| value.map_or_else(|| "absent".to_owned(), Value::to_string);
     match (then, now) {
-        (Value::Object(then), Value::Object(now)) => {
+        (Some(Value::Object(then)), Some(Value::Object(now))) => {
             for (key, value) in then {
-                compare(&below(key), value, now.get(key).unwrap_or(&Value::Null), differences);
+                compare(&below(key), Some(value), now.get(key), differences);
             }
             for (key, value) in now.iter().filter(|(key, _)| !then.contains_key(*key)) {
-                compare(&below(key), &Value::Null, value, differences);
+                compare(&below(key), None, Some(value), differences);
             }
         }
         _ if then == now => {}
-        _ => differences.push(format!("{path} was {then}, is {now}")),
+        _ => differences.push(format!("{path} was {}, is {}", shown(then), shown(now))),
     }
 }
