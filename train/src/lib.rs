@@ -7,6 +7,7 @@
 //! [`log`] and [`record`] say what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
 //! [`evaluate`] measures what was learned.
 
+pub mod adapter;
 pub mod advantage;
 pub mod anchors;
 pub mod credit;
