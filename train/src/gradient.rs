@@ -1,1 +1,514 @@
-//! (to be written in this branch)
+//! Log-probabilities of chosen tokens, and the gradient of a weighted sum of them: what a training step differentiates.
+//!
+//! [`Trace::forward`] runs examples laid one after another through the decoder and keeps two small tensors a layer;
+//! [`Trace::backward`] walks back, one layer at a time, down to the lowest that carries an adapter. Logits exist for a chunk
+//! of target rows at a time: only where a token is a target, and on the way back only where it carries weight. A loss
+//! enters as one coefficient per target, the derivative of the loss by −ln p.
+
+mod divergence;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::{Device, Tensor};
+use lcr_model::decoder::{
+    Decoder, HeadPass, Lanes, Layer, LayerInput, ModelError, SiteKind, Taps, Variant, with_values,
+};
+use rayon::prelude::*;
+
+pub use self::divergence::{Divergence, divergence};
+pub use lcr_model::decoder::ModuleGradient;
+
+/// Bytes of logits that exist at a time.
+const LOGIT_BYTES: usize = 96 << 20;
+
+/// A sequence of tokens with the positions whose next-token log-probabilities matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// All its tokens, the context included.
+    pub tokens: Vec<u32>,
+    /// Positions t of *predicted* tokens, from 1 on, ascending: each is predicted from the tokens before it.
+    pub targets: Vec<usize>,
+}
+
+impl Example {
+    /// Tokens that run: the last target itself is predicted, never read.
+    fn length(&self) -> usize {
+        self.targets.last().copied().unwrap_or(0)
+    }
+}
+
+/// Gradients of an adapter, by the module's path.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AdapterGradient {
+    /// One entry for every low-rank module of the adapter, zero where the loss does not reach.
+    pub modules: BTreeMap<String, ModuleGradient>,
+}
+
+impl AdapterGradient {
+    /// Zeros in the shapes of a variant's adapter.
+    pub fn zero(variant: &Variant) -> Self {
+        let modules = &variant.adapter().modules;
+        Self { modules: modules.iter().map(|(path, module)| (path.clone(), ModuleGradient::zero(module))).collect() }
+    }
+
+    /// Adds another gradient of the same adapter.
+    pub fn add(&mut self, other: &Self) {
+        for (path, part) in &other.modules {
+            match self.modules.get_mut(path) {
+                Some(total) => total.add(part),
+                None => {
+                    self.modules.insert(path.clone(), part.clone());
+                }
+            }
+        }
+    }
+
+    /// Multiplies by a factor.
+    pub fn scale(&mut self, factor: f32) {
+        self.modules.values_mut().for_each(|module| module.scale(factor));
+    }
+
+    /// Its tensors in the order of [`TrainableAdapter::parameters_mut`](crate::adapter::TrainableAdapter::parameters_mut):
+    /// modules by path, of each A, B and then m where there is one.
+    pub fn slices(&self) -> impl Iterator<Item = &[f32]> {
+        self.modules.values().flat_map(ModuleGradient::slices)
+    }
+
+    /// The same, to be changed.
+    pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.modules.values_mut().flat_map(ModuleGradient::slices_mut)
+    }
+
+    /// √Σ g² over all tensors.
+    pub fn norm(&self) -> f64 {
+        self.slices().flatten().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+    }
+}
+
+/// Examples laid one after another: which row of the last stream predicts which token.
+struct Rows {
+    /// Tokens that run, of all examples.
+    tokens: Vec<u32>,
+    /// Tokens that run, of each example.
+    lengths: Vec<usize>,
+    targets: Vec<Target>,
+    /// Targets of each example.
+    counts: Vec<usize>,
+}
+
+/// One target.
+struct Target {
+    row: usize,
+    token: usize,
+}
+
+impl Rows {
+    fn new(decoder: &Decoder, examples: &[Example]) -> Result<Self, ModelError> {
+        let all: Vec<Vec<u32>> = examples.iter().map(|example| example.tokens.clone()).collect();
+        decoder.check_prompts(&all)?;
+        let mut rows = Self { tokens: Vec::new(), lengths: Vec::new(), targets: Vec::new(), counts: Vec::new() };
+        for (index, example) in examples.iter().enumerate() {
+            let mut earlier = 0;
+            for &target in &example.targets {
+                let length = example.tokens.len();
+                let (Some(token), true) = (example.tokens.get(target), target > earlier) else {
+                    return Err(ModelError::Target { example: index, target, length });
+                };
+                rows.targets.push(Target { row: rows.tokens.len() + target - 1, token: *token as usize });
+                earlier = target;
+            }
+            rows.tokens.extend(example.tokens.iter().take(example.length()));
+            rows.lengths.push(example.length());
+            rows.counts.push(example.targets.len());
+        }
+        Ok(rows)
+    }
+
+    fn positions(&self) -> Vec<usize> {
+        self.lengths.iter().flat_map(|length| 0..*length).collect()
+    }
+
+    /// The rows of the last stream that predict the targets, `[targets, width]`.
+    fn gather(&self, stream: &Tensor) -> Result<Tensor, ModelError> {
+        let width = stream.dim(1)?;
+        let values = with_values(stream, |values| {
+            let rows =
+                self.targets.iter().filter_map(|target| values.get(target.row * width..(target.row + 1) * width));
+            rows.flatten().copied().collect::<Vec<f32>>()
+        })?;
+        Ok(Tensor::from_vec(values, (self.targets.len(), width), &Device::Cpu)?)
+    }
+
+    /// Lengths without the examples that have no target: they have no row.
+    fn nonempty_lengths(&self) -> Vec<usize> {
+        self.lengths.iter().copied().filter(|length| *length > 0).collect()
+    }
+
+    /// The logit of a target's token.
+    fn logit(&self, target: usize, logits: &[f32]) -> f32 {
+        self.targets.get(target).and_then(|target| logits.get(target.token)).copied().unwrap_or(f32::NAN)
+    }
+
+    /// Example of each target, and its index there.
+    fn places(&self) -> Vec<(usize, usize)> {
+        self.counts
+            .iter()
+            .enumerate()
+            .flat_map(|(example, count)| (0..*count).map(move |index| (example, index)))
+            .collect()
+    }
+
+    /// Coefficients of all targets, one after another.
+    fn flattened(&self, coefficients: &[Vec<f64>]) -> Result<Vec<f64>, ModelError> {
+        for example in 0..self.counts.len().max(coefficients.len()) {
+            let targets = self.counts.get(example).copied().unwrap_or(0);
+            let found = coefficients.get(example).map_or(0, Vec::len);
+            if targets != found {
+                return Err(ModelError::Coefficients { example, targets, found });
+            }
+        }
+        Ok(coefficients.concat())
+    }
+
+    /// Values of all targets, by example.
+    fn by_example(&self, values: &[f64]) -> Vec<Vec<f64>> {
+        let mut rest = values;
+        let mut split = |count: &usize| {
+            let (own, after) = rest.split_at(*count);
+            rest = after;
+            own.to_vec()
+        };
+        self.counts.iter().map(&mut split).collect()
+    }
+}
+
+/// Rows whose logits exist at a time, in `lanes` models.
+fn chunk_rows(vocabulary: usize, lanes: usize) -> usize {
+    (LOGIT_BYTES / size_of::<f32>() / vocabulary.max(1) / lanes).max(1)
+}
+
+/// A row's softmax: ln Σ exp, the largest logit kept apart so that nothing overflows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Softmax {
+    largest: f32,
+    /// ln Σ exp(logit − largest).
+    log_total: f64,
+    /// −Σ p ln p.
+    entropy: f64,
+}
+
+impl Softmax {
+    fn of(logits: &[f32]) -> Self {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let (mut total, mut moment) = (0.0, 0.0);
+        for logit in logits {
+            let shifted = logit - largest;
+            let mass = f64::from(shifted.exp());
+            total += mass;
+            moment += if mass > 0.0 { mass * f64::from(shifted) } else { 0.0 };
+        }
+        Self { largest, log_total: total.ln(), entropy: total.ln() - moment / total }
+    }
+
+    fn log_probability(&self, logit: f32) -> f64 {
+        f64::from(logit) - f64::from(self.largest) - self.log_total
+    }
+}
+
+/// Products of the head become logits.
+fn cap(row: &mut [f32], softcap: Option<f32>) {
+    if let Some(cap) = softcap {
+        row.iter_mut().for_each(|value| *value = cap * (*value / cap).tanh());
+    }
+}
+
+/// Logits become the gradient of −coefficient · ln p(token) by the products under them.
+fn differentiate(row: &mut [f32], token: usize, softmax: &Softmax, coefficient: f64, softcap: Option<f32>) {
+    let factor = (coefficient * (-softmax.log_total).exp()) as f32;
+    for (index, value) in row.iter_mut().enumerate() {
+        let (logit, mass) = (*value, (*value - softmax.largest).exp() * factor);
+        let slope = if index == token { mass - coefficient as f32 } else { mass };
+        *value = slope * softcap.map_or(1.0, |cap| 1.0 - (logit / cap).powi(2));
+    }
+}
+
+/// A forward pass of one variant over some examples, with what its way back needs.
+pub struct Trace<'a> {
+    decoder: &'a Decoder,
+    variant: &'a Variant,
+    rows: Rows,
+    /// Layers from the lowest adapted one up.
+    layers: Vec<(&'a Layer, LayerInput)>,
+    /// The rows of the last stream that predict the targets, `[targets, width]`.
+    last: Tensor,
+    softmaxes: Vec<Softmax>,
+    log_probabilities: Vec<Vec<f64>>,
+    entropies: Vec<Vec<f64>>,
+}
+
+impl std::fmt::Debug for Trace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (lengths, targets) = (&self.rows.lengths, &self.rows.counts);
+        f.debug_struct("Trace").field("lengths", lengths).field("targets", targets).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Trace<'a> {
+    /// Runs the examples, laid one after another; tokens after an example's last target are not run.
+    ///
+    /// Fails on tokens outside the vocabulary, on targets that do not exist, and where numbers overflow.
+    pub fn forward(decoder: &'a Decoder, variant: &'a Variant, examples: &[Example]) -> Result<Self, ModelError> {
+        let mut trace = Self::run(decoder, variant, examples)?;
+        let softcap = decoder.config().final_softcap;
+        let mut found = Vec::with_capacity(trace.rows.targets.len());
+        let all: Vec<usize> = (0..trace.rows.targets.len()).collect();
+        let score = |target: usize, logits: &mut [f32]| {
+            cap(logits, softcap);
+            let softmax = Softmax::of(logits);
+            (softmax, softmax.log_probability(trace.rows.logit(target, logits)))
+        };
+        trace.for_each_chunk(&all, score, |_, _, _, results| {
+            found.extend(results);
+            Ok(())
+        })?;
+        trace.remember(&found);
+        Ok(trace)
+    }
+
+    /// ln p of each target, by example (natural logarithm, temperature 1).
+    pub fn log_probabilities(&self) -> &[Vec<f64>] {
+        &self.log_probabilities
+    }
+
+    /// Entropy of the distribution that each target was predicted from, nats, by example.
+    pub fn entropies(&self) -> &[Vec<f64>] {
+        &self.entropies
+    }
+
+    /// Gradient of Σ c·(−ln p) over targets, `coefficients` holding c by example and target.
+    pub fn backward(self, coefficients: &[Vec<f64>]) -> Result<AdapterGradient, ModelError> {
+        let coefficients = self.rows.flattened(coefficients)?;
+        let chosen: Vec<usize> = (0..coefficients.len()).filter(|target| coefficients[*target] != 0.0).collect();
+        let mut modules = AdapterGradient::zero(self.variant).modules;
+        let mut gradient = StreamGradient::new(&self.rows, &chosen, self.decoder.config().width);
+        let softcap = self.decoder.config().final_softcap;
+        let differentiated = |target: usize, logits: &mut [f32]| {
+            cap(logits, softcap);
+            let token = self.rows.targets[target].token;
+            differentiate(logits, token, &self.softmaxes[target], coefficients[target], softcap);
+        };
+        self.for_each_chunk(&chosen, differentiated, |targets, stream, pass, _| {
+            let part = self.decoder.head_backward(stream, pass, Some(self.variant), &mut modules)?;
+            gradient.put(&self.rows, targets, &part);
+            Ok(())
+        })?;
+        self.walk_back(gradient, modules)
+    }
+
+    /// Forward pass and way back in one, where the coefficient of a target follows from its own ln p and entropy.
+    ///
+    /// `coefficient` gets example, target, ln p and entropy. Against [`Trace::forward`] and [`Trace::backward`] it spares
+    /// one of three products with the head. Returns the trace's log-probabilities and entropies as well.
+    pub fn gradient(
+        decoder: &'a Decoder,
+        variant: &'a Variant,
+        examples: &[Example],
+        coefficient: impl Fn(usize, usize, f64, f64) -> f64 + Sync,
+    ) -> Result<Scored, ModelError> {
+        let mut trace = Self::run(decoder, variant, examples)?;
+        let softcap = decoder.config().final_softcap;
+        let all: Vec<usize> = (0..trace.rows.targets.len()).collect();
+        let places = trace.rows.places();
+        let mut modules = AdapterGradient::zero(variant).modules;
+        let mut gradient = StreamGradient::new(&trace.rows, &all, decoder.config().width);
+        let mut found = Vec::with_capacity(all.len());
+        let score = |target: usize, logits: &mut [f32]| {
+            cap(logits, softcap);
+            let softmax = Softmax::of(logits);
+            let log_probability = softmax.log_probability(trace.rows.logit(target, logits));
+            let (example, index) = places[target];
+            let factor = coefficient(example, index, log_probability, softmax.entropy);
+            differentiate(logits, trace.rows.targets[target].token, &softmax, factor, softcap);
+            (softmax, log_probability)
+        };
+        trace.for_each_chunk(&all, score, |targets, stream, pass, results| {
+            found.extend(results);
+            let part = decoder.head_backward(stream, pass, Some(variant), &mut modules)?;
+            gradient.put(&trace.rows, targets, &part);
+            Ok(())
+        })?;
+        trace.remember(&found);
+        let (log_probabilities, entropies) = (trace.log_probabilities.clone(), trace.entropies.clone());
+        Ok(Scored { log_probabilities, entropies, gradient: trace.walk_back(gradient, modules)? })
+    }
+
+    /// The layers alone.
+    fn run(decoder: &'a Decoder, variant: &'a Variant, examples: &[Example]) -> Result<Self, ModelError> {
+        let rows = Rows::new(decoder, examples)?;
+        let width = decoder.config().width;
+        let last = Tensor::from_vec(Vec::<f32>::new(), (0, width), &Device::Cpu)?;
+        let mut trace = Self {
+            decoder,
+            variant,
+            rows,
+            layers: Vec::new(),
+            last,
+            softmaxes: Vec::new(),
+            log_probabilities: Vec::new(),
+            entropies: Vec::new(),
+        };
+        if trace.rows.targets.is_empty() {
+            return Ok(trace);
+        }
+        let pass = decoder.pass(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
+        let lowest = decoder.layers().iter().position(|layer| layer.is_adapted(variant));
+        let mut taps = Taps::new(&[SiteKind::AttnOut]);
+        let mut stream = decoder.embed(&trace.rows.tokens, &trace.rows.positions(), &pass.variants)?;
+        for (index, layer) in decoder.layers().iter().enumerate() {
+            let before = stream.model(0).clone();
+            stream = layer.forward(&stream, &pass, None, &mut taps)?;
+            check_finite(decoder, index, &stream, &["the adapted model"])?;
+            let attended = taps.take().pop();
+            if let (Some((_, attended)), true) = (attended, lowest.is_some_and(|lowest| index >= lowest)) {
+                trace.layers.push((layer, LayerInput { stream: before, attended: attended.model(0).clone() }));
+            }
+        }
+        trace.last = trace.rows.gather(stream.model(0))?;
+        Ok(trace)
+    }
+
+    /// Runs the head on some targets, a chunk of them at a time: `visit` gets each target with its row of products, and
+    /// `finish` the chunk's targets, rows of the stream, pass and what `visit` returned.
+    fn for_each_chunk<R: Send>(
+        &self,
+        targets: &[usize],
+        visit: impl Fn(usize, &mut [f32]) -> R + Sync,
+        mut finish: impl FnMut(&[usize], &Tensor, &HeadPass, Vec<R>) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        for chunk in targets.chunks(chunk_rows(self.decoder.config().vocab_size, 1)) {
+            let stream = if chunk.len() == self.rows.targets.len() {
+                self.last.clone()
+            } else {
+                let indices: Vec<u32> = chunk.iter().map(|target| *target as u32).collect();
+                self.last.index_select(&Tensor::new(indices.as_slice(), &Device::Cpu)?, 0)?
+            };
+            let pass = self.decoder.head_forward(&stream, Some(self.variant))?;
+            let results = pass.map_rows(|row, products| visit(chunk[row], products))?;
+            finish(chunk, &stream, &pass, results)?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, found: &[(Softmax, f64)]) {
+        let by_example =
+            |value: fn(&(Softmax, f64)) -> f64| self.rows.by_example(&found.iter().map(value).collect::<Vec<f64>>());
+        self.log_probabilities = by_example(|(_, log_probability)| *log_probability);
+        self.entropies = by_example(|(softmax, _)| softmax.entropy);
+        self.softmaxes = found.iter().map(|(softmax, _)| *softmax).collect();
+    }
+
+    /// From the last stream down to the lowest adapted layer.
+    fn walk_back(
+        self,
+        gradient: StreamGradient,
+        mut modules: BTreeMap<String, ModuleGradient>,
+    ) -> Result<AdapterGradient, ModelError> {
+        let pass = self.decoder.pass(&gradient.lengths(), vec![Some(self.variant)]);
+        if pass.sequences.is_empty() {
+            return Ok(AdapterGradient { modules });
+        }
+        let StreamGradient { spans, values, .. } = gradient;
+        let mut gradient = Some(values);
+        for (index, (layer, input)) in self.layers.into_iter().enumerate().rev() {
+            let Some(above) = gradient.take() else { break };
+            let input =
+                LayerInput { stream: narrowed(&input.stream, &spans)?, attended: narrowed(&input.attended, &spans)? };
+            gradient = layer.backward(&input, &pass, above, index > 0, &mut modules)?;
+        }
+        Ok(AdapterGradient { modules })
+    }
+}
+
+/// What [`Trace::gradient`] finds.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// ln p of each target, by example.
+    pub log_probabilities: Vec<Vec<f64>>,
+    /// Entropy of the distribution that each target was predicted from, nats, by example.
+    pub entropies: Vec<Vec<f64>>,
+    /// Gradient of Σ c·(−ln p).
+    pub gradient: AdapterGradient,
+}
+
+/// Gradient of the last stream, in the rows that any weighted target depends on: of each example, those up to its last
+/// target with a coefficient.
+struct StreamGradient {
+    /// Rows of the trace that are kept, one span per example that has any.
+    spans: Vec<Range<usize>>,
+    width: usize,
+    /// `[kept rows, width]`.
+    values: Vec<f32>,
+}
+
+impl StreamGradient {
+    fn new(rows: &Rows, chosen: &[usize], width: usize) -> Self {
+        let mut spans = Vec::new();
+        let mut chosen = chosen.iter().map(|target| rows.targets[*target].row).peekable();
+        let mut start = 0;
+        for length in &rows.lengths {
+            let end = start + length;
+            let mut last = None;
+            while let Some(row) = chosen.next_if(|row| *row < end) {
+                last = Some(row);
+            }
+            spans.extend(last.map(|last| start..last + 1));
+            start = end;
+        }
+        let kept: usize = spans.iter().map(Range::len).sum();
+        Self { spans, width, values: vec![0.0; kept * width] }
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        self.spans.iter().map(Range::len).collect()
+    }
+
+    /// Puts the gradients of some targets' rows in their places.
+    fn put(&mut self, rows: &Rows, targets: &[usize], part: &[f32]) {
+        for (target, values) in targets.iter().zip(part.chunks_exact(self.width)) {
+            let row = rows.targets[*target].row;
+            let mut before = 0;
+            for span in &self.spans {
+                if span.contains(&row) {
+                    let place = (before + row - span.start) * self.width;
+                    self.values[place..place + self.width].copy_from_slice(values);
+                }
+                before += span.len();
+            }
+        }
+    }
+}
+
+/// The rows of `spans`, one below another.
+fn narrowed(tensor: &Tensor, spans: &[Range<usize>]) -> Result<Tensor, ModelError> {
+    if let [span] = spans {
+        return Ok(tensor.narrow(0, span.start, span.len())?);
+    }
+    if spans.iter().map(Range::len).sum::<usize>() == tensor.dim(0)? {
+        return Ok(tensor.clone());
+    }
+    let parts = spans.iter().map(|span| tensor.narrow(0, span.start, span.len())).collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
+}
+
+/// Refuses a stream that is no longer finite, in the name of the first model that it is of.
+fn check_finite(decoder: &Decoder, layer: usize, stream: &Lanes, models: &[&str]) -> Result<(), ModelError> {
+    for (model, name) in models.iter().enumerate() {
+        if !with_values(stream.model(model), |values| {
+            values.par_chunks(1 << 16).all(|part| part.iter().all(|value| value.is_finite()))
+        })? {
+            return Err(decoder.explain_overflow(layer, name));
+        }
+    }
+    Ok(())
+}

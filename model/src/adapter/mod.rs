@@ -215,17 +215,17 @@ pub struct TargetModule {
 /// An adapter, read and consistent in itself; [`Adapter::bind`] checks it against a base.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// The tensor file.
+    /// The tensor file; empty for an adapter that is being trained and is in no file.
     pub path: PathBuf,
     /// Layout of the files.
     pub format: Format,
-    /// Tensors in the file.
+    /// Tensors in the file, or those that it will have.
     pub tensors_in_file: usize,
-    /// Bytes of the file.
+    /// Bytes of the file; 0 where there is none.
     pub bytes: u64,
     /// Elements of all tensors.
     pub parameters: u64,
-    /// SHA-256 of the file, hexadecimal.
+    /// SHA-256 of the file, hexadecimal; empty where there is none.
     pub sha256: String,
     /// Low-rank changes by the module's path in the base, e.g. `model.layers.0.self_attn.q_proj`.
     pub modules: BTreeMap<String, LowRank>,

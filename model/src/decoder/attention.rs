@@ -14,7 +14,7 @@ use super::host::{matrix, with_all_values};
 use super::product::{Matrix, multiply};
 
 /// Queries of one task: a block of scores stays in the cache.
-const QUERY_BLOCK: usize = 64;
+pub(super) const QUERY_BLOCK: usize = 64;
 
 /// What a layer's attention does with its queries, keys and values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,7 +57,7 @@ impl Sequence {
     }
 
     /// Tokens before the first query.
-    fn past(&self) -> usize {
+    pub(super) fn past(&self) -> usize {
         self.keys.len() - self.queries.len()
     }
 }
@@ -72,11 +72,11 @@ pub struct Pattern {
 }
 
 impl AttentionShape {
-    fn query_width(&self) -> usize {
+    pub(super) fn query_width(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    fn key_width(&self) -> usize {
+    pub(super) fn key_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 

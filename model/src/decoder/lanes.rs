@@ -23,6 +23,15 @@ impl Lanes {
         Self { tensors, of_model }
     }
 
+    /// Other tensors in the same lanes, such as some of their rows.
+    ///
+    /// # Panics
+    /// If there are fewer of them.
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        assert!(tensors.len() == self.tensors.len(), "a tensor for every lane");
+        Self { tensors, of_model: self.of_model.clone() }
+    }
+
     /// The distinct tensors.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors

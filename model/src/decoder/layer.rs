@@ -18,7 +18,7 @@ use crate::config::{Activation, Config, Family, Norm, Rope};
 #[derive(Debug)]
 pub(crate) struct NormModule {
     pub(crate) path: String,
-    parameters: NormParameters,
+    pub(super) parameters: NormParameters,
 }
 
 impl NormModule {
@@ -31,7 +31,7 @@ impl NormModule {
     }
 
     /// The parameters a variant has in place of the base's.
-    fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
+    pub(super) fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
         let variant = variant?;
         let gain = variant.whole(&format!("{}.weight", self.path));
         let bias = variant.bias(&self.path);
@@ -77,14 +77,14 @@ impl NormModule {
 
 /// Query, key and value projections: apart, or fused into one product.
 #[derive(Debug)]
-enum Projections {
+pub(super) enum Projections {
     Apart(Box<[Linear; 3]>),
     Fused(Linear),
 }
 
 /// The MLP of a family.
 #[derive(Debug)]
-enum Mlp {
+pub(super) enum Mlp {
     /// down(act(gate) ⊙ up).
     Gated { gate: Linear, up: Linear, down: Linear },
     /// The same with gate and up in one product.
@@ -97,18 +97,18 @@ enum Mlp {
 #[derive(Debug)]
 pub struct Layer {
     index: usize,
-    attention: AttentionShape,
-    rope: Option<Rope>,
-    activation: Activation,
-    input_norm: NormModule,
-    projections: Projections,
-    query_norm: Option<NormModule>,
-    key_norm: Option<NormModule>,
-    output: Linear,
-    post_attention_norm: Option<NormModule>,
-    mlp_norm: NormModule,
-    mlp: Mlp,
-    post_mlp_norm: Option<NormModule>,
+    pub(super) attention: AttentionShape,
+    pub(super) rope: Option<Rope>,
+    pub(super) activation: Activation,
+    pub(super) input_norm: NormModule,
+    pub(super) projections: Projections,
+    pub(super) query_norm: Option<NormModule>,
+    pub(super) key_norm: Option<NormModule>,
+    pub(super) output: Linear,
+    pub(super) post_attention_norm: Option<NormModule>,
+    pub(super) mlp_norm: NormModule,
+    pub(super) mlp: Mlp,
+    pub(super) post_mlp_norm: Option<NormModule>,
 }
 
 /// What is the same for every layer of one forward pass.
@@ -138,7 +138,7 @@ impl<'a> Pass<'a> {
         Self { sequences, variants, rotations }
     }
 
-    fn rotation(&self, rope: &Rope) -> Option<&Rotation> {
+    pub(super) fn rotation(&self, rope: &Rope) -> Option<&Rotation> {
         self.rotations.iter().find(|(known, _)| known == rope).map(|(_, rotation)| rotation)
     }
 }

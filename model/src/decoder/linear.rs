@@ -28,16 +28,16 @@ pub(crate) struct Linear {
 }
 
 /// What one variant does to a linear module.
-struct Change<'a> {
-    low_rank: Option<&'a LowRank>,
+pub(super) struct Change<'a> {
+    pub(super) low_rank: Option<&'a LowRank>,
     /// m/‖W + sBA‖_row, `[outputs]`.
-    ratio: Option<&'a [f32]>,
-    whole: Option<&'a Weight>,
-    bias: Option<&'a [f32]>,
+    pub(super) ratio: Option<&'a [f32]>,
+    pub(super) whole: Option<&'a Weight>,
+    pub(super) bias: Option<&'a [f32]>,
 }
 
 impl Linear {
-    fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
+    pub(super) fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
         let variant = variant?;
         let low_rank = variant.low_rank(&self.path);
         let whole = variant.whole(&format!("{}.weight", self.path));
@@ -97,7 +97,7 @@ impl Linear {
     }
 
     /// xWᵀ for several tensors of rows.
-    fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    pub(super) fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         if first.device().is_cpu() {
             let products = with_all_values(inputs, |lanes| {
@@ -112,7 +112,7 @@ impl Linear {
     }
 
     /// The variant's own path, added to `y` in place where the device allows it.
-    fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
+    pub(super) fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
         let Some(low_rank) = change.low_rank else { return Ok(y.clone()) };
         if y.device().is_cpu() {
             y.inplace_op2(&x.contiguous()?, &LowRankPath { low_rank, ratio: change.ratio })?;

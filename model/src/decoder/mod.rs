@@ -5,6 +5,7 @@
 //! it is done. Several models run together as [`Lanes`]; what distinguishes them is a [`Variant`] each.
 
 mod attention;
+mod backward;
 mod host;
 mod lanes;
 mod layer;
@@ -21,6 +22,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
+pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
 pub use self::host::{with_all_values, with_values};
 pub use self::lanes::Lanes;
 pub use self::layer::{Cache, Layer, Pass, Taps};
@@ -73,6 +75,28 @@ pub enum ModelError {
         length: usize,
         /// Positions of the model.
         limit: usize,
+    },
+    /// A position whose prediction is asked for does not exist.
+    #[error(
+        "example {example}: target {target} of {length} tokens: targets ascend, the first token has nothing before it to be predicted from, and none lies past the end"
+    )]
+    Target {
+        /// Index of the example.
+        example: usize,
+        /// The position asked for.
+        target: usize,
+        /// Tokens of the example.
+        length: usize,
+    },
+    /// Coefficients that do not belong to the targets.
+    #[error("example {example} has {targets} targets, but {found} coefficients are given: one for each is needed")]
+    Coefficients {
+        /// Index of the example.
+        example: usize,
+        /// Its targets.
+        targets: usize,
+        /// Coefficients given.
+        found: usize,
     },
     /// The stream became NaN or infinite although every weight of the layer is finite.
     #[error(

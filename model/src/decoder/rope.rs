@@ -43,8 +43,8 @@ fn stretched(frequency: f64, scaling: RopeScaling) -> f64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Rotation {
     /// cos and sin, `[positions, dimensions / 2]` each, interleaved as pairs.
-    turns: Vec<(f32, f32)>,
-    pairs: usize,
+    pub(super) turns: Vec<(f32, f32)>,
+    pub(super) pairs: usize,
 }
 
 impl Rotation {

@@ -1,6 +1,6 @@
 //! An adapter fitted to a decoder.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use super::Decoder;
@@ -14,19 +14,56 @@ use crate::checkpoint::Weight;
 pub struct Variant {
     adapter: Adapter,
     coverage: Coverage,
-    /// m/‖W + sBA‖ of each DoRA module, computed when the module first runs and its weight is at hand.
-    ratios: HashMap<String, OnceLock<Vec<f32>>>,
+    /// Of each DoRA module, computed when the module first runs and its weight is at hand.
+    lengths: HashMap<String, OnceLock<Lengths>>,
+}
+
+/// Row lengths of a DoRA module, `[outputs]` each.
+#[derive(Debug)]
+struct Lengths {
+    /// n = ‖W + sBA‖_row.
+    norms: Vec<f64>,
+    /// m/n.
+    ratios: Vec<f32>,
+}
+
+impl Lengths {
+    /// `squares` are ‖W_i‖², where they are known.
+    fn new(weight: &Weight, transposed: bool, low_rank: &LowRank, magnitude: &[f32], squares: Option<&[f64]>) -> Self {
+        let norms = adapted_row_norms(weight, transposed, low_rank, squares);
+        let pairs = magnitude.iter().zip(&norms);
+        let ratios = pairs.map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect();
+        Self { norms, ratios }
+    }
 }
 
 impl Variant {
     pub(crate) fn new(adapter: Adapter, coverage: Coverage) -> Self {
-        let ratios = adapter
+        let lengths = adapter
             .modules
             .iter()
             .filter(|(_, low_rank)| low_rank.magnitude.is_some())
             .map(|(path, _)| (path.clone(), OnceLock::new()))
             .collect();
-        Self { adapter, coverage, ratios }
+        Self { adapter, coverage, lengths }
+    }
+
+    /// A variant whose low-rank factors have moved since `coverage` was found, as an optimiser's step leaves it.
+    ///
+    /// No file is looked at. `squares` holds ‖W_i‖² of DoRA modules by path ([`Decoder::row_squares`]), so that what is left
+    /// of a norm is the cross term, one product of the weight with A.
+    pub fn moved(
+        decoder: &Decoder,
+        adapter: Adapter,
+        coverage: Coverage,
+        squares: &BTreeMap<String, Vec<f64>>,
+    ) -> Self {
+        let variant = Self::new(adapter, coverage);
+        for (path, lengths) in &variant.lengths {
+            let (Some(linear), Some(squares)) = (decoder.linear(path), squares.get(path)) else { continue };
+            variant.lengths_of(linear, lengths, Some(squares));
+        }
+        variant
     }
 
     /// The adapter itself.
@@ -81,29 +118,74 @@ impl Variant {
 
     /// The same, of a module at hand.
     pub(crate) fn magnitude_ratio(&self, linear: &Linear) -> Option<&[f32]> {
+        let lengths = self.lengths.get(&linear.path)?;
+        self.lengths_of(linear, lengths, None).map(|lengths| lengths.ratios.as_slice())
+    }
+
+    /// ‖W + sBA‖_row of a DoRA module, `[outputs]`.
+    pub(super) fn row_norms(&self, linear: &Linear) -> Option<&[f64]> {
+        let lengths = self.lengths.get(&linear.path)?;
+        self.lengths_of(linear, lengths, None).map(|lengths| lengths.norms.as_slice())
+    }
+
+    fn lengths_of<'a>(
+        &self,
+        linear: &Linear,
+        lengths: &'a OnceLock<Lengths>,
+        squares: Option<&[f64]>,
+    ) -> Option<&'a Lengths> {
         let low_rank = self.low_rank(&linear.path)?;
         let magnitude = low_rank.magnitude.as_ref()?;
-        let ratios = self.ratios.get(&linear.path)?.get_or_init(|| {
+        Some(lengths.get_or_init(|| {
             let weight = self.whole(&format!("{}.weight", linear.path)).unwrap_or(&linear.weight);
-            let norms = adapted_row_norms(weight, linear.transposed, low_rank);
-            magnitude.iter().zip(norms).map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect()
-        });
-        Some(ratios)
+            Lengths::new(weight, linear.transposed, low_rank, magnitude, squares)
+        }))
+    }
+}
+
+impl Decoder {
+    /// ‖W_i‖² of every row of the linear module at `path`, `[outputs]`, in f64.
+    pub fn row_squares(&self, path: &str) -> Option<Vec<f64>> {
+        let linear = self.linear(path)?;
+        let (inputs, outputs) = (linear.inputs, linear.outputs);
+        let mut squares = vec![0.0; outputs];
+        if linear.transposed {
+            for_each_panel(&linear.weight, outputs, inputs, |_, _, panel| add_column_squares(&mut squares, panel));
+        } else {
+            for_each_panel(&linear.weight, inputs, outputs, |first, _, panel| {
+                set_row_squares(&mut squares[first..], panel, inputs);
+            });
+        }
+        Some(squares)
+    }
+}
+
+/// Adds the squares of a panel's rows, element by element.
+fn add_column_squares(squares: &mut [f64], panel: &[f32]) {
+    for row in panel.chunks_exact(squares.len().max(1)) {
+        squares.iter_mut().zip(row).for_each(|(square, value)| *square += f64::from(*value).powi(2));
+    }
+}
+
+/// The sum of squares of each row of a panel.
+fn set_row_squares(squares: &mut [f64], panel: &[f32], inputs: usize) {
+    for (square, row) in squares.iter_mut().zip(panel.chunks_exact(inputs)) {
+        *square = row.iter().map(|value| f64::from(*value).powi(2)).sum();
     }
 }
 
 /// ‖W_i + s(BA)_i‖ of every row i from ‖W_i‖² + 2s⟨WAᵀ,B⟩_i + s²⟨B(AAᵀ),B⟩_i, in f64, never forming BA.
 ///
-/// `weight` is `[outputs, inputs]`, or the transpose of that where `transposed`.
-fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank) -> Vec<f64> {
+/// `weight` is `[outputs, inputs]`, or the transpose of that where `transposed`; `known` are ‖W_i‖², if somebody has them.
+fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, known: Option<&[f64]>) -> Vec<f64> {
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let mut squares = vec![0.0; outputs];
     let mut projected = vec![0.0f32; outputs * rank];
     let down = Matrix::new(&low_rank.down, rank, inputs);
     if transposed {
         for_each_panel(weight, outputs, inputs, |first, count, panel| {
-            for row in panel.chunks_exact(outputs) {
-                squares.iter_mut().zip(row).for_each(|(square, value)| *square += f64::from(*value).powi(2));
+            if known.is_none() {
+                add_column_squares(&mut squares, panel);
             }
             let left = Matrix::new(panel, count, outputs).transposed();
             let right = Matrix::strided(&low_rank.down[first..], rank, count, inputs).transposed();
@@ -111,14 +193,15 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank) -> V
         });
     } else {
         for_each_panel(weight, inputs, outputs, |first, count, panel| {
-            for (square, row) in squares[first..].iter_mut().zip(panel.chunks_exact(inputs)) {
-                *square = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+            if known.is_none() {
+                set_row_squares(&mut squares[first..], panel, inputs);
             }
             let left = Matrix::new(panel, count, inputs);
             let out = &mut projected[first * rank..];
             multiply(out, rank, left, down.transposed(), 1.0, false, parallelism(count * inputs * rank));
         });
     }
+    let squares = known.unwrap_or(&squares);
     let gram = down_gram(low_rank);
     (0..outputs)
         .map(|row| {

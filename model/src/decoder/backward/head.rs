@@ -1,0 +1,91 @@
+//! The output head's forward pass and way back, on as many rows as the caller has memory for.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Tensor};
+use rayon::prelude::*;
+
+use super::super::host::with_values;
+use super::super::lanes::Lanes;
+use super::super::variant::Variant;
+use super::super::{Decoder, ModelError};
+use super::ModuleGradient;
+use super::linear::Kept;
+
+/// The head's products for some rows of the last stream, to be overwritten with their gradient.
+#[derive(Debug)]
+pub struct HeadPass {
+    normal: Tensor,
+    undirected: Option<Tensor>,
+    products: Tensor,
+}
+
+impl HeadPass {
+    /// What `visit` makes of every row of products, `[vocab]`, which it may change; it gets the row's index, on all cores.
+    pub fn map_rows<R: Send>(&self, visit: impl Fn(usize, &mut [f32]) -> R + Sync) -> Result<Vec<R>> {
+        let columns = self.products.dim(1)?.max(1);
+        with_values_mut(&self.products, |values| {
+            values.par_chunks_exact_mut(columns).enumerate().map(|(row, values)| visit(row, values)).collect()
+        })
+    }
+}
+
+impl Decoder {
+    /// Final norm and head on rows of the last stream, `[rows, width]`: `[rows, vocab]`, before any soft-cap.
+    pub fn head_forward(
+        &self,
+        stream: &Tensor,
+        variant: Option<&Variant>,
+    ) -> std::result::Result<HeadPass, ModelError> {
+        let normal = self.final_norm.forward(&Lanes::shared(stream.clone(), 1), &[variant])?.model(0).clone();
+        let Kept { output, undirected } = self.head.run(&normal, variant)?;
+        Ok(HeadPass { normal, undirected, products: output })
+    }
+
+    /// Gradient of those rows of the stream, once the products have been overwritten with theirs; the head's own adapter's
+    /// is added to `modules`.
+    pub fn head_backward(
+        &self,
+        stream: &Tensor,
+        pass: &HeadPass,
+        variant: Option<&Variant>,
+        modules: &mut BTreeMap<String, ModuleGradient>,
+    ) -> std::result::Result<Vec<f32>, ModelError> {
+        let mut into = vec![0.0; stream.elem_count()];
+        with_values_mut(&pass.products, |gradient| {
+            self.head.backward(&pass.normal, pass.undirected.as_ref(), gradient, variant, Some(&mut into), modules)
+        })??;
+        with_values(stream, |stream| self.final_norm.backward(stream, &mut into, variant))?;
+        Ok(into)
+    }
+}
+
+/// Runs `f` on the values of a contiguous CPU tensor of f32, which it may change.
+fn with_values_mut<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let change = Change { f: RefCell::new(Some(f)), result: RefCell::new(None) };
+    tensor.inplace_op1(&change)?;
+    change.result.into_inner().ok_or_else(|| Error::Msg("expected a tensor on the CPU".into()))
+}
+
+/// A closure as an operation of the tensor library, which alone hands out storage to be changed.
+struct Change<F, R> {
+    f: RefCell<Option<F>>,
+    result: RefCell<Option<R>>,
+}
+
+impl<R, F: FnOnce(&mut [f32]) -> R> InplaceOp1 for Change<F, R> {
+    fn name(&self) -> &'static str {
+        "change of values"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(values), Some((start, end)), Some(f)) =
+            (storage, layout.contiguous_offsets(), self.f.take())
+        else {
+            return Err(Error::Msg("expected contiguous values of f32".into()));
+        };
+        self.result.replace(Some(f(&mut values[start..end])));
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! A linear module's way back: the gradient of its input through the frozen weight, and those of its adapter.
+//!
+//! With y = (m/n) ⊙ u + bias, u = Wx + sBAx and the norm n held constant (DoRA, Liu et al. 2024, §4.3), g = (m/n) ⊙ dy:
+//! dm_i = Σ_t dy_ti u_ti/n_i, dB = s·gᵀ(Ax), dA = s·(gB)ᵀx, dx = gW + s(gB)A. Without a magnitude g = dy. Sums over tokens
+//! are taken in f32 over a block of them, in f64 over the blocks.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::super::host::{matrix, with_all_values, with_values};
+use super::super::lanes::Lanes;
+use super::super::linear::{Change, Linear};
+use super::super::product::{Matrix, for_each_panel, multiply, parallelism};
+use super::super::variant::Variant;
+use super::ModuleGradient;
+use crate::adapter::LowRank;
+use crate::checkpoint::Weight;
+
+/// Tokens whose products are summed in f32.
+const TOKEN_BLOCK: usize = 64;
+/// Outputs that one task sums over all tokens.
+const TASK_OUTPUTS: usize = 64;
+
+/// Result of a linear module, and what its way back needs.
+pub(super) struct Kept {
+    /// y, `[tokens, outputs]`.
+    pub(super) output: Tensor,
+    /// u, before DoRA sets its length, `[tokens, outputs]`; only where there is a magnitude.
+    pub(super) undirected: Option<Tensor>,
+}
+
+impl Linear {
+    /// Whether the variant has a low-rank path here, which is what training moves.
+    pub(super) fn is_adapted(&self, variant: Option<&Variant>) -> bool {
+        variant.is_some_and(|variant| variant.low_rank(&self.path).is_some())
+    }
+
+    /// Whether the way back needs [`Kept::undirected`].
+    pub(super) fn has_magnitude(&self, variant: Option<&Variant>) -> bool {
+        self.change(variant).is_some_and(|change| change.ratio.is_some())
+    }
+
+    /// The forward pass for one model, keeping what the way back needs.
+    pub(super) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<Kept> {
+        let Some(change @ Change { ratio: Some(ratio), .. }) = self.change(variant) else {
+            let output = self.forward(&Lanes::shared(x.clone(), 1), &[variant])?;
+            return Ok(Kept { output: output.model(0).clone(), undirected: None });
+        };
+        let weight = change.whole.unwrap_or(&self.weight);
+        let undirected = self
+            .product(weight, &[x])?
+            .pop()
+            .map(|product| Self::adapt(&product, x, &Change { ratio: None, whole: None, ..change }))
+            .ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))??;
+        let mut output = with_values(&undirected, <[f32]>::to_vec)?;
+        output.par_chunks_exact_mut(self.outputs.max(1)).for_each(|row| {
+            row.iter_mut().zip(ratio).for_each(|(value, ratio)| *value *= ratio);
+            if let Some(bias) = change.bias {
+                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+            }
+        });
+        Ok(Kept { output: matrix(output, self.outputs)?, undirected: Some(undirected) })
+    }
+
+    /// Adds the gradient of the input `x` `[tokens, inputs]` to `into`, where it is wanted, and the adapter's to `modules`.
+    ///
+    /// `gradient` is that of the output, `[tokens, outputs]`; afterwards it holds g.
+    pub(super) fn backward(
+        &self,
+        x: &Tensor,
+        undirected: Option<&Tensor>,
+        gradient: &mut [f32],
+        variant: Option<&Variant>,
+        into: Option<&mut [f32]>,
+        modules: &mut BTreeMap<String, ModuleGradient>,
+    ) -> Result<()> {
+        let change = self.change(variant);
+        let (low_rank, ratio) = change.as_ref().map_or((None, None), |change| (change.low_rank, change.ratio));
+        let mut magnitude = None;
+        let norms = variant.and_then(|variant| variant.row_norms(self));
+        if let (Some(ratio), Some(norms), Some(undirected)) = (ratio, norms, undirected) {
+            magnitude = Some(with_values(undirected, |undirected| magnitude_gradient(gradient, undirected, norms))?);
+            gradient.par_chunks_exact_mut(self.outputs.max(1)).for_each(|row| {
+                row.iter_mut().zip(ratio).for_each(|(value, ratio)| *value *= ratio);
+            });
+        }
+        let mut into = into;
+        if let Some(into) = into.as_deref_mut() {
+            let weight = change.as_ref().and_then(|change| change.whole).unwrap_or(&self.weight);
+            self.frozen_backward(weight, gradient, into);
+        }
+        let Some(low_rank) = low_rank else { return Ok(()) };
+        let own = with_all_values(&[x], |values| low_rank_backward(low_rank, values[0], gradient, into))?;
+        let total = modules.entry(self.path.clone()).or_insert_with(|| ModuleGradient::zero(low_rank));
+        total.add(&ModuleGradient { magnitude, ..own });
+        Ok(())
+    }
+
+    /// into += gW, the weight a panel at a time.
+    fn frozen_backward(&self, weight: &Weight, gradient: &[f32], into: &mut [f32]) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let rows = gradient.len() / outputs.max(1);
+        if self.transposed {
+            for_each_panel(weight, outputs, inputs, |first, count, panel| {
+                let right = Matrix::new(panel, count, outputs).transposed();
+                let left = Matrix::new(gradient, rows, outputs);
+                multiply(&mut into[first..], inputs, left, right, 1.0, true, parallelism(rows * count * outputs));
+            });
+        } else {
+            for_each_panel(weight, inputs, outputs, |first, count, panel| {
+                let left = Matrix::strided(&gradient[first..], rows, count, outputs);
+                let right = Matrix::new(panel, count, inputs);
+                multiply(into, inputs, left, right, 1.0, true, parallelism(rows * count * inputs));
+            });
+        }
+    }
+}
+
+/// Σ_t dy_ti u_ti/n_i of every output i.
+fn magnitude_gradient(gradient: &[f32], undirected: &[f32], norms: &[f64]) -> Vec<f32> {
+    let outputs = norms.len().max(1);
+    let mut out = vec![0.0; norms.len()];
+    out.par_chunks_mut(TASK_OUTPUTS).zip(norms.par_chunks(TASK_OUTPUTS)).enumerate().for_each(
+        |(task, (out, norms))| {
+            let mut sums = [0.0f64; TASK_OUTPUTS];
+            let columns = task * TASK_OUTPUTS..task * TASK_OUTPUTS + out.len();
+            for (dy, u) in gradient.chunks_exact(outputs).zip(undirected.chunks_exact(outputs)) {
+                let pairs = dy[columns.clone()].iter().zip(&u[columns.clone()]);
+                sums.iter_mut().zip(pairs).for_each(|(sum, (dy, u))| *sum += f64::from(*dy) * f64::from(*u));
+            }
+            out.iter_mut().zip(sums).zip(norms).for_each(|((out, sum), norm)| *out = (sum / norm) as f32);
+        },
+    );
+    out
+}
+
+/// Gradients of A and B from x `[tokens, inputs]` and g `[tokens, outputs]`; `into` += s(gB)A.
+fn low_rank_backward(low_rank: &LowRank, x: &[f32], g: &[f32], into: Option<&mut [f32]>) -> ModuleGradient {
+    let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
+    let rows = x.len() / inputs.max(1);
+    let (x, g) = (Matrix::new(x, rows, inputs), Matrix::new(g, rows, outputs));
+    let down = Matrix::new(&low_rank.down, rank, inputs);
+    let mut inner = vec![0.0; rows * rank];
+    multiply(&mut inner, rank, x, down.transposed(), 1.0, false, parallelism(rows * rank * inputs));
+    let mut pulled = vec![0.0; rows * rank];
+    let up = Matrix::new(&low_rank.up, outputs, rank);
+    multiply(&mut pulled, rank, g, up, scale as f32, false, parallelism(rows * rank * outputs));
+    let pulled = Matrix::new(&pulled, rows, rank);
+    if let Some(into) = into {
+        multiply(into, inputs, pulled, down, 1.0, true, parallelism(rows * rank * inputs));
+    }
+    let inner = Matrix::new(&inner, rows, rank);
+    ModuleGradient { down: over_tokens(pulled, x, 1.0), up: over_tokens(g, inner, scale), magnitude: None }
+}
+
+/// Some rows of a row-major matrix.
+fn tokens(matrix: Matrix, first: usize, count: usize) -> Matrix {
+    Matrix::strided(&matrix.values[first * matrix.row_stride..], count, matrix.columns, matrix.row_stride)
+}
+
+/// scale · leftᵀ·right, `[left.columns, right.columns]`, of two matrices with a row per token.
+fn over_tokens(left: Matrix, right: Matrix, scale: f64) -> Vec<f32> {
+    let mut total = vec![0.0f64; left.columns * right.columns];
+    let mut part = vec![0.0f32; total.len()];
+    for first in (0..left.rows).step_by(TOKEN_BLOCK) {
+        let count = TOKEN_BLOCK.min(left.rows - first);
+        let (left, right) = (tokens(left, first, count).transposed(), tokens(right, first, count));
+        multiply(&mut part, right.columns, left, right, 1.0, false, Parallelism::None);
+        total.iter_mut().zip(&part).for_each(|(total, part)| *total += f64::from(*part));
+    }
+    total.into_iter().map(|value| (value * scale) as f32).collect()
+}
