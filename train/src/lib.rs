@@ -14,6 +14,7 @@ pub mod dataset;
 pub mod gradient;
 pub mod log;
 pub mod optimizer;
+pub mod preview;
 pub mod record;
 pub mod reward;
 pub mod rotation;
