@@ -9,8 +9,10 @@ use super::metrics::Curve;
 use super::rollouts::{Group, Member, Outcome};
 use super::text::{escape, number, percent, visible};
 
-/// Stretches that a run is cut into.
-const BINS: usize = 48;
+/// Stretches that a run is cut into, at most and at least (where it has so many groups).
+const BINS: (usize, usize) = (40, 8);
+/// Groups of a stretch, where that makes neither too many nor too few.
+const GROUPS: usize = 5;
 /// Points of a small curve.
 const POINTS: usize = 100;
 
@@ -53,7 +55,7 @@ impl Drawing {
 
 /// Accuracy over the run and, below, the share of groups by outcome. `shown` are the iterations that the page can jump to.
 pub(super) fn progress(groups: &[Group], shown: &[u64]) -> String {
-    let bins = groups.len().clamp(1, BINS);
+    let bins = (groups.len() / GROUPS).clamp(BINS.1, BINS.0).min(groups.len()).max(1);
     let bin =
         |index: usize| groups.get(index * groups.len() / bins..(index + 1) * groups.len() / bins).unwrap_or_default();
     let width = (SIDES.1 - SIDES.0) / bins as f64;

@@ -23,6 +23,8 @@ pub(super) struct Run {
     /// 1 to [`SHADES`]; 0 without weight.
     shade: usize,
     weight: String,
+    /// Whether it holds a line break, which would hide that it carries weight.
+    breaks: bool,
 }
 
 /// A stretch of a rollout.
@@ -168,11 +170,11 @@ fn column(
         correct: record.correct,
         answer: record.generated_answer.as_ref().map(|answer| shortened(answer, SHORT)),
         reward: number(record.reward),
-        advantage: format!("{:+.2}", record.advantage + 0.0),
+        advantage: format!("{:+.2}", record.advantage + 0.0).replace('-', "−"),
         trained: outcome == Outcome::Trained && record.advantage > 0.0,
         leak: leak(record.leak),
         forced_close: record.forced_close,
-        jaccard: record.jaccard.map(number),
+        jaccard: record.jaccard.map(|value| format!("{value:.2}")),
         expert_share: (!naked).then(|| format!("{:.0}\u{a0}%", 100.0 * record.expert_share)),
         shares: shares(record),
         stretches: record
@@ -228,7 +230,7 @@ fn stretch(segment: &Segment, heaviest: f32, budget: &mut usize) -> Stretch {
     let runs = if weighed {
         shaded(&segment.pieces, &segment.weights, heaviest, shown)
     } else {
-        vec![Run { text: segment.text.chars().take(shown).collect(), shade: 0, weight: String::new() }]
+        vec![Run { text: segment.text.chars().take(shown).collect(), shade: 0, weight: String::new(), breaks: false }]
     };
     Stretch {
         class,
@@ -253,7 +255,10 @@ pub(super) fn shaded(pieces: &[String], weights: &[f32], heaviest: f32, characte
         let shade = shade(*weight, heaviest);
         match runs.last_mut() {
             Some(last) if shade == 0 && last.shade == 0 => last.text.push_str(&text),
-            _ => runs.push(Run { text, shade, weight: format!("{weight:.2}") }),
+            _ => {
+                let breaks = shade > 0 && text.contains('\n');
+                runs.push(Run { text, shade, weight: format!("{weight:.2}"), breaks });
+            }
         }
     }
     runs

@@ -84,10 +84,10 @@ fn cards(run: &Run) -> Vec<Card> {
     let all = members(run).count();
     vec![
         accuracy("naked, right", Right::of(members(run).filter(|member| member.naked))),
-        accuracy("scaffolded, right", scaffolded(false)),
-        accuracy("right with the answer in context", scaffolded(true)),
+        accuracy("scaffolded, right, no leak", scaffolded(false)),
+        accuracy("scaffolded, right, answer leaked", scaffolded(true)),
         Card {
-            label: "thinking closed by force",
+            label: "closed by force",
             value: text::percent(forced, all),
             note: format!("{forced} of {all} rollouts"),
         },

@@ -121,7 +121,7 @@ pub(super) fn written(tag: SegmentTag, text: &str, scale: f32) -> Segment {
     }
 }
 
-/// One rollout of the `index`-th problem.
+/// One rollout of the problem that the iteration's turn it is.
 fn rollout(iteration: u64, view: &str, correct: bool, random: &mut ChaCha12Rng) -> RolloutRecord {
     let (kind, problem, thinking, answer) = PROBLEMS[iteration as usize % PROBLEMS.len()];
     let naked = view == "naked";
@@ -133,12 +133,16 @@ fn rollout(iteration: u64, view: &str, correct: bool, random: &mut ChaCha12Rng) 
     )];
     let muse = |random: &mut ChaCha12Rng| MUSINGS[random.random_range(0..MUSINGS.len())];
     let forced_close = random.random_bool(0.3);
-    for (index, sentence) in thinking.iter().enumerate() {
-        if !naked && (index % 2 == 0) {
+    if naked {
+        let said: String = (0..8).map(|_| muse(random)).collect();
+        segments.push(written(SegmentTag::Model, &said, 3.5));
+    }
+    for (index, sentence) in thinking.iter().enumerate().filter(|_| !naked) {
+        if index % 2 == 0 {
             segments.push(injected(SegmentTag::Expert, sentence));
         } else {
             let said = format!("{}{}", muse(random), muse(random));
-            segments.push(written(SegmentTag::Model, &said, if naked { 0.0 } else { random.random_range(1.2..3.5) }));
+            segments.push(written(SegmentTag::Model, &said, random.random_range(1.2..3.5)));
         }
     }
     if forced_close {
@@ -185,7 +189,7 @@ fn rollout(iteration: u64, view: &str, correct: bool, random: &mut ChaCha12Rng) 
     }
 }
 
-/// A group of a naked and, where that is wrong, three scaffolded rollouts, with its advantages.
+/// A group of a naked and, where that is wrong, two scaffolded rollouts, with its advantages.
 pub(super) fn group(iteration: u64, naked_rate: f64, random: &mut ChaCha12Rng) -> Vec<RolloutRecord> {
     let mut members = vec![rollout(iteration, "naked", random.random_bool(naked_rate), random)];
     if members[0].correct {

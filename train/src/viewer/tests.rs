@@ -251,7 +251,9 @@ fn sample_page() {
     let Some(out) = std::env::var_os("LCR_SAMPLE_PAGE") else { return };
     let mut records = samples::run(120);
     records.extend(samples::hostile(120));
-    let (folder, file) = folder((samples::lines(&records) + "{\"torn").as_bytes());
+    let folder = tempfile::Builder::new().prefix("lcr-seed-1-").tempdir().unwrap();
+    let file = folder.path().join("rollouts.jsonl");
+    fs_err::write(&file, samples::lines(&records) + "{\"torn").unwrap();
     let metrics: String = (0..300)
         .map(|step| {
             let step = f64::from(step);
