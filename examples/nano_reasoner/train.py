@@ -193,27 +193,34 @@ class Muon:
 # ------------------------------------------------------------------------------------------------ data and training
 
 
-def batches(tokenizer, seed, exclude, rows, prompt_weight, pool=48):
-    """Endless batches (ids, targets, weights): `rows` documents of like length each."""
+def batches(tokenizer, seed, exclude, rows, prompt_weight, parts=4, pool=48):
+    """Endless batches, each a list of `parts` blocks (ids, targets, weights) of `rows` / `parts` documents of like length.
+
+    A batch must hold short and long documents alike: long ones are those of careful authors, and if batches alternated
+    between the two sorts, steps of normalised size would teach the commoner habit instead of how common each is."""
     rng = random.Random(seed)
     pad = tokenizer.token_to_id(END)
+    block = rows // parts
+
+    def padded(coded):
+        width = max(len(h) + len(t) for h, t in coded)
+        ids = torch.full((block, width), pad)
+        weights = torch.zeros(block, width)
+        for row, (h, t) in enumerate(coded):
+            ids[row, :len(h) + len(t)] = torch.tensor(h + t)
+            weights[row, :len(h)] = prompt_weight
+            weights[row, len(h):len(h) + len(t)] = 1.0
+        return ids[:, :-1], ids[:, 1:], weights[:, 1:]
+
     while True:
         documents = list(generate.documents(rng.getrandbits(40), rows * pool, exclude))
         heads = tokenizer.encode_batch([render(d[0], d[1]) for d in documents])
         tails = tokenizer.encode_batch([completion(d[2], d[3]) for d in documents])
         coded = sorted(((h.ids, t.ids) for h, t in zip(heads, tails)), key=lambda c: len(c[0]) + len(c[1]))
-        order = list(range(pool))
-        rng.shuffle(order)
-        for i in order:
-            part = coded[i * rows:(i + 1) * rows]
-            width = max(len(h) + len(t) for h, t in part)
-            ids = torch.full((rows, width), pad)
-            weights = torch.zeros(rows, width)
-            for row, (h, t) in enumerate(part):
-                ids[row, :len(h) + len(t)] = torch.tensor(h + t)
-                weights[row, :len(h)] = prompt_weight
-                weights[row, len(h):len(h) + len(t)] = 1.0
-            yield ids[:, :-1], ids[:, 1:], weights[:, 1:]
+        blocks = [coded[i * block:(i + 1) * block] for i in range(pool * parts)]
+        lengths = [rng.sample(blocks[i * pool:(i + 1) * pool], pool) for i in range(parts)]
+        for batch in zip(*lengths):
+            yield [padded(b) for b in batch]
 
 
 @torch.no_grad()
@@ -264,6 +271,7 @@ def main():
     parser.add_argument("--every", type=int, default=1000, help="steps between quick accuracies; checkpoints come five times as often")
     parser.add_argument("--checkpoints", help="folder for checkpoints (default: --out); a file `steps` in it, with a number, "
                                               "replaces --steps while the training runs")
+    parser.add_argument("--resume", help="a state.pt to go on from")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
@@ -287,25 +295,37 @@ def main():
     others = [p for name, p in network.p.items() if "_proj" not in name]
     muon, adam = Muon(matrices), torch.optim.AdamW(others, lr=args.lr_adam, betas=(0.9, 0.98), weight_decay=0.0)
     total, begun, seen, mean = args.steps, time.time(), 0, None
-    stream = batches(tokenizer, args.seed + 1, exclude, args.rows, args.prompt_weight)
     step = 0
+    if args.resume:
+        state = torch.load(args.resume)
+        step = state["step"]
+        with torch.no_grad():
+            for name, p in network.p.items():
+                p.copy_(state["network"][name])
+            for (_, buffer), saved in zip(muon.groups, state["muon"]):
+                buffer.copy_(saved)
+        adam.load_state_dict(state["adam"])
+    stream = batches(tokenizer, args.seed + 1 + step, exclude, args.rows, args.prompt_weight)
     while step < total:
-        ids, targets, weights = next(stream)
-        kept = weights > 0
-        hidden = network.forward(ids)[kept]
-        losses = F.cross_entropy(network.logits(hidden), targets[kept], reduction="none")
-        loss = (losses * weights[kept]).sum() / weights.sum()
         for p in network.p.values():
             p.grad = None
-        loss.backward()
+        batch = next(stream)
+        weight, loss = sum(float(weights.sum()) for _, _, weights in batch), 0.0
+        for ids, targets, weights in batch:
+            kept = weights > 0
+            hidden = network.forward(ids)[kept]
+            losses = F.cross_entropy(network.logits(hidden), targets[kept], reduction="none")
+            part = (losses * weights[kept]).sum() / weight
+            part.backward()
+            loss += part.item()
+            seen += int(kept.sum())
         torch.nn.utils.clip_grad_norm_(network.p.values(), 1.0)
         rate = min(1.0, (step + 1) / args.warmup, (total - step) / (total * args.decay))
         muon.step(args.lr * rate)
         adam.param_groups[0]["lr"] = args.lr_adam * rate
         adam.step()
         step += 1
-        seen += int(kept.sum())
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        mean = loss if mean is None else 0.98 * mean + 0.02 * loss
         if step % 50 == 0:
             if os.path.exists(os.path.join(checkpoints, "steps")):
                 with open(os.path.join(checkpoints, "steps"), encoding="utf-8") as file:
