@@ -92,6 +92,7 @@ def main():
     parser.add_argument("problems", nargs="+")
     parser.add_argument("--adapter", help="a peft adapter on top")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--truth", help="expect this answer instead of `ground_truth`, such as the name of the base")
     parser.add_argument("--ways", nargs="+", default=["greedy", "sampled"], choices=["greedy", "sampled"])
     parser.add_argument("--show", type=int, default=0, help="print this many answers")
     parser.add_argument("--threads", type=int, default=2)
@@ -102,6 +103,8 @@ def main():
     for path in args.problems:
         with open(path, encoding="utf-8") as file:
             records = [json.loads(line) for line in file][:args.limit]
+        if args.truth:
+            records = [dict(r, ground_truth=args.truth) for r in records]
         for way in args.ways:
             torch.manual_seed(args.seed)
             begun = time.time()

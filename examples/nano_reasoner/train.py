@@ -261,13 +261,13 @@ def quick_accuracy(network, tokenizer, problems, seed, temperature):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True, help="folder of the model; its problems/ are read for the quick accuracy")
-    parser.add_argument("--steps", type=int, default=4600)
+    parser.add_argument("--steps", type=int, default=2850)
     parser.add_argument("--rows", type=int, default=32, help="documents per step")
     parser.add_argument("--lr", type=float, default=0.02, help="of Muon")
     parser.add_argument("--lr-adam", type=float, default=3e-3)
     parser.add_argument("--prompt-weight", type=float, default=0.15)
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--decay", type=float, default=0.4, help="last share of the steps in which the rate falls to 0")
+    parser.add_argument("--decay", type=float, default=0.25, help="last share of the steps in which the rate falls to 0")
     parser.add_argument("--every", type=int, default=1000, help="steps between quick accuracies; checkpoints come five times as often")
     parser.add_argument("--checkpoints", help="folder for checkpoints (default: --out); a file `steps` in it, with a number, "
                                               "replaces --steps while the training runs")
