@@ -3,11 +3,14 @@
 //! Everything here is injected text. It is encoded piece by piece, as the rollout is put together, so that what the model reads
 //! in training is token for token what it reads when it is deployed.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use lcr_model::tokenizer::{ChatMessage, Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Problem;
-use crate::scaffold::Target;
+use crate::scaffold::{Target, line_tokens};
 
 /// The spelling of thinking and answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,7 @@ pub struct Format<'a> {
     close: Vec<u32>,
     opener: Vec<u32>,
     stops: Vec<u32>,
+    line_tokens: Arc<HashSet<u32>>,
 }
 
 impl<'a> Format<'a> {
@@ -43,7 +47,8 @@ impl<'a> Format<'a> {
         let close = tokenizer.encode(&options.close, false)?;
         let opener = tokenizer.encode(&options.opener, false)?;
         let stops = tokenizer.stop_tokens().iter().chain(stops).copied().collect();
-        Ok(Self { tokenizer, options: options.clone(), close, opener, stops })
+        let line_tokens = Arc::new(line_tokens(tokenizer.vocab_size(), |token| tokenizer.token_text(token)));
+        Ok(Self { tokenizer, options: options.clone(), close, opener, stops, line_tokens })
     }
 
     /// The tokenizer.
@@ -104,7 +109,8 @@ impl<'a> Format<'a> {
             thinking.push('\n');
         }
         let tokens = self.tokenizer.encode(&thinking, false)?;
-        Ok(Target::new(tokens, |token| self.tokenizer.token_text(token)))
+        let target = Target::new(tokens, |token| self.tokenizer.token_text(token));
+        Ok(target.with_line_tokens(Arc::clone(&self.line_tokens)))
     }
 
     /// What follows the thinking in a supervised trace: close tag, box, answer and the end of the turn.

@@ -246,7 +246,7 @@ impl<'a> Trainer<'a> {
             .collect::<Result<Vec<_>, TokenizerError>>()?;
         let text = |token: u32| format.tokenizer().token_text(token);
         let common =
-            common_tokens(targets.iter().map(|target| target.tokens.as_slice()), text, &config.credit);
+            common_tokens(format.tokenizer().vocab_size(), targets.iter().map(|target| target.tokens.as_slice()), text, &config.credit);
         let variant = adapter.variant(decoder);
         let order = (0, dataset.balanced_order(config.seed, 0));
         Ok(Self {

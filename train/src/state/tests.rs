@@ -87,7 +87,7 @@ fn a_checkpoint_with_a_damaged_file_is_passed_over_with_a_note() {
         let (_parent, path) = run(&[1, 2]);
         cut_in_half(&path.join("checkpoints/step_000002").join(file));
         let newest = RunFolder::resume(&path).unwrap().newest().unwrap();
-        assert_eq!(newest.checkpoint.unwrap().state().step, 1, "{file}");
+        assert_eq!(newest.checkpoint.unwrap().state().progress.step, 1, "{file}");
         let [note] = newest.notes.as_slice() else { panic!("{:?}", newest.notes) };
         assert!(note.contains("step_000002") && note.contains(file), "{note}");
     }
@@ -101,7 +101,7 @@ fn a_flipped_bit_is_seen() {
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
-    assert_eq!(RunFolder::resume(&path).unwrap().newest().unwrap().checkpoint.unwrap().state().step, 1);
+    assert_eq!(RunFolder::resume(&path).unwrap().newest().unwrap().checkpoint.unwrap().state().progress.step, 1);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn what_a_killed_run_left_half_made_is_cleared_away() {
     assert_eq!(names(&checkpoints), ["step_000001", "step_000002", "step_000003"]);
     assert_eq!(names(&path), [".lock", "checkpoints"]);
     assert_eq!(folder.notes().len(), 4, "{:?}", folder.notes());
-    assert_eq!(folder.newest().unwrap().checkpoint.unwrap().state().step, 3);
+    assert_eq!(folder.newest().unwrap().checkpoint.unwrap().state().progress.step, 3);
 }
 
 /// `/dev/full` answers every write as a full disk does, after half of the checkpoint is on the disk.
@@ -157,7 +157,7 @@ fn a_full_disk_keeps_the_last_good_checkpoint() {
     let message = error.to_string();
     assert!(message.contains("/dev/full") && message.contains("No space left"), "{message}");
     assert_eq!(names(&checkpoints), ["step_000001"], "nothing half-made is left");
-    assert_eq!(RunFolder::resume(&path).unwrap().newest().unwrap().checkpoint.unwrap().state().step, 1);
+    assert_eq!(RunFolder::resume(&path).unwrap().newest().unwrap().checkpoint.unwrap().state().progress.step, 1);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_step_written_again_replaces_a_damaged_one_and_leaves_an_equal_one() {
     assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), written);
     cut_in_half(&path.join("checkpoints/step_000002").join(OPTIMIZER));
     folder.write_checkpoint(&state(2), &golden_adapter(), &optimizer()).unwrap();
-    assert_eq!(folder.newest().unwrap().checkpoint.unwrap().state().step, 2);
+    assert_eq!(folder.newest().unwrap().checkpoint.unwrap().state().progress.step, 2);
     assert_eq!(names(&path.join("checkpoints")), ["step_000001", "step_000002"]);
 }
 
