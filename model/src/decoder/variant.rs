@@ -16,6 +16,8 @@ pub struct Variant {
     coverage: Coverage,
     /// m/‖W + sBA‖ of each DoRA module, computed when the module first runs and its weight is at hand.
     ratios: HashMap<String, OnceLock<Vec<f32>>>,
+    /// Names of the whole weights by their modules' paths: every module asks for its own at every forward pass.
+    whole_names: HashMap<String, String>,
 }
 
 impl Variant {
@@ -26,7 +28,10 @@ impl Variant {
             .filter(|(_, low_rank)| low_rank.magnitude.is_some())
             .map(|(path, _)| (path.clone(), OnceLock::new()))
             .collect();
-        Self { adapter, coverage, ratios }
+        let module = |name: &str| name.strip_suffix(".weight").map(str::to_owned);
+        let whole_names =
+            adapter.whole.keys().filter_map(|name| module(name).map(|path| (path, name.clone()))).collect();
+        Self { adapter, coverage, ratios, whole_names }
     }
 
     /// The adapter itself.
@@ -66,8 +71,9 @@ impl Variant {
         self.adapter.embeddings.get(path)
     }
 
-    pub(crate) fn whole(&self, name: &str) -> Option<&Weight> {
-        self.adapter.whole.get(name).map(|whole| &whole.weight)
+    /// The weight that stands in for that of the module at `path`.
+    pub(crate) fn whole_of(&self, path: &str) -> Option<&Weight> {
+        self.adapter.whole.get(self.whole_names.get(path)?).map(|whole| &whole.weight)
     }
 
     pub(crate) fn bias(&self, path: &str) -> Option<&[f32]> {
@@ -84,7 +90,7 @@ impl Variant {
         let low_rank = self.low_rank(&linear.path)?;
         let magnitude = low_rank.magnitude.as_ref()?;
         let ratios = self.ratios.get(&linear.path)?.get_or_init(|| {
-            let weight = self.whole(&format!("{}.weight", linear.path)).unwrap_or(&linear.weight);
+            let weight = self.whole_of(&linear.path).unwrap_or(&linear.weight);
             let norms = adapted_row_norms(weight, linear.transposed, low_rank);
             magnitude.iter().zip(norms).map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect()
         });
