@@ -77,6 +77,28 @@ impl Dtype {
             Self::Other(_, size) => size,
         }
     }
+
+    /// Little-endian elements as f32; those of [`Dtype::Other`] are left as they were.
+    pub(crate) fn widen(self, source: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (value, raw) in out.iter_mut().zip(source.chunks_exact(4)) {
+                    *value = f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
+                }
+            }
+            Self::Bf16 => {
+                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
+                    *value = f32::from_bits(u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16);
+                }
+            }
+            Self::F16 => {
+                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
+                    *value = half::f16::from_le_bytes([raw[0], raw[1]]).to_f32();
+                }
+            }
+            Self::Other(..) => {}
+        }
+    }
 }
 
 impl fmt::Display for Dtype {
@@ -149,24 +171,7 @@ impl Weight {
     pub fn widen(&self, elements: Range<usize>, out: &mut [f32]) {
         let size = self.dtype.size();
         let source = self.bytes().get(elements.start * size..elements.end * size).unwrap_or(&[]);
-        match self.dtype {
-            Dtype::F32 => {
-                for (value, raw) in out.iter_mut().zip(source.chunks_exact(4)) {
-                    *value = f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
-                }
-            }
-            Dtype::Bf16 => {
-                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
-                    *value = f32::from_bits(u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16);
-                }
-            }
-            Dtype::F16 => {
-                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
-                    *value = half::f16::from_le_bytes([raw[0], raw[1]]).to_f32();
-                }
-            }
-            Dtype::Other(..) => {}
-        }
+        self.dtype.widen(source, out);
     }
 
     /// The whole tensor, widened to f32, row-major.

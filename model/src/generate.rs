@@ -1,7 +1,8 @@
-//! Token-by-token generation with a cache of keys and values, for a base model or one of its variants.
+//! Token-by-token generation for a base model or one of its variants: a [`Session`] with one sequence.
 
-use crate::decoder::{Cache, Decoder, ModelError, Pass, Sequence, Taps, Variant, with_values};
+use crate::decoder::{Decoder, ModelError, Variant};
 use crate::sampling::{Sampler, SamplingError};
+use crate::session::{SequenceId, Session};
 
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +32,10 @@ pub enum GenerateError {
 /// One continuation of a prompt, token by token.
 #[derive(Debug)]
 pub struct Generation<'a> {
-    decoder: &'a Decoder,
-    variant: Option<&'a Variant>,
-    cache: Cache,
-    /// Tokens whose keys and values are in the cache.
-    seen: usize,
+    session: Session<'a>,
+    sequence: SequenceId,
+    /// Positions of the model.
+    positions: usize,
     /// Tokens to read next.
     unread: Vec<u32>,
     stops: Vec<u32>,
@@ -56,7 +56,10 @@ impl<'a> Generation<'a> {
         }
         decoder.check_prompts(&[prompt.to_vec()])?;
         let stops = stops.iter().chain(&decoder.config().eos).copied().collect();
-        Ok(Self { decoder, variant, cache: Cache::default(), seen: 0, unread: prompt.to_vec(), stops, left: limit })
+        let mut session = Session::new(decoder, variant);
+        let sequence = session.open();
+        let positions = decoder.config().max_positions;
+        Ok(Self { session, sequence, positions, unread: prompt.to_vec(), stops, left: limit })
     }
 
     /// The next token, or why there is none.
@@ -64,32 +67,13 @@ impl<'a> Generation<'a> {
         if self.left == 0 {
             return Ok(Err(Stop::Length));
         }
-        if self.seen + self.unread.len() > self.decoder.config().max_positions {
+        if self.session.len(self.sequence) + self.unread.len() > self.positions {
             return Ok(Err(Stop::Context));
         }
-        let logits = self.read()?;
-        let token = sampler.sample(&logits)?.token;
+        let logits = self.session.read(&[(self.sequence, &self.unread)])?;
+        let token = sampler.sample(logits.first().map_or(&[], Vec::as_slice))?.token;
         self.unread = vec![token];
         self.left -= 1;
         Ok(if self.stops.contains(&token) { Err(Stop::EndOfSequence) } else { Ok(token) })
-    }
-
-    /// Runs the unread tokens through all layers and returns the last one's logits.
-    fn read(&mut self) -> Result<Vec<f32>, ModelError> {
-        let tokens = std::mem::take(&mut self.unread);
-        let count = tokens.len();
-        let positions: Vec<usize> = (self.seen..self.seen + count).collect();
-        let sequence = Sequence { queries: 0..count, keys: 0..self.seen + count };
-        let pass = Pass::new(self.decoder.config(), vec![sequence], &positions, vec![self.variant]);
-        let mut stream = self.decoder.embed(&tokens, &positions, &pass.variants)?;
-        let mut taps = Taps::default();
-        for layer in self.decoder.layers() {
-            stream = layer.forward(&stream, &pass, Some(&mut self.cache), &mut taps)?;
-        }
-        self.seen += count;
-        let last = stream.map(|rows| rows.narrow(0, count - 1, 1))?;
-        let logits = self.decoder.logits(&last, &pass.variants)?;
-        let host = logits.model(0).to_device(&candle_core::Device::Cpu)?;
-        Ok(with_values(&host, <[f32]>::to_vec)?)
     }
 }

@@ -8,4 +8,5 @@ pub mod config;
 pub mod decoder;
 pub mod generate;
 pub mod sampling;
+pub mod session;
 pub mod tokenizer;

@@ -4,6 +4,8 @@
 //! kept: [`AttentionShape::pattern`] computes those of one head and a block of queries, for this module's product with the
 //! values and for whoever wants to look at them.
 
+mod cached;
+
 use std::ops::Range;
 
 use candle_core::{D, DType, Device, Result, Tensor};

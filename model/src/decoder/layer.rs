@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::attention::{AttentionShape, Sequence};
+use super::cache::Cache;
 use super::host::add;
 use super::lanes::Lanes;
 use super::linear::Linear;
@@ -33,7 +34,7 @@ impl NormModule {
     /// The parameters a variant has in place of the base's.
     pub(super) fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
         let variant = variant?;
-        let gain = variant.whole(&format!("{}.weight", self.path));
+        let gain = variant.whole_of(&self.path);
         let bias = variant.bias(&self.path);
         if gain.is_none() && bias.is_none() {
             return None;
@@ -169,25 +170,6 @@ impl Taps {
     }
 }
 
-/// Keys and values of earlier tokens, of one model.
-#[derive(Debug, Default)]
-pub struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
-}
-
-impl Cache {
-    /// Appends a layer's new keys and values and returns all of them.
-    fn extend(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
-        if let Some((old_keys, old_values)) = self.layers.get_mut(layer) {
-            *old_keys = Tensor::cat(&[&*old_keys, keys], 0)?;
-            *old_values = Tensor::cat(&[&*old_values, values], 0)?;
-        } else {
-            self.layers.push((keys.clone(), values.clone()));
-        }
-        Ok(self.layers[layer].clone())
-    }
-}
-
 impl Layer {
     pub(crate) fn open(names: &Names, config: &Config, index: usize) -> std::result::Result<Self, CheckpointError> {
         let family = config.family;
@@ -293,7 +275,7 @@ impl Layer {
         .flatten()
     }
 
-    /// The stream after this layer, given the stream before it.
+    /// The stream after this layer, given the stream before it; with a `cache`, of one model and its new tokens alone.
     pub fn forward(
         &self,
         stream: &Lanes,
@@ -356,8 +338,8 @@ impl Layer {
                 self.attention.apply(query, key, value, &pass.sequences)
             })?,
             Some(cache) => {
-                let (keys, values) = cache.extend(self.index, key.model(0), value.model(0))?;
-                query.map(|query| self.attention.apply(query, &keys, &values, &pass.sequences))?
+                cache.store(self.index, key.model(0), value.model(0), &pass.sequences)?;
+                query.map(|query| self.attention.apply_cached(query, cache, self.index, &pass.sequences))?
             }
         };
         self.output.forward(&attended, &pass.variants)

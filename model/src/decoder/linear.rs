@@ -40,7 +40,7 @@ impl Linear {
     pub(super) fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
         let variant = variant?;
         let low_rank = variant.low_rank(&self.path);
-        let whole = variant.whole(&format!("{}.weight", self.path));
+        let whole = variant.whole_of(&self.path);
         let bias = variant.bias(&self.path);
         if low_rank.is_none() && whole.is_none() && bias.is_none() {
             return None;

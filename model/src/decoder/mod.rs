@@ -6,7 +6,9 @@
 
 mod attention;
 mod backward;
+mod cache;
 mod host;
+mod kernel;
 mod lanes;
 mod layer;
 mod linear;
@@ -23,13 +25,15 @@ use candle_core::{Device, Tensor};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
+pub use self::cache::Cache;
 pub use self::host::{with_all_values, with_values};
 pub use self::lanes::Lanes;
-pub use self::layer::{Cache, Layer, Pass, Taps};
+pub use self::layer::{Layer, Pass, Taps};
 pub use self::product::for_each_panel;
 pub use self::tap::{Site, SiteKind, UnknownSite};
 pub use self::variant::Variant;
 
+pub(crate) use self::cache::{CacheShape, Chain};
 use self::host::matrix;
 use self::layer::NormModule;
 use self::linear::Linear;
@@ -97,6 +101,26 @@ pub enum ModelError {
         targets: usize,
         /// Coefficients given.
         found: usize,
+    },
+    /// A sequence that its session does not hold.
+    #[error("request {request} names a sequence that was closed or belongs to another session. Open or fork one")]
+    ClosedSequence {
+        /// Index of the request.
+        request: usize,
+    },
+    /// A sequence that should read two things at once.
+    #[error("requests {first} and {second} name the same sequence. Join their tokens, or fork it")]
+    RepeatedSequence {
+        /// Index of the earlier request.
+        first: usize,
+        /// Index of the later one.
+        second: usize,
+    },
+    /// A request without tokens, after which there are no logits.
+    #[error("request {request} has no tokens to read. Leave it out, or give it some")]
+    NothingToRead {
+        /// Index of the request.
+        request: usize,
     },
     /// The stream became NaN or infinite although every weight of the layer is finite.
     #[error(
@@ -326,13 +350,12 @@ impl Decoder {
         variants: &[Option<&Variant>],
     ) -> Result<Lanes, ModelError> {
         let base = self.embed_rows(&self.embedding.tokens, tokens, positions)?;
-        let name = format!("{}.weight", self.embedding.path);
         let mut tensors = Vec::new();
         let mut of_model = vec![0; variants.len()];
         let mut shared = None;
         for (model, variant) in variants.iter().enumerate() {
             let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
-            let whole = variant.and_then(|variant| variant.whole(&name));
+            let whole = variant.and_then(|variant| variant.whole_of(&self.embedding.path));
             let own = match (low_rank, whole) {
                 (None, None) => None,
                 (_, Some(weight)) => Some(self.embed_rows(weight, tokens, positions)?),

@@ -4,14 +4,19 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::kernel::{self, FewRows, StoredRows};
 use crate::checkpoint::Weight;
 
 /// f32 values of a widened panel: 4 MiB, large enough to amortise the packing of the activations, small beside a layer.
 const PANEL_VALUES: usize = 1 << 20;
 /// Values of one task when a panel is widened on all cores.
 const WIDEN_TASK: usize = 1 << 16;
-/// Fewer rows than this are streamed against the stored bytes instead: a panel would be written and read for nothing.
-const STREAMED_ROWS: usize = 4;
+/// Up to this many rows are multiplied with the stored bytes themselves: a panel would be written and read for nothing.
+const STREAMED_ROWS: usize = 16;
+/// Stored bytes of one task there: long enough to read ahead, short enough to share a layer evenly.
+const STREAMED_TASK_BYTES: usize = 1 << 18;
+/// Multiplications under which the second core is not worth waking.
+pub(crate) const SERIAL_OPERATIONS: usize = 1 << 18;
 
 /// Products up to this many multiplications are summed in f64: their time does not show, and the models small enough to
 /// consist of them are the ones whose results are compared digit by digit.
@@ -111,18 +116,50 @@ pub(crate) fn multiply(
 
 /// The same with every sum in f64, rounded once.
 fn multiply_small(out: &mut [f32], row_stride: usize, left: Matrix, right: Matrix, scale: f32, accumulate: bool) {
+    let round = |target: &mut f32, sum: f64| {
+        let before = if accumulate { f64::from(*target) } else { 0.0 };
+        *target = (before + f64::from(scale) * sum) as f32;
+    };
+    if left.column_stride == 1 && right.row_stride == 1 {
+        for row in 0..left.rows {
+            let first = &left.values[row * left.row_stride..][..left.columns];
+            for column in 0..right.columns {
+                let second = &right.values[column * right.column_stride..][..left.columns];
+                round(&mut out[row * row_stride + column], exact_dot(first, second));
+            }
+        }
+        return;
+    }
+    let mut sums = vec![0.0f64; right.columns];
     for row in 0..left.rows {
-        let first = &left.values[row * left.row_stride..];
-        for column in 0..right.columns {
-            let second = &right.values[column * right.column_stride..];
-            let sum: f64 = (0..left.columns)
-                .map(|k| f64::from(first[k * left.column_stride]) * f64::from(second[k * right.row_stride]))
-                .sum();
-            let target = &mut out[row * row_stride + column];
-            let before = if accumulate { f64::from(*target) } else { 0.0 };
-            *target = (before + f64::from(scale) * sum) as f32;
+        sums.fill(0.0);
+        for k in 0..left.columns {
+            let factor = f64::from(left.values[row * left.row_stride + k * left.column_stride]);
+            let values = &right.values[k * right.row_stride..];
+            if right.column_stride == 1 {
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += factor * f64::from(*value));
+            } else {
+                let values = values.iter().step_by(right.column_stride);
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += factor * f64::from(*value));
+            }
+        }
+        out[row * row_stride..].iter_mut().zip(&sums).for_each(|(target, sum)| round(target, *sum));
+    }
+}
+
+/// Σ aᵢbᵢ of equally long slices, in f64; eight partial sums stay in vector registers.
+fn exact_dot(left: &[f32], right: &[f32]) -> f64 {
+    const PARTS: usize = 8;
+    let mut sums = [0.0f64; PARTS];
+    let (left_chunks, right_chunks) = (left.chunks_exact(PARTS), right.chunks_exact(PARTS));
+    let tail = left_chunks.remainder().iter().zip(right_chunks.remainder());
+    let tail: f64 = tail.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    for (a, b) in left_chunks.zip(right_chunks) {
+        for part in 0..PARTS {
+            sums[part] += f64::from(a[part]) * f64::from(b[part]);
         }
     }
+    sums.iter().sum::<f64>() + tail
 }
 
 /// x Wᵀ for every lane: each of `lanes` is `[rows, inputs]` row-major, each result `[rows, outputs]`.
@@ -137,14 +174,12 @@ pub(crate) fn frozen_product(
 ) -> Vec<Vec<f32>> {
     let mut results: Vec<Vec<f32>> = lanes.iter().map(|lane| vec![0.0; lane.len() / inputs * outputs]).collect();
     let rows: usize = lanes.iter().map(|lane| lane.len() / inputs).sum();
-    if transposed {
+    if rows <= STREAMED_ROWS {
+        let x: Vec<&[f32]> = lanes.iter().flat_map(|lane| lane.chunks_exact(inputs)).collect();
+        let y: Vec<&mut [f32]> = results.iter_mut().flat_map(|result| result.chunks_exact_mut(outputs)).collect();
+        streamed_product(weight, transposed, x, y);
+    } else if transposed {
         conv1d_product(weight, inputs, outputs, lanes, &mut results);
-    } else if rows < STREAMED_ROWS {
-        for (lane, result) in lanes.iter().zip(&mut results) {
-            for (x, y) in lane.chunks_exact(inputs).zip(result.chunks_exact_mut(outputs)) {
-                streamed_product(weight, x, y);
-            }
-        }
     } else {
         for_each_panel(weight, inputs, outputs, |first, count, panel| {
             for (lane, result) in lanes.iter().zip(&mut results) {
@@ -185,30 +220,55 @@ fn conv1d_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32
     });
 }
 
-/// One row against the stored weight: bound by reading its bytes once.
-fn streamed_product(weight: &Weight, x: &[f32], y: &mut [f32]) {
-    let inputs = x.len();
-    let rows_per_task = (WIDEN_TASK / inputs.max(1)).max(1);
-    y.par_chunks_mut(rows_per_task).enumerate().for_each(|(task, part)| {
-        let mut row = vec![0.0; inputs];
-        for (offset, value) in part.iter_mut().enumerate() {
-            let start = (task * rows_per_task + offset) * inputs;
-            weight.widen(start..start + inputs, &mut row);
-            *value = dot(&row, x);
-        }
-    });
+/// A few rows against the stored weight: bound by reading its bytes once.
+fn streamed_product(weight: &Weight, transposed: bool, x: Vec<&[f32]>, y: Vec<&mut [f32]>) {
+    let (Some(inputs), Some(outputs)) = (x.first().map(|row| row.len()), y.first().map(|row| row.len())) else {
+        return;
+    };
+    let rows = x.len();
+    let stored = StoredRows::of_weight(weight);
+    let serial = rows * inputs * outputs <= SERIAL_OPERATIONS;
+    let count = STREAMED_TASK_BYTES / (inputs * weight.dtype().size()).max(1);
+    // Whole cache lines of results, so that no two cores write to one.
+    let count = if serial { outputs } else { (count / 16 * 16).max(16) };
+    let mut parts = blocks(y, count);
+    let mut room = Vec::new();
+    if transposed {
+        let task =
+            |(index, out): (usize, &mut [&mut [f32]])| kernel::combine_rows(stored, outputs, index * count, &x, out);
+        for_each_block(&mut parts, rows, serial, task);
+    } else {
+        let x = FewRows::new(x, stored, &mut room);
+        let task = |(index, out): (usize, &mut [&mut [f32]])| {
+            let first = index * count * inputs;
+            let length = out.first().map_or(0, |part| part.len()) * inputs;
+            kernel::dot_rows(stored.part(first..first + length), &x, out);
+        };
+        for_each_block(&mut parts, rows, serial, task);
+    }
 }
 
-/// Σ aᵢbᵢ in sixteen partial sums, which the compiler keeps in vector registers.
-pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
-    const PARTS: usize = 16;
-    let mut sums = [0.0f32; PARTS];
-    let (left_chunks, right_chunks) = (left.chunks_exact(PARTS), right.chunks_exact(PARTS));
-    let tail: f32 = left_chunks.remainder().iter().zip(right_chunks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in left_chunks.zip(right_chunks) {
-        for part in 0..PARTS {
-            sums[part] += a[part] * b[part];
-        }
+/// Columns of all `rows`, `count` at a time: the parts of one block stand together.
+fn blocks<'a>(rows: Vec<&'a mut [f32]>, count: usize) -> Vec<&'a mut [f32]> {
+    let mut rows: Vec<_> = rows.into_iter().map(|row| row.chunks_mut(count)).collect();
+    let blocks = rows.first().map_or(0, ExactSizeIterator::len);
+    let mut parts = Vec::with_capacity(blocks * rows.len());
+    for _ in 0..blocks {
+        parts.extend(rows.iter_mut().filter_map(Iterator::next));
     }
-    sums.iter().sum::<f32>() + tail
+    parts
+}
+
+/// Runs `task` on each block of `rows` parts, on all cores unless `serial`.
+fn for_each_block<'a>(
+    parts: &mut [&'a mut [f32]],
+    rows: usize,
+    serial: bool,
+    task: impl Fn((usize, &mut [&'a mut [f32]])) + Sync + Send,
+) {
+    if serial {
+        parts.chunks_mut(rows).enumerate().for_each(task);
+    } else {
+        parts.par_chunks_mut(rows).enumerate().for_each(task);
+    }
 }

@@ -14,6 +14,8 @@ use crate::checkpoint::Weight;
 pub struct Variant {
     adapter: Adapter,
     coverage: Coverage,
+    /// Names of the whole weights by their modules' paths: every module asks for its own at every forward pass.
+    whole_names: HashMap<String, String>,
     /// Of each DoRA module, computed when the module first runs and its weight is at hand.
     lengths: HashMap<String, OnceLock<Lengths>>,
 }
@@ -45,7 +47,10 @@ impl Variant {
             .filter(|(_, low_rank)| low_rank.magnitude.is_some())
             .map(|(path, _)| (path.clone(), OnceLock::new()))
             .collect();
-        Self { adapter, coverage, lengths }
+        let module = |name: &str| name.strip_suffix(".weight").map(str::to_owned);
+        let whole_names =
+            adapter.whole.keys().filter_map(|name| module(name).map(|path| (path, name.clone()))).collect();
+        Self { adapter, coverage, lengths, whole_names }
     }
 
     /// A variant whose low-rank factors have moved since `coverage` was found, as an optimiser's step leaves it.
@@ -103,8 +108,9 @@ impl Variant {
         self.adapter.embeddings.get(path)
     }
 
-    pub(crate) fn whole(&self, name: &str) -> Option<&Weight> {
-        self.adapter.whole.get(name).map(|whole| &whole.weight)
+    /// The weight that stands in for that of the module at `path`.
+    pub(crate) fn whole_of(&self, path: &str) -> Option<&Weight> {
+        self.adapter.whole.get(self.whole_names.get(path)?).map(|whole| &whole.weight)
     }
 
     pub(crate) fn bias(&self, path: &str) -> Option<&[f32]> {
@@ -137,7 +143,7 @@ impl Variant {
         let low_rank = self.low_rank(&linear.path)?;
         let magnitude = low_rank.magnitude.as_ref()?;
         Some(lengths.get_or_init(|| {
-            let weight = self.whole(&format!("{}.weight", linear.path)).unwrap_or(&linear.weight);
+            let weight = self.whole_of(&linear.path).unwrap_or(&linear.weight);
             Lengths::new(weight, linear.transposed, low_rank, magnitude, squares)
         }))
     }

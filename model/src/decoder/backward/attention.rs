@@ -70,11 +70,6 @@ impl AttentionShape {
         out
     }
 
-    /// Query heads that read one key head.
-    fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
     fn part(
         &self,
         inputs: &Streams<&[f32]>,

@@ -1,0 +1,151 @@
+//! Many sequences of one model, read together.
+//!
+//! Decoding is bound by reading the weights, so sequences that go on at the same time are given to one forward pass, which
+//! reads each weight once for all of them. Sequences may have read different numbers of tokens and may read different
+//! numbers of new ones: a prompt, an injected chunk and single tokens go through together. A fork shares everything read
+//! so far. What a session computes equals, up to the order of sums in f32, one pass over each whole sequence.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+
+use crate::decoder::{
+    Cache, CacheShape, Chain, Decoder, Lanes, ModelError, Pass, Sequence, Taps, Variant, with_values,
+};
+
+/// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(u64);
+
+/// Many sequences of one model, read together.
+#[derive(Debug)]
+pub struct Session<'a> {
+    decoder: &'a Decoder,
+    variant: Option<&'a Variant>,
+    chains: BTreeMap<SequenceId, Chain>,
+    next: u64,
+}
+
+impl<'a> Session<'a> {
+    /// No sequences yet, of the base or of one of its variants.
+    pub fn new(decoder: &'a Decoder, variant: Option<&'a Variant>) -> Self {
+        Self { decoder, variant, chains: BTreeMap::new(), next: 0 }
+    }
+
+    /// An empty sequence.
+    pub fn open(&mut self) -> SequenceId {
+        self.insert(Some(Chain::default()))
+    }
+
+    /// A sequence that has read what `id` has, shares its keys and values without a copy, and parts from it here.
+    ///
+    /// The fork of a closed sequence is a closed one: [`Session::read`] refuses it.
+    pub fn fork(&mut self, id: SequenceId) -> SequenceId {
+        let chain = self.chains.get(&id).cloned();
+        self.insert(chain)
+    }
+
+    /// Frees what no other sequence shares. Closing twice does nothing.
+    pub fn close(&mut self, id: SequenceId) {
+        self.chains.remove(&id);
+    }
+
+    /// Tokens read so far; none of a closed sequence.
+    pub fn len(&self, id: SequenceId) -> usize {
+        self.chains.get(&id).map_or(0, Chain::len)
+    }
+
+    /// Whether no sequence is open.
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty()
+    }
+
+    fn insert(&mut self, chain: Option<Chain>) -> SequenceId {
+        let id = SequenceId(self.next);
+        self.next += 1;
+        if let Some(chain) = chain {
+            self.chains.insert(id, chain);
+        }
+        id
+    }
+
+    /// Feeds each sequence its tokens, one or many, in one forward pass; returns the logits `[vocab]` after the last token of
+    /// each, in the order of the requests.
+    ///
+    /// # Errors
+    /// For a sequence that is closed or named twice, a request without tokens, a token outside the vocabulary (`prompt` is
+    /// the request's index, `position` that in the sequence), a sequence that would become longer than the model has
+    /// positions, or a tensor operation that failed. After an error all sequences are as they were.
+    pub fn read(&mut self, requests: &[(SequenceId, &[u32])]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.check(requests)?;
+        let counts: Vec<usize> = requests.iter().map(|(_, tokens)| tokens.len()).collect();
+        let chains = requests.iter().filter_map(|(id, _)| self.chains.remove(id)).collect();
+        let mut cache = Cache::new(CacheShape::of(self.decoder.config()), chains, &counts);
+        // On a thread of the pool: coming from outside, each of the hundreds of small parallel products of a pass would
+        // have to wake it.
+        let result = rayon::scope(|_| self.pass(requests, &mut cache));
+        let chains = if result.is_ok() { cache.into_chains() } else { cache.undo(&counts) };
+        self.chains.extend(requests.iter().map(|(id, _)| *id).zip(chains));
+        result
+    }
+
+    /// Refuses requests that cannot be read.
+    fn check(&self, requests: &[(SequenceId, &[u32])]) -> Result<(), ModelError> {
+        let config = self.decoder.config();
+        for (request, (id, tokens)) in requests.iter().enumerate() {
+            let Some(chain) = self.chains.get(id) else { return Err(ModelError::ClosedSequence { request }) };
+            if let Some(first) = requests[..request].iter().position(|(earlier, _)| earlier == id) {
+                return Err(ModelError::RepeatedSequence { first, second: request });
+            }
+            if tokens.is_empty() {
+                return Err(ModelError::NothingToRead { request });
+            }
+            let length = chain.len() + tokens.len();
+            if length > config.max_positions {
+                return Err(ModelError::TooLong { prompt: request, length, limit: config.max_positions });
+            }
+            if let Some(index) = tokens.iter().position(|token| *token as usize >= config.vocab_size) {
+                return Err(ModelError::Token {
+                    token: tokens[index],
+                    prompt: request,
+                    position: chain.len() + index,
+                    vocab_size: config.vocab_size,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&self, requests: &[(SequenceId, &[u32])], cache: &mut Cache) -> Result<Vec<Vec<f32>>, ModelError> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens: Vec<u32> = requests.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
+        let (mut query, mut key) = (0, 0);
+        let mut positions = Vec::with_capacity(tokens.len());
+        let mut sequences = Vec::with_capacity(requests.len());
+        for ((_, tokens), length) in requests.iter().zip(cache.lengths()) {
+            sequences.push(Sequence { queries: query..query + tokens.len(), keys: key..key + length });
+            positions.extend(length - tokens.len()..length);
+            query += tokens.len();
+            key += length;
+        }
+        let last: Vec<u32> = sequences.iter().map(|sequence| sequence.queries.end as u32 - 1).collect();
+        let pass = Pass::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
+        let mut stream = self.decoder.embed(&tokens, &positions, &pass.variants)?;
+        let mut taps = Taps::default();
+        for layer in self.decoder.layers() {
+            stream = layer.forward(&stream, &pass, Some(cache), &mut taps)?;
+        }
+        let stream = if last.len() == tokens.len() { stream } else { select(&stream, &last)? };
+        let logits = self.decoder.logits(&stream, &pass.variants)?;
+        let host = logits.model(0).to_device(&Device::Cpu)?;
+        let vocab_size = self.decoder.config().vocab_size;
+        Ok(with_values(&host, |values| values.chunks_exact(vocab_size).map(<[f32]>::to_vec).collect())?)
+    }
+}
+
+/// Some of the rows.
+fn select(stream: &Lanes, rows: &[u32]) -> candle_core::Result<Lanes> {
+    stream.map(|values| values.index_select(&Tensor::from_slice(rows, rows.len(), values.device())?, 0))
+}
