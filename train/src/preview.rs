@@ -121,16 +121,16 @@ fn legend(out: &mut String, segments: &[Segment], heaviest: f32, color: bool, wi
             "The number under a token is its weight in the loss, without one it carries none; ╌ fills a token up to its number."
         }
     });
-    let tokens: String = ["prompt", "expert", "model", "forced", "answer"]
+    let tokens: Vec<String> = ["prompt", "expert", "model", "forced", "answer"]
         .iter()
         .map(|name| {
             let spoken = segments.iter().filter(|segment| voice(segment).name == *name);
             (name, spoken.map(|segment| segment.token_count).sum::<usize>())
         })
         .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!("{count} {name}, "))
+        .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    let tokens = format!("Tokens: {}.", tokens.trim_end_matches(", "));
+    let tokens = format!("Tokens: {}.", if tokens.is_empty() { "none".to_owned() } else { tokens.join(", ") });
     words.push(&tokens);
     let effective = format!("Weights: sum {sum:.1}, as much as {:.1} equal tokens.", sum * sum / squares.max(1e-300));
     if sum > 0.0 {

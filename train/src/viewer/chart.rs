@@ -61,7 +61,7 @@ pub(super) fn progress(groups: &[Group], shown: &[u64]) -> String {
     let width = (SIDES.1 - SIDES.0) / bins as f64;
     let mut drawing = Drawing(String::new());
     drawing.push(format_args!(
-        r##"<svg viewBox="0 0 760 202" role="img" aria-label="accuracy and outcomes over the run"><defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" class="hatch-ground"/><line x1="0" y1="0" x2="0" y2="5" class="hatch-line"/></pattern></defs>"##
+        r#"<svg viewBox="0 0 760 202" role="img" aria-label="accuracy and outcomes over the run"><defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" class="hatch-ground"/><line x1="0" y1="0" x2="0" y2="5" class="hatch-line"/></pattern></defs>"#
     ));
     for (share, label) in [(0.0, "0"), (0.5, "50\u{a0}%"), (1.0, "100\u{a0}%")] {
         let y = height(share);

@@ -98,7 +98,10 @@ fn nothing_is_loaded_and_only_its_own_script_may_run() {
         assert_eq!(content.len(), 1);
         let named = between(policy, &format!("{directive} 'sha256-"), "'")[0];
         // Base64 by its definition, not by the page's own: six bits at a time of one long binary number.
-        let bits: String = Sha256::digest(content[0]).iter().map(|byte| format!("{byte:08b}")).collect();
+        let bits: String = Sha256::digest(content[0])
+            .iter()
+            .flat_map(|byte| (0..8).rev().map(move |bit| if byte >> bit & 1 == 1 { '1' } else { '0' }))
+            .collect();
         let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
         let digits = (bits + "00")
             .as_bytes()
@@ -254,13 +257,12 @@ fn sample_page() {
     let folder = tempfile::Builder::new().prefix("lcr-seed-1-").tempdir().unwrap();
     let file = folder.path().join("rollouts.jsonl");
     fs_err::write(&file, samples::lines(&records) + "{\"torn").unwrap();
-    let metrics: String = (0..300)
-        .map(|step| {
-            let step = f64::from(step);
-            format!("{{\"step\":{step},\"loss\":{},\"grad_norm\":{},\"kl\":{{\"naked\":{},\"scaffolded\":{}}},\"entropy\":{}}}\n",
-                2.0 / (1.0 + step / 90.0) + (step * 1.7).sin() * 0.1, 1.0 + (step * 0.37).cos().abs(), step * 2e-5, step * 3e-5, 0.8 - step * 1e-3)
-        })
-        .collect();
-    fs_err::write(folder.path().join("metrics.jsonl"), metrics).unwrap();
+    let metrics = (0..300_u32).map(f64::from).map(|step| {
+        let loss = 2.0 / (1.0 + step / 90.0) + (step * 1.7).sin() * 0.1;
+        let kl = serde_json::json!({ "naked": step * 2e-5, "scaffolded": step * 3e-5 });
+        serde_json::json!({ "step": step, "loss": loss, "kl": kl, "entropy": 0.8 - step * 1e-3 }).to_string()
+    });
+    let metrics: Vec<String> = metrics.collect();
+    fs_err::write(folder.path().join("metrics.jsonl"), metrics.join("\n")).unwrap();
     write_page(&file, &PathBuf::from(out), ViewerOptions::default()).unwrap();
 }
