@@ -13,7 +13,7 @@ use lcr_train::format::Format;
 use lcr_train::group::GroupOutcome;
 use lcr_train::lcr::{Trainer, Turn};
 use lcr_train::log::StepRecord;
-use lcr_train::preview::preview;
+use lcr_train::preview::{PreviewOptions, preview};
 use lcr_train::run::{Ending, Event, RunRequest, run as run_training};
 use lcr_train::state::Interrupt;
 use lcr_train::statistics::{Confidence, wilson};
@@ -363,8 +363,17 @@ fn dry_run(trainer: &mut Trainer, terminal: &Terminal) -> Result<Status> {
         terminal.document(&records)?;
         return Ok(Status::Done);
     }
+    let options = PreviewOptions { color: terminal.colour(), width: terminal.width() };
     for record in &records {
-        terminal.result(&preview(record, terminal.colour(), terminal.width()))?;
+        let verdict = if record.correct { "right" } else { "wrong" };
+        let answer = record.generated_answer.as_deref().unwrap_or("no answer");
+        terminal.result(&format!(
+            "== {} · {verdict}: {answer} (true answer: {}) · advantage {:+.2}\n{}\n",
+            record.view,
+            record.target_answer,
+            record.advantage,
+            preview(&record.segments, options)
+        ))?;
     }
     if groups.is_empty() {
         terminal.note("supervised fine-tuning makes no rollouts: every token of the expert's trace is trained on alike");
