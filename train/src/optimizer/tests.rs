@@ -1,5 +1,7 @@
 //! Against torch.optim.AdamW (2.15, float64) and closed forms.
 
+#![expect(clippy::unreadable_literal, reason = "the numbers are as PyTorch printed them")]
+
 use proptest::prelude::*;
 
 use super::*;

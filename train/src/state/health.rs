@@ -24,13 +24,10 @@ pub struct UnhealthyAdapter {
 
 /// Refuses NaN, infinities and |x| > [`LARGEST_ADAPTER_VALUE`] among the values of a tensor.
 pub fn check_values(tensor: &str, values: &[f32]) -> Result<(), UnhealthyAdapter> {
-    // Negated so that NaN, which compares with nothing, is caught.
-    match values.iter().position(|value| !(value.abs() <= LARGEST_ADAPTER_VALUE)) {
-        Some(element) => Err(UnhealthyAdapter {
-            tensor: tensor.to_owned(),
-            element,
-            value: values.get(element).copied().unwrap_or(f32::NAN),
-        }),
+    // NaN compares with nothing, so being within the limit is what is asked.
+    let within = |value: f32| value.abs() <= LARGEST_ADAPTER_VALUE;
+    match values.iter().copied().enumerate().find(|(_, value)| !within(*value)) {
+        Some((element, value)) => Err(UnhealthyAdapter { tensor: tensor.to_owned(), element, value }),
         None => Ok(()),
     }
 }

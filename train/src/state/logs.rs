@@ -21,13 +21,12 @@ impl Logs {
     pub fn open(folder: &Path, lengths: &LogLengths, wall_time: f64) -> Result<Self, LogError> {
         let metrics = JsonLines::truncated(&folder.join("metrics.jsonl"), lengths.metrics)?;
         let rollouts = JsonLines::truncated(&folder.join("rollouts.jsonl"), lengths.rollouts)?;
-        let events = match &lengths.events {
-            Some(file) => EventWriter::truncated(&folder.join(&file.name), file.length)?,
-            None => {
-                // A run that died before its first checkpoint begins anew, and its events with it.
-                remove_events(folder)?;
-                EventWriter::create(folder, wall_time)?
-            }
+        let events = if let Some(file) = &lengths.events {
+            EventWriter::truncated(&folder.join(&file.name), file.length)?
+        } else {
+            // A run that died before its first checkpoint begins anew, and its events with it.
+            remove_events(folder)?;
+            EventWriter::create(folder, wall_time)?
         };
         Ok(Self { metrics, rollouts, events })
     }

@@ -11,7 +11,7 @@ const REFERENCE: &str = "1800000000000000a37f4b220900002040fc54d9411a0d627261696
     0a120a0b6b6c5f6e616b65642f6b3115bd3786b487c4754e";
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// The check value of the Castagnoli polynomial, and the vectors of RFC 3720, B.4.
