@@ -239,7 +239,7 @@ fn value(text: &str) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Nothing panics, and an answer that can be a truth is equal to itself.
     #[test]
