@@ -142,12 +142,12 @@ fn same_choice(left: &[Token], right: &[Token]) -> bool {
 
 /// The letter of `B`, `(B)`, `B)`, `[B]` or `B:`.
 fn choice(tokens: &[Token]) -> Option<char> {
-    let word = match tokens {
-        [word]
-        | [word, Token::Symbol(')')]
-        | [Token::Symbol('('), word, Token::Symbol(')')]
-        | [Token::Symbol('['), word, Token::Symbol(']')] => word,
-        _ => return None,
+    let ([word]
+    | [word, Token::Symbol(')')]
+    | [Token::Symbol('('), word, Token::Symbol(')')]
+    | [Token::Symbol('['), word, Token::Symbol(']')]) = tokens
+    else {
+        return None;
     };
     match word {
         Token::Word { text, .. } if text.len() == 1 => text.chars().next(),

@@ -75,10 +75,10 @@ fn a_box_decides_and_its_absence_is_no_wrong_answer() {
     assert_eq!(judge(r"\boxed{72"), Judgement::Invalid(Invalid::Unclosed));
     assert_eq!(judge("I was told to write \"\\boxed{72}\"."), Judgement::Invalid(Invalid::NoBox));
     assert_eq!(judge(r"\boxed{}"), Judgement::Wrong);
-    let many: String = (0..100).map(|number| format!(r"\boxed{{{number}}}")).collect();
-    assert_eq!(judge(&many), Judgement::Wrong);
-    let spellings: String = (0..100).map(|zeros| format!(r"\boxed{{72.{}}}", "0".repeat(zeros))).collect();
-    assert_eq!(judge(&spellings), Judgement::Wrong);
+    let many: Vec<String> = (0..100).map(|number| format!(r"\boxed{{{number}}}")).collect();
+    assert_eq!(judge(&many.concat()), Judgement::Wrong);
+    let spellings: Vec<String> = (0..100).map(|zeros| format!(r"\boxed{{72.{}}}", "0".repeat(zeros))).collect();
+    assert_eq!(judge(&spellings.concat()), Judgement::Wrong);
 }
 
 #[test]

@@ -164,7 +164,7 @@ pub(super) fn finish(draft: Draft, answer_key: &'static str, truth_key: &'static
             });
         }
     }
-    let thinking = without_boxes(thinking, answer_key, &mut notes)?;
+    let thinking = without_boxes(&thinking, answer_key, &mut notes)?;
     if thinking.is_empty() {
         return Err(Reason::Blank { key: "thinking" });
     }
@@ -186,11 +186,11 @@ pub(super) fn finish(draft: Draft, answer_key: &'static str, truth_key: &'static
 }
 
 /// The thinking with its boxes replaced by their content, and a remark where there were some.
-fn without_boxes(thinking: String, key: &'static str, notes: &mut Vec<String>) -> Result<String, Reason> {
-    if !holds_box(&thinking) {
+fn without_boxes(thinking: &str, key: &'static str, notes: &mut Vec<String>) -> Result<String, Reason> {
+    if !holds_box(thinking) {
         return Ok(thinking.trim().to_owned());
     }
-    let plain = unbox(&thinking);
+    let plain = unbox(thinking);
     // Taking one away may put another together.
     if holds_box(&plain) {
         return Err(Reason::Tags { key, problem: "holds boxes in its thinking that cannot be taken away" });

@@ -45,10 +45,18 @@ pub(super) struct Expression {
     decimal: bool,
     /// Numbers or like terms were left uncombined.
     pub(super) undone: bool,
-    /// One number as it is written, perhaps with a sign.
-    plain: bool,
+    notation: Notation,
+}
+
+/// How an expression is written, where that decides whether what stands beside it is left undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notation {
+    /// One number, perhaps with a sign.
+    Plain,
     /// A power of ten, as in 3·10⁵.
-    ten: bool,
+    PowerOfTen,
+    /// In any other way.
+    Composed,
 }
 
 impl Term {
@@ -109,12 +117,12 @@ impl Expression {
         if term.coefficient != Rational::ZERO {
             terms.insert(term.key(), term);
         }
-        Self { terms, decimal: false, undone: false, plain: false, ten: false }
+        Self { terms, decimal: false, undone: false, notation: Notation::Composed }
     }
 
     /// A number as it is written.
     pub(super) fn number(value: Rational, decimal: bool) -> Self {
-        Self { decimal, plain: true, ..Self::from_term(Term::number(value)) }
+        Self { decimal, notation: Notation::Plain, ..Self::from_term(Term::number(value)) }
     }
 
     /// A number that notation made of several, such as a mixed number.
@@ -195,14 +203,14 @@ impl Expression {
                 }
             }
         }
-        let sum = Self { plain: false, ten: false, ..self };
+        let sum = Self { notation: Notation::Composed, ..self };
         Some(sum.marked(other.decimal, other.undone))
     }
 
     /// Product. A power of ten after a number is how large numbers are written.
     pub(super) fn multiply(self, other: Self) -> Option<Self> {
         let (decimal, undone) = (self.decimal || other.decimal, self.undone || other.undone);
-        let scientific = self.ten || other.ten;
+        let scientific = self.notation == Notation::PowerOfTen || other.notation == Notation::PowerOfTen;
         let minus = Some(Rational::ONE.negate());
         if self.constant() == minus && other.terms.len() > 1 {
             return Some(other.negate().marked(decimal, undone));
@@ -215,7 +223,7 @@ impl Expression {
     pub(super) fn divide(self, other: Self) -> Option<Self> {
         let (decimal, undone) = (self.decimal || other.decimal, self.undone || other.undone);
         let numbers = self.constant().is_some() && other.constant().is_some();
-        let plain = self.plain && other.plain;
+        let plain = self.notation == Notation::Plain && other.notation == Notation::Plain;
         let mut inverse = other.into_term();
         inverse.coefficient = inverse.coefficient.invert()?;
         for factor in inverse.factors.values_mut() {
@@ -230,17 +238,14 @@ impl Expression {
     /// Power.
     pub(super) fn power(self, exponent: &Self) -> Option<Self> {
         let (decimal, undone) = (self.decimal || exponent.decimal, self.undone || exponent.undone);
-        let result = match exponent.constant() {
-            Some(number) => {
-                let (numerator, denominator) = number.parts();
-                let power = self.whole_power(i64::try_from(numerator).ok()?)?;
-                if denominator == 1 { power } else { power.root(denominator)? }
-            }
-            None => {
-                let value = self.value().zip(exponent.value()).filter(|(base, _)| *base > 0.0);
-                let value = value.map(|(base, exponent)| base.powf(exponent)).filter(|value| value.is_finite());
-                Self::symbol(format!("({})^({})", self.spelling(), exponent.spelling()), value)
-            }
+        let result = if let Some(number) = exponent.constant() {
+            let (numerator, denominator) = number.parts();
+            let power = self.whole_power(i64::try_from(numerator).ok()?)?;
+            if denominator == 1 { power } else { power.root(denominator)? }
+        } else {
+            let value = self.value().zip(exponent.value()).filter(|(base, _)| *base > 0.0);
+            let value = value.map(|(base, exponent)| base.powf(exponent)).filter(|value| value.is_finite());
+            Self::symbol(format!("({})^({})", self.spelling(), exponent.spelling()), value)
         };
         Some(result.marked(decimal, undone))
     }
@@ -251,8 +256,9 @@ impl Expression {
             return Some(self);
         }
         if let Some(number) = self.constant() {
-            let ten = self.plain && Rational::whole(10) == Some(number);
-            return Some(Self { ten, ..Self::from_term(Term::number(number.power(exponent)?)) });
+            let ten = self.notation == Notation::Plain && Rational::whole(10) == Some(number);
+            let notation = if ten { Notation::PowerOfTen } else { Notation::Composed };
+            return Some(Self { notation, ..Self::composed(number.power(exponent)?) });
         }
         if exponent == 0 {
             return Some(Self { undone: true, ..Self::from_term(Term::number(Rational::ONE)) });

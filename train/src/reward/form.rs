@@ -19,19 +19,19 @@ pub(super) enum Form {
     /// A number or formula with its unit.
     Quantity(Expression, Option<String>),
     /// `x = 5`, `x ∈ [1, 2]`.
-    Named(String, Box<Form>),
+    Named(String, Box<Self>),
     /// An equation, as the difference of its sides.
     Equation(Expression),
     /// Tuples and intervals, with their brackets.
-    Ordered(char, char, Vec<Form>),
+    Ordered(char, char, Vec<Self>),
     /// A set.
-    Set(Vec<Form>),
+    Set(Vec<Self>),
     /// A list without brackets.
-    List(Vec<Form>),
+    List(Vec<Self>),
     /// A union of sets.
-    Union(Vec<Form>),
+    Union(Vec<Self>),
     /// A matrix or determinant: its environment's name where that matters, and its rows.
-    Matrix(&'static str, Vec<Vec<Form>>),
+    Matrix(&'static str, Vec<Vec<Self>>),
     /// Anything else, in one spelling.
     Prose(String),
 }

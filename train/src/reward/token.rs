@@ -125,7 +125,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     while let Some(character) = lexer.characters.next() {
         lexer.take(character);
     }
-    let mut tokens = join_thousands(lexer.tokens);
+    let mut tokens = join_thousands(&lexer.tokens);
     while tokens.last().is_some_and(|token| matches!(token, Token::Symbol('.' | ',' | ';' | ':'))) {
         tokens.pop();
     }
@@ -444,7 +444,7 @@ fn digit(digit: char) -> Token {
 
 /// Drops thousands separators: `1,000`, `1{,}000`, and, with the thin space already gone, `10,\!080`. Inside brackets a bare
 /// comma separates: `(1,000)` is a pair.
-fn join_thousands(tokens: Vec<Token>) -> Vec<Token> {
+fn join_thousands(tokens: &[Token]) -> Vec<Token> {
     let mut joined: Vec<Token> = Vec::with_capacity(tokens.len());
     let mut depth = 0_usize;
     let mut position = 0;
