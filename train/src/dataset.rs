@@ -14,6 +14,7 @@ mod error;
 mod forms;
 mod object;
 mod order;
+mod published;
 
 use std::collections::BTreeMap;
 use std::io::Read;

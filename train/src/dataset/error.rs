@@ -41,11 +41,11 @@ pub enum DatasetError {
 
 /// The first reasons, a line each.
 fn first_reasons(refused: &[Refused]) -> String {
-    let mut text: String = refused.iter().take(SHOWN).map(|refused| format!("\n  {refused}")).collect();
+    let mut lines: Vec<String> = refused.iter().take(SHOWN).map(|refused| format!("\n  {refused}")).collect();
     if refused.len() > SHOWN {
-        text.push_str("\n  …");
+        lines.push("\n  …".to_owned());
     }
-    text
+    lines.concat()
 }
 
 /// A line that cannot be used.

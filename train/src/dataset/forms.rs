@@ -1,8 +1,9 @@
 //! The forms of a problem: what each key becomes.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::object::name;
+use super::published::{gsm8k, math, svamp};
 use super::{Problem, Reason};
 use crate::reward::{Boxed, Invalid, Judgement, boxed, holds_box, judge, unbox};
 
@@ -12,10 +13,22 @@ const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
 /// A problem, and remarks on how it was read.
-type Read = Result<(Problem, Vec<String>), Reason>;
+pub(super) type Read = Result<(Problem, Vec<String>), Reason>;
+
+/// A problem before it is checked, without its place in the file.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) prompt: String,
+    pub(super) system: Option<String>,
+    pub(super) thinking: String,
+    pub(super) final_text: String,
+    pub(super) ground_truth: String,
+    pub(super) accepted: Vec<String>,
+    pub(super) kind: String,
+}
 
 /// The object's keys, taken one by one; what is left over is noted.
-struct Fields(Map<String, Value>);
+pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Whether a key is there and not null.
@@ -33,13 +46,13 @@ impl Fields {
     }
 
     /// A text that must be there and not be blank.
-    fn required(&mut self, key: &'static str) -> Result<String, Reason> {
+    pub(super) fn required(&mut self, key: &'static str) -> Result<String, Reason> {
         let text = self.optional(key)?.ok_or(Reason::Missing { key })?;
         if text.trim().is_empty() { Err(Reason::Blank { key }) } else { Ok(text) }
     }
 
     /// A text that, where it is there, is not blank.
-    fn not_blank(&mut self, key: &'static str) -> Result<Option<String>, Reason> {
+    pub(super) fn not_blank(&mut self, key: &'static str) -> Result<Option<String>, Reason> {
         if self.has(key) { self.required(key).map(Some) } else { self.optional(key) }
     }
 
@@ -60,6 +73,22 @@ impl Fields {
             .collect()
     }
 
+    /// A number.
+    pub(super) fn number(&mut self, key: &'static str) -> Result<Number, Reason> {
+        match self.0.shift_remove(key) {
+            None | Some(Value::Null) => Err(Reason::Missing { key }),
+            Some(Value::Number(number)) => Ok(number),
+            Some(other) => Err(Reason::WrongType { key, found: name(&other), expected: "a number" }),
+        }
+    }
+
+    /// Passes over keys that are known and say nothing about how to solve or judge the problem.
+    pub(super) fn skip(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.0.shift_remove(*key);
+        }
+    }
+
     /// Remarks on the keys that nothing reads.
     fn unread(self) -> impl Iterator<Item = String> {
         self.0.into_iter().map(|(key, _)| format!("the key `{key}` means nothing here and was not read"))
@@ -71,6 +100,12 @@ pub(super) fn problem(object: Map<String, Value>) -> Read {
     let fields = Fields(object);
     if fields.has("prompt") {
         own(fields)
+    } else if fields.has("question") && fields.has("answer") {
+        gsm8k(fields)
+    } else if fields.has("problem") && fields.has("solution") {
+        math(fields)
+    } else if fields.has("Body") && fields.has("Question") {
+        svamp(fields)
     } else {
         let keys: Vec<String> = fields.0.keys().take(12).map(|key| format!("`{key}`")).collect();
         Err(Reason::UnknownForm { keys: keys.join(", ") })
@@ -93,9 +128,7 @@ fn own(mut fields: Fields) -> Read {
     } else {
         return Err(Reason::Missing { key: "answer" });
     };
-    let problem = Problem {
-        index: 0,
-        line: 0,
+    let draft = Draft {
         prompt,
         system: fields.optional("system")?,
         thinking,
@@ -104,7 +137,7 @@ fn own(mut fields: Fields) -> Read {
         accepted: fields.texts("possible_answers")?,
         kind: fields.not_blank("type")?.unwrap_or_else(|| "untyped".to_owned()),
     };
-    finish(problem, key, "ground_truth", fields)
+    finish(draft, key, "ground_truth", fields)
 }
 
 /// Thinking and the rest of `<think>…</think>…`.
@@ -119,10 +152,11 @@ fn split(answer: &str) -> Result<(String, String), Reason> {
     }
 }
 
-/// What is true of every problem, whatever its form; `answer_key` holds the worked answer and `truth_key` the truth.
-fn finish(mut problem: Problem, answer_key: &'static str, truth_key: &'static str, fields: Fields) -> Read {
+/// Checks what is promised of every problem, whatever its form; `answer_key` holds the worked answer and `truth_key` the truth.
+pub(super) fn finish(draft: Draft, answer_key: &'static str, truth_key: &'static str, fields: Fields) -> Read {
     let mut notes: Vec<String> = fields.unread().collect();
-    for text in [&problem.thinking, &problem.final_text] {
+    let Draft { prompt, system, thinking, final_text, ground_truth, accepted, kind } = draft;
+    for text in [&thinking, &final_text] {
         if text.contains(OPEN) || text.contains(CLOSE) {
             return Err(Reason::Tags {
                 key: answer_key,
@@ -130,33 +164,37 @@ fn finish(mut problem: Problem, answer_key: &'static str, truth_key: &'static st
             });
         }
     }
-    if holds_box(&problem.thinking) {
-        problem.thinking = unbox(&problem.thinking);
-        notes.push("a box in the thinking was replaced by its content".to_owned());
-        // Taking one away may put another together.
-        if holds_box(&problem.thinking) {
-            return Err(Reason::Tags {
-                key: answer_key,
-                problem: "holds boxes in its thinking that cannot be taken away",
-            });
-        }
-    }
-    problem.thinking = problem.thinking.trim().to_owned();
-    problem.final_text = problem.final_text.trim().to_owned();
-    if problem.thinking.is_empty() {
+    let thinking = without_boxes(&thinking, answer_key, &mut notes)?;
+    if thinking.is_empty() {
         return Err(Reason::Blank { key: "thinking" });
     }
-    let given = match boxed(&problem.final_text) {
+    let final_text = final_text.trim().to_owned();
+    let given = match boxed(&final_text) {
         Boxed::Answer(given) => given,
         Boxed::Missing => return Err(Reason::NoBox { key: answer_key }),
         Boxed::Unclosed => return Err(Reason::Unclosed { key: answer_key }),
         Boxed::Conflicting { first, second } => return Err(Reason::TwoBoxes { key: answer_key, first, second }),
     };
-    match judge(&given, &problem.ground_truth, &problem.accepted) {
-        Judgement::Correct => Ok((problem, notes)),
-        Judgement::Invalid(Invalid::Truth) => Err(Reason::Truth { key: truth_key }),
+    match judge(&given, &ground_truth, &accepted) {
+        Judgement::Correct => {}
+        Judgement::Invalid(Invalid::Truth) => return Err(Reason::Truth { key: truth_key }),
         Judgement::Wrong | Judgement::Invalid(_) => {
-            Err(Reason::Disagrees { boxed: given, key: truth_key, truth: problem.ground_truth })
+            return Err(Reason::Disagrees { boxed: given, key: truth_key, truth: ground_truth });
         }
     }
+    Ok((Problem { index: 0, line: 0, prompt, system, thinking, final_text, ground_truth, accepted, kind }, notes))
+}
+
+/// The thinking with its boxes replaced by their content, and a remark where there were some.
+fn without_boxes(thinking: &str, key: &'static str, notes: &mut Vec<String>) -> Result<String, Reason> {
+    if !holds_box(thinking) {
+        return Ok(thinking.trim().to_owned());
+    }
+    let plain = unbox(thinking);
+    // Taking one away may put another together.
+    if holds_box(&plain) {
+        return Err(Reason::Tags { key, problem: "holds boxes in its thinking that cannot be taken away" });
+    }
+    notes.push("a box in the thinking was replaced by its content".to_owned());
+    Ok(plain.trim().to_owned())
 }

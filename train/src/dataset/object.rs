@@ -38,6 +38,12 @@ pub(super) fn name(value: &Value) -> &'static str {
     }
 }
 
+/// A number without the `.0` of a whole one.
+pub(super) fn number_text(number: &Number) -> String {
+    let text = number.to_string();
+    text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned)
+}
+
 /// A value without duplicate keys.
 struct Strict(Value);
 
