@@ -342,3 +342,39 @@ fn targets_and_coefficients_that_do_not_fit_are_refused() {
     let foreign = Example { tokens: vec![1, 97], targets: vec![1] };
     assert!(matches!(Trace::forward(&decoder, &variant, &[foreign]), Err(ModelError::Token { token: 97, .. })));
 }
+
+/// Leaves adapters for `gradients.py --loads` in the target's `tmp/saved`, with the logits that peft must find again.
+#[test]
+fn saved_adapters_and_their_logits() {
+    let cases = [
+        ("qwen3_dora_qv", AdapterMethod::Dora),
+        ("gpt2_lora", AdapterMethod::Dora),
+        ("phi3_lora", AdapterMethod::Rslora),
+    ];
+    for (case, method) in cases {
+        let (decoder, _) = open(case);
+        let fresh =
+            AdapterOptions { method, target_modules: vec!["all-linear".to_owned()], ..AdapterOptions::default() };
+        let adapters =
+            [("fresh", TrainableAdapter::new(&decoder, &fresh).unwrap()), ("moved", disturbed(&decoder, method))];
+        for (name, adapter) in adapters {
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("saved").join(format!("{case}-{name}"));
+            adapter.save(&folder).unwrap();
+            let tokens: Vec<u32> = (0..20).map(|position| position * 37 % 97).collect();
+            let rows = logits(&decoder, Some(&adapter.variant(&decoder)), &tokens);
+            let unchanged = logits(&decoder, None, &tokens);
+            let largest =
+                rows.iter().flatten().zip(unchanged.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert_eq!(largest < 1e-5, name == "fresh", "{case} {name}: {largest}");
+            let values: Vec<u8> = rows.iter().flatten().flat_map(|x| (*x as f32).to_le_bytes()).collect();
+            let ids: Vec<u8> = tokens.iter().flat_map(|token| i64::from(*token).to_le_bytes()).collect();
+            let view =
+                |dtype, shape: Vec<usize>, bytes| safetensors::tensor::TensorView::new(dtype, shape, bytes).unwrap();
+            let tensors = [
+                ("input_ids", view(safetensors::Dtype::I64, vec![20], &ids)),
+                ("logits", view(safetensors::Dtype::F32, vec![20, 97], &values)),
+            ];
+            std::fs::write(folder.join("logits.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+        }
+    }
+}
