@@ -6,17 +6,23 @@
 //! `--peer 'python3 peer_compare.py'` that command runs on the same files in the same run (arguments: BASE ADAPTER
 //! TOKENS.json bf16) and the ratio is printed.
 
-use std::io::{BufWriter, Write};
+mod random_model;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::json;
 
+use self::random_model::{HEAD_DIM, Measured, Noise, Shape, VOCABULARY, make_base, measure, say, write_tensors};
+
 /// Metrics that the usual script computes at the same sites.
 const SCRIPT_METRICS: &str = "cka,procrustes,subspace,spectrum,tokens";
+
+/// Rank of the adapter.
+const RANK: usize = 16;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -43,46 +49,6 @@ struct Arguments {
     /// Where the models are kept.
     #[arg(long, default_value = "target/benchmark")]
     folder: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    width: usize,
-    intermediate: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-}
-
-const VOCABULARY: usize = 151_936;
-const HEAD_DIM: usize = 128;
-const RANK: usize = 16;
-
-impl Shape {
-    fn named(name: &str) -> Result<Self> {
-        let shape =
-            |width, intermediate, layers, heads, kv_heads| Self { width, intermediate, layers, heads, kv_heads };
-        Ok(match name {
-            "qwen3-0.6b" => shape(1024, 3072, 28, 16, 8),
-            "qwen3-1.7b" => shape(2048, 6144, 28, 16, 8),
-            "qwen3-4b" => shape(2560, 9728, 36, 32, 8),
-            _ => bail!("unknown shape `{name}`; known: qwen3-0.6b, qwen3-1.7b, qwen3-4b"),
-        })
-    }
-
-    /// Linear modules of a layer: path in the layer, outputs, inputs.
-    fn linears(&self) -> [(&'static str, usize, usize); 7] {
-        let (queries, keys) = (self.heads * HEAD_DIM, self.kv_heads * HEAD_DIM);
-        [
-            ("self_attn.q_proj", queries, self.width),
-            ("self_attn.k_proj", keys, self.width),
-            ("self_attn.v_proj", keys, self.width),
-            ("self_attn.o_proj", self.width, queries),
-            ("mlp.gate_proj", self.intermediate, self.width),
-            ("mlp.up_proj", self.intermediate, self.width),
-            ("mlp.down_proj", self.width, self.intermediate),
-        ]
-    }
 }
 
 fn main() -> Result<()> {
@@ -122,26 +88,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(())
-}
-
-/// One finished run of a program.
-struct Measured {
-    wall: Duration,
-    /// Peak of anonymous memory, bytes.
-    anonymous: u64,
-    /// Peak of all resident memory, mapped files included, bytes.
-    resident: u64,
-    /// What it wrote on standard error.
-    notes: String,
-}
-
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mebibytes = |bytes: u64| bytes / (1 << 20);
-        let phases = self.notes.lines().rfind(|line| line.contains("forward")).unwrap_or_default();
+        let phases = self.output.lines().rfind(|line| line.contains("forward")).unwrap_or_default();
         write!(
             f,
             "{:.1} s, peak {} MiB anonymous, {} MiB resident ({phases})",
@@ -150,42 +100,6 @@ impl std::fmt::Display for Measured {
             mebibytes(self.resident)
         )
     }
-}
-
-/// Runs a program to its end and watches its memory.
-fn measure(mut command: Command) -> Result<Measured> {
-    let started = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut notes = child.stderr.take().context("no standard error")?;
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut notes, &mut text).map(|_| text)
-    });
-    let (anonymous, resident) = watch(&mut child)?;
-    let status = child.wait()?;
-    let wall = started.elapsed();
-    let notes = reader.join().map_err(|_| anyhow::anyhow!("reading standard error failed"))??;
-    if !status.success() {
-        bail!("{command:?} failed: {notes}");
-    }
-    Ok(Measured { wall, anonymous, resident, notes })
-}
-
-/// Peaks of a process's memory, sampled every ten milliseconds; the kernel's own high-water mark closes the gaps.
-fn watch(child: &mut Child) -> Result<(u64, u64)> {
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let (mut anonymous, mut resident) = (0, 0);
-    while child.try_wait()?.is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let field = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
-        };
-        anonymous = anonymous.max(field("RssAnon:").unwrap_or(0));
-        resident = resident.max(field("VmHWM:").unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok((anonymous, resident))
 }
 
 /// The program under test, beside this one.
@@ -232,7 +146,7 @@ fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Resul
     let heads = arguments.prompts * shape.heads * lanes * shape.layers;
     bare += product_time(arguments.tokens, HEAD_DIM, arguments.tokens) * heads as u32;
     let forward =
-        run.notes.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
+        run.output.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
     if let Some(forward) = forward {
         let bare = bare.as_secs_f64();
         say(&format!("forward {forward:.1} s, its bare f32 products {bare:.1} s: {:.2}×", forward / bare))?;
@@ -256,85 +170,6 @@ fn product_time(rows: usize, inputs: usize, outputs: usize) -> Duration {
         .collect();
     times.sort();
     times[1]
-}
-
-/// A generator that is fast enough to fill gigabytes.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// About normal with this deviation: the sum of four uniform values.
-    fn normal(&mut self, deviation: f32) -> f32 {
-        let bits = self.next();
-        let sum: f32 = (0..4).map(|part| ((bits >> (16 * part)) & 0xFFFF) as f32 / 65536.0 - 0.5).sum();
-        sum * deviation * 1.732
-    }
-}
-
-/// Streams tensors into a safetensors file.
-fn write_tensors(path: &Path, dtype: &str, tensors: &[(String, Vec<usize>, f32)], fill: f32) -> Result<()> {
-    let size = if dtype == "BF16" { 2 } else { 4 };
-    let mut header = serde_json::Map::new();
-    let mut end = 0;
-    for (name, shape, _) in tensors {
-        let start = end;
-        end += shape.iter().product::<usize>() * size;
-        header.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
-    }
-    let mut text = serde_json::to_vec(&header)?;
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
-    file.write_all(&(text.len() as u64).to_le_bytes())?;
-    file.write_all(&text)?;
-    let mut noise = Noise(0x1234_5678_9ABC_DEF1);
-    for (_, shape, deviation) in tensors {
-        for _ in 0..shape.iter().product::<usize>() {
-            let value = if *deviation == 0.0 { fill } else { noise.normal(*deviation) };
-            if size == 2 {
-                file.write_all(&((value.to_bits() >> 16) as u16).to_le_bytes())?;
-            } else {
-                file.write_all(&value.to_le_bytes())?;
-            }
-        }
-    }
-    file.flush()?;
-    Ok(())
-}
-
-fn make_base(folder: &Path, shape: Shape) -> Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![VOCABULARY, shape.width], 0.02)];
-    for layer in 0..shape.layers {
-        let prefix = format!("model.layers.{layer}");
-        for (name, outputs, inputs) in shape.linears() {
-            tensors.push((format!("{prefix}.{name}.weight"), vec![outputs, inputs], 0.02));
-        }
-        for (name, length) in [
-            ("input_layernorm", shape.width),
-            ("post_attention_layernorm", shape.width),
-            ("self_attn.q_norm", HEAD_DIM),
-            ("self_attn.k_norm", HEAD_DIM),
-        ] {
-            tensors.push((format!("{prefix}.{name}.weight"), vec![length], 0.0));
-        }
-    }
-    tensors.push(("model.norm.weight".to_owned(), vec![shape.width], 0.0));
-    write_tensors(&folder.join("model.safetensors"), "BF16", &tensors, 1.0)?;
-    let config = json!({
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": shape.width,
-        "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads, "head_dim": HEAD_DIM, "vocab_size": VOCABULARY, "hidden_act": "silu",
-        "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0, "tie_word_embeddings": true,
-        "attention_bias": false, "torch_dtype": "bfloat16"
-    });
-    std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
-    Ok(())
 }
 
 fn make_adapter(folder: &Path, shape: Shape, arguments: &Arguments) -> Result<()> {
