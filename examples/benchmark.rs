@@ -8,19 +8,21 @@
 
 mod random_model;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::json;
 
-use self::random_model::{HEAD_DIM, Noise, Shape, VOCABULARY, make_base, write_tensors};
+use self::random_model::{HEAD_DIM, Measured, Noise, Shape, VOCABULARY, make_base, measure, say, write_tensors};
 
 /// Metrics that the usual script computes at the same sites.
 const SCRIPT_METRICS: &str = "cka,procrustes,subspace,spectrum,tokens";
+
+/// Rank of the adapter.
+const RANK: usize = 16;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -48,8 +50,6 @@ struct Arguments {
     #[arg(long, default_value = "target/benchmark")]
     folder: PathBuf,
 }
-
-const RANK: usize = 16;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -88,26 +88,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(())
-}
-
-/// One finished run of a program.
-struct Measured {
-    wall: Duration,
-    /// Peak of anonymous memory, bytes.
-    anonymous: u64,
-    /// Peak of all resident memory, mapped files included, bytes.
-    resident: u64,
-    /// What it wrote on standard error.
-    notes: String,
-}
-
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mebibytes = |bytes: u64| bytes / (1 << 20);
-        let phases = self.notes.lines().rfind(|line| line.contains("forward")).unwrap_or_default();
+        let phases = self.output.lines().rfind(|line| line.contains("forward")).unwrap_or_default();
         write!(
             f,
             "{:.1} s, peak {} MiB anonymous, {} MiB resident ({phases})",
@@ -116,42 +100,6 @@ impl std::fmt::Display for Measured {
             mebibytes(self.resident)
         )
     }
-}
-
-/// Runs a program to its end and watches its memory.
-fn measure(mut command: Command) -> Result<Measured> {
-    let started = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut notes = child.stderr.take().context("no standard error")?;
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut notes, &mut text).map(|_| text)
-    });
-    let (anonymous, resident) = watch(&mut child)?;
-    let status = child.wait()?;
-    let wall = started.elapsed();
-    let notes = reader.join().map_err(|_| anyhow::anyhow!("reading standard error failed"))??;
-    if !status.success() {
-        bail!("{command:?} failed: {notes}");
-    }
-    Ok(Measured { wall, anonymous, resident, notes })
-}
-
-/// Peaks of a process's memory, sampled every ten milliseconds; the kernel's own high-water mark closes the gaps.
-fn watch(child: &mut Child) -> Result<(u64, u64)> {
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let (mut anonymous, mut resident) = (0, 0);
-    while child.try_wait()?.is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let field = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
-        };
-        anonymous = anonymous.max(field("RssAnon:").unwrap_or(0));
-        resident = resident.max(field("VmHWM:").unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok((anonymous, resident))
 }
 
 /// The program under test, beside this one.
@@ -198,7 +146,7 @@ fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Resul
     let heads = arguments.prompts * shape.heads * lanes * shape.layers;
     bare += product_time(arguments.tokens, HEAD_DIM, arguments.tokens) * heads as u32;
     let forward =
-        run.notes.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
+        run.output.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());
     if let Some(forward) = forward {
         let bare = bare.as_secs_f64();
         say(&format!("forward {forward:.1} s, its bare f32 products {bare:.1} s: {:.2}×", forward / bare))?;

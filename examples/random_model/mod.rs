@@ -1,12 +1,13 @@
-//! Random models of real shapes, for the benchmarks: Qwen3's layout in bf16.
+//! Random models of real shapes, and what a program that runs on them takes: shared by the benchmarks.
 
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-/// The sizes in which Qwen3 models differ.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) width: usize,
@@ -20,7 +21,6 @@ pub(crate) const VOCABULARY: usize = 151_936;
 pub(crate) const HEAD_DIM: usize = 128;
 
 impl Shape {
-    /// That of a published model.
     pub(crate) fn named(name: &str) -> Result<Self> {
         let shape =
             |width, intermediate, layers, heads, kv_heads| Self { width, intermediate, layers, heads, kv_heads };
@@ -47,8 +47,69 @@ impl Shape {
     }
 }
 
+/// Writes a line on standard output.
+pub(crate) fn say(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// One finished run of a program.
+pub(crate) struct Measured {
+    pub(crate) wall: Duration,
+    /// Peak of anonymous memory, bytes.
+    pub(crate) anonymous: u64,
+    /// Peak of all resident memory, mapped files included, bytes.
+    pub(crate) resident: u64,
+    /// What it wrote on standard output, then on standard error.
+    pub(crate) output: String,
+}
+
+/// Runs a program to its end and watches its memory.
+pub(crate) fn measure(mut command: Command) -> Result<Measured> {
+    let started = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let notes = collect(child.stderr.take().context("no standard error")?);
+    let output = collect(child.stdout.take().context("no standard output")?);
+    let (anonymous, resident) = watch(&mut child)?;
+    let status = child.wait()?;
+    let wall = started.elapsed();
+    let text = |reader: std::thread::JoinHandle<std::io::Result<String>>| {
+        reader.join().map_err(|_| anyhow::anyhow!("reading what it wrote failed"))
+    };
+    let output = text(output)?? + &text(notes)??;
+    if !status.success() {
+        bail!("{command:?} failed: {output}");
+    }
+    Ok(Measured { wall, anonymous, resident, output })
+}
+
+/// Reads a stream to its end on a thread of its own.
+fn collect(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<std::io::Result<String>> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    })
+}
+
+/// Peaks of a process's memory, sampled every ten milliseconds; the kernel's own high-water mark closes the gaps.
+fn watch(child: &mut Child) -> Result<(u64, u64)> {
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let (mut anonymous, mut resident) = (0, 0);
+    while child.try_wait()?.is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+        };
+        anonymous = anonymous.max(field("RssAnon:").unwrap_or(0));
+        resident = resident.max(field("VmHWM:").unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok((anonymous, resident))
+}
+
 /// A generator that is fast enough to fill gigabytes.
-pub(crate) struct Noise(pub(crate) u64);
+pub(crate) struct Noise(pub u64);
 
 impl Noise {
     pub(crate) fn next(&mut self) -> u64 {
@@ -59,7 +120,7 @@ impl Noise {
     }
 
     /// About normal with this deviation: the sum of four uniform values.
-    pub(crate) fn normal(&mut self, deviation: f32) -> f32 {
+    fn normal(&mut self, deviation: f32) -> f32 {
         let bits = self.next();
         let sum: f32 = (0..4).map(|part| ((bits >> (16 * part)) & 0xFFFF) as f32 / 65536.0 - 0.5).sum();
         sum * deviation * 1.732
@@ -96,7 +157,6 @@ pub(crate) fn write_tensors(path: &Path, dtype: &str, tensors: &[(String, Vec<us
     Ok(())
 }
 
-/// A folder with config.json and model.safetensors; the head is tied to the embeddings.
 pub(crate) fn make_base(folder: &Path, shape: Shape) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![VOCABULARY, shape.width], 0.02)];

@@ -358,3 +358,109 @@ fn config_json(decoder: &Decoder, options: &AdapterOptions, targets: &[TargetMod
     ];
     fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn golden(case: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(case)
+    }
+
+    fn decoder(case: &str) -> Decoder {
+        Decoder::open(&golden(case).join("base"), Device::Cpu).unwrap()
+    }
+
+    fn options(method: AdapterMethod, targets: &[&str]) -> AdapterOptions {
+        let target_modules = targets.iter().map(|target| (*target).to_owned()).collect();
+        AdapterOptions { method, target_modules, ..AdapterOptions::default() }
+    }
+
+    fn values(adapter: &TrainableAdapter) -> Vec<(String, Vec<f32>)> {
+        adapter.parameters().map(|(name, values)| (name, values.to_vec())).collect()
+    }
+
+    #[test]
+    fn a_fresh_adapter_changes_nothing_and_has_the_moments_of_its_distribution() {
+        for case in ["qwen3_dora_qv", "gpt2_lora"] {
+            let decoder = decoder(case);
+            for method in [AdapterMethod::Lora, AdapterMethod::Rslora, AdapterMethod::Dora] {
+                let adapter = TrainableAdapter::new(&decoder, &options(method, &["all-linear"])).unwrap();
+                assert!(adapter.variant(&decoder).is_zero_effect(&decoder), "{case} {method:?}");
+            }
+        }
+        let draws = uniform(3, "some.module", 20_000, 0.25);
+        let mean = draws.iter().map(|x| f64::from(*x)).sum::<f64>() / 2e4;
+        let square = draws.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 2e4;
+        assert!(mean.abs() < 0.004 && (square - 0.25_f64.powi(2) / 3.0).abs() < 0.0005, "{mean} {square}");
+        assert!(draws.iter().all(|x| x.abs() <= 0.25));
+    }
+
+    #[test]
+    fn seeds_and_modules_have_streams_of_their_own() {
+        let decoder = decoder("qwen3_dora_qv");
+        let make = |seed, targets: &[&str]| {
+            let options = AdapterOptions { seed, ..options(AdapterMethod::Dora, targets) };
+            values(&TrainableAdapter::new(&decoder, &options).unwrap())
+        };
+        assert_eq!(make(1, &["q_proj"]), make(1, &["q_proj"]));
+        assert_ne!(make(1, &["q_proj"]), make(2, &["q_proj"]));
+        let both = make(1, &["v_proj", "q_proj"]);
+        assert!(make(1, &["q_proj"]).iter().all(|own| both.contains(own)));
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back_equal() {
+        for (case, method) in [("qwen3_dora_qv", AdapterMethod::Dora), ("gpt2_lora", AdapterMethod::Rslora)] {
+            let decoder = decoder(case);
+            let mut adapter = TrainableAdapter::new(&decoder, &options(method, &["all-linear"])).unwrap();
+            for (_, values) in adapter.parameters_mut() {
+                values.iter_mut().enumerate().for_each(|(index, value)| *value += 0.01 * (index as f32).cos());
+            }
+            let folder = tempfile::tempdir().unwrap();
+            adapter.save(folder.path()).unwrap();
+            let read = TrainableAdapter::open(&decoder, folder.path()).unwrap();
+            assert_eq!(values(&read), values(&adapter));
+            assert_eq!(read.adapter().modules, adapter.adapter().modules);
+            assert_eq!(read.adapter().method(), adapter.adapter().method());
+            assert_eq!(read.parameter_count(), adapter.parameter_count());
+        }
+    }
+
+    #[test]
+    fn norms_brought_up_to_date_are_those_of_a_new_binding() {
+        for case in ["qwen3_dora_qv", "gpt2_lora"] {
+            let decoder = decoder(case);
+            let mut adapter = TrainableAdapter::new(&decoder, &options(AdapterMethod::Dora, &["all-linear"])).unwrap();
+            adapter.parameters_mut().for_each(|(_, values)| values.iter_mut().for_each(|value| *value += 0.03));
+            let variant = adapter.variant(&decoder);
+            let bound = decoder.bind(adapter.adapter().clone()).unwrap();
+            for path in adapter.adapter().modules.keys() {
+                assert_eq!(variant.ratio_of(&decoder, path), bound.ratio_of(&decoder, path), "{case} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_options_are_named() {
+        let decoder = decoder("qwen3_dora_qv");
+        let refused = |options: &AdapterOptions| TrainableAdapter::new(&decoder, options).unwrap_err().to_string();
+        let unknown = refused(&options(AdapterMethod::Lora, &["q_proj", "c_attn"]));
+        assert!(unknown.contains("`c_attn`") && unknown.contains("gate_proj, k_proj"), "{unknown}");
+        assert!(refused(&options(AdapterMethod::Lora, &["proj"])).contains("`proj`"));
+        assert!(refused(&options(AdapterMethod::Lora, &[])).contains("is empty"));
+        let zero = AdapterOptions { rank: 0, ..AdapterOptions::default() };
+        assert!(refused(&zero).contains("`rank` is 0"));
+        let endless = AdapterOptions { alpha: f64::INFINITY, ..AdapterOptions::default() };
+        assert!(refused(&endless).contains("`alpha` is inf"));
+    }
+
+    #[test]
+    fn adapters_with_parts_that_do_not_move_are_refused() {
+        let decoder = decoder("qwen3_modules_to_save");
+        let error = TrainableAdapter::open(&decoder, &golden("qwen3_modules_to_save").join("adapter")).unwrap_err();
+        assert!(error.to_string().contains("the whole tensor `lm_head.weight`"), "{error}");
+    }
+}

@@ -1,8 +1,8 @@
 """Reference gradients for `gradients.rs`, by torch, transformers and peft in float64.
 
 Run from anywhere: `python train/tests/gradients.py` writes one safetensors file per golden case into `fixtures/` beside this
-script. `python train/tests/gradients.py --loads BASE ADAPTER LOGITS` instead loads an adapter that this project saved with
-peft, runs the tokens in LOGITS (`input_ids`) and compares the result with its `logits`. Needs torch, transformers 5 and peft.
+script. `python train/tests/gradients.py --loads FOLDER` instead loads the adapters that the test `saved_adapters_and_their_logits`
+left in FOLDER (`tmp/saved` of the target folder) with peft and compares logits. Needs torch, transformers 5 and peft.
 
 Each fixture holds `tokens.{i}`, `targets.{i}`, `coefficients.{i}` and `log_probabilities.{i}` of two sequences, and
 `gradient.{tensor}` of sum_t c_t (-ln p_t) for every adapter tensor under the name that peft saves it by. Weights, norms,
@@ -91,18 +91,20 @@ def write(case, seed):
     print(case.name, sum("gradient" in name for name in fixture), "tensors, loss", loss.item())
 
 
-def check_load(base, adapter, logits):
-    expected = load_file(logits)
-    model = load(base, adapter, torch.float32)
+def check_load(folder):
+    expected = load_file(folder / "logits.safetensors")
+    base = GOLDEN / folder.name.rsplit("-", 1)[0] / "base"
+    model = load(base, folder, torch.float32)
     with torch.no_grad():
-        found = model(input_ids=expected["input_ids"][None].long(), use_cache=False).logits[0]
+        found = model(input_ids=expected["input_ids"][None], use_cache=False).logits[0]
     difference = (found - expected["logits"]).abs().max().item()
-    print("largest difference of logits", difference)
+    print(folder.name, "largest difference of logits", difference)
     assert difference <= 1e-4
 
 
 if sys.argv[1:2] == ["--loads"]:
-    check_load(*sys.argv[2:5])
+    for adapter in sorted(pathlib.Path(sys.argv[2]).iterdir()):
+        check_load(adapter)
 else:
     (HERE / "fixtures").mkdir(exist_ok=True)
     for seed, case in enumerate(sorted(path for path in GOLDEN.iterdir() if (path / "adapter").is_dir())):
