@@ -13,6 +13,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::host::{matrix, with_all_values};
+use super::kernel::exponentials;
 use super::product::{Matrix, multiply};
 
 /// Queries of one task: a block of scores stays in the cache.
@@ -125,13 +126,8 @@ impl AttentionShape {
         if let Some(cap) = self.softcap {
             scores.iter_mut().for_each(|score| *score = cap * (*score / cap).tanh());
         }
-        let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut total = 0.0;
-        for score in scores.iter_mut() {
-            *score = (*score - largest).exp();
-            total += f64::from(*score);
-        }
-        let factor = (1.0 / total) as f32;
+        exponentials(scores, 1.0, -largest(scores));
+        let factor = (1.0 / sum(scores)) as f32;
         scores.iter_mut().for_each(|score| *score *= factor);
     }
 
@@ -228,6 +224,33 @@ impl AttentionShape {
             .collect();
         Tensor::from_vec(values, (1, count, seen), device)?.to_dtype(DType::F32)
     }
+}
+
+/// Parts in which a row is reduced, so that the compiler keeps them in vector registers.
+const PARTS: usize = 8;
+
+/// The largest of the values; NaN does not count.
+fn largest(values: &[f32]) -> f32 {
+    let mut parts = [f32::NEG_INFINITY; PARTS];
+    let chunks = values.chunks_exact(PARTS);
+    let tail = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for chunk in chunks {
+        for (part, value) in parts.iter_mut().zip(chunk) {
+            *part = if *value > *part { *value } else { *part };
+        }
+    }
+    parts.into_iter().fold(tail, f32::max)
+}
+
+/// Their sum, in f64.
+fn sum(values: &[f32]) -> f64 {
+    let mut parts = [0.0; PARTS];
+    let chunks = values.chunks_exact(PARTS);
+    let tail: f64 = chunks.remainder().iter().map(|value| f64::from(*value)).sum();
+    for chunk in chunks {
+        parts.iter_mut().zip(chunk).for_each(|(part, value)| *part += f64::from(*value));
+    }
+    parts.iter().sum::<f64>() + tail
 }
 
 #[cfg(test)]

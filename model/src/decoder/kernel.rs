@@ -80,15 +80,16 @@ impl<'a> FewRows<'a> {
         // Two neighbouring bf16 share 32 bits, from which a shift takes the first and a mask the second: even and odd
         // columns come apart, so the rows are put in that order too.
         room.clear();
-        for row in &rows {
-            for step in row.chunks(STEP) {
-                if step.len() == STEP {
-                    room.extend(step.iter().step_by(2));
-                    room.extend(step.iter().skip(1).step_by(2));
-                } else {
-                    room.extend(step);
+        room.resize(rows.len() * columns, 0.0);
+        for (row, out) in rows.iter().zip(room.chunks_exact_mut(columns)) {
+            let (mut steps, mut outs) = (row.chunks_exact(STEP), out.chunks_exact_mut(STEP));
+            for (step, out) in (&mut steps).zip(&mut outs) {
+                for pair in 0..STEP / 2 {
+                    out[pair] = step[2 * pair];
+                    out[STEP / 2 + pair] = step[2 * pair + 1];
                 }
             }
+            outs.into_remainder().copy_from_slice(steps.remainder());
         }
         Self { rows: room.chunks_exact(columns).collect() }
     }
@@ -137,12 +138,27 @@ pub(crate) fn combine_rows(stored: StoredRows, stride: usize, first: usize, x: &
     combine_rows_portable(stored, stride, first, x, out);
 }
 
+/// v ← e^(factor · v + shift), within two units of the last place; exponents beyond ±87 count as ±87.
+pub(crate) fn exponentials(values: &mut [f32], factor: f32, shift: f32) {
+    #[cfg(target_arch = "x86_64")]
+    if vectorised() {
+        #[expect(unsafe_code, reason = "functions compiled for AVX2 may run only where it is")]
+        // SAFETY: `vectorised` has just found AVX2, FMA and F16C.
+        return unsafe { avx2::exponentials(values, factor, shift) };
+    }
+    exponentials_portable(values, factor, shift);
+}
+
 /// Whether the loops of [`avx2`] can run here.
 fn vectorised() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
     #[cfg(not(target_arch = "x86_64"))]
     return false;
+}
+
+fn exponentials_portable(values: &mut [f32], factor: f32, shift: f32) {
+    values.iter_mut().for_each(|value| *value = (factor * *value + shift).clamp(-87.0, 87.0).exp());
 }
 
 fn dot_rows_portable(stored: StoredRows, x: &[&[f32]], columns: usize, count: usize, out: &mut [&mut [f32]]) {
@@ -177,4 +193,114 @@ fn dot(left: &[f32], right: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha12Rng;
+    use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+    use super::*;
+
+    /// Uniform in ±1 with so few bits that bf16 and f16 hold it exactly.
+    fn noise(generator: &mut ChaCha12Rng, count: usize) -> Vec<f32> {
+        (0..count).map(|_| (generator.next_u32() % 255) as f32 / 128.0 - 127.0 / 128.0).collect()
+    }
+
+    fn stored(values: &[f32], dtype: Dtype) -> Vec<u8> {
+        match dtype {
+            Dtype::Bf16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+            Dtype::F16 => values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    fn largest_difference(found: &[Vec<f32>], expected: impl Fn(usize, usize) -> f64) -> f64 {
+        let errors = found.iter().enumerate().flat_map(|(row, values)| {
+            let expected = &expected;
+            values.iter().enumerate().map(move |(column, value)| (f64::from(*value) - expected(row, column)).abs())
+        });
+        errors.fold(0.0, f64::max)
+    }
+
+    /// Column counts around the steps and blocks of the loops.
+    const COLUMNS: [usize; 7] = [1, 15, 16, 40, 129, 1024, 2061];
+
+    #[test]
+    fn dot_rows_equal_sums_in_f64_for_every_dtype_and_any_shape() {
+        let mut generator = ChaCha12Rng::seed_from_u64(1);
+        for (dtype, columns) in [Dtype::Bf16, Dtype::F16, Dtype::F32].into_iter().flat_map(|d| COLUMNS.map(|c| (d, c)))
+        {
+            for (rows, count) in [(1, 37), (2, 5), (3, 34), (4, 33), (5, 1), (8, 3), (16, 2), (17, 7)] {
+                let weights = noise(&mut generator, count * columns);
+                let x = noise(&mut generator, rows * columns);
+                // One byte before: files need not align their tensors.
+                let bytes = [vec![0], stored(&weights, dtype)].concat();
+                let source = StoredRows::Bytes(&bytes[1..], dtype);
+                let exact = |row: usize, index: usize| -> f64 {
+                    let (x, w) = (&x[row * columns..][..columns], &weights[index * columns..][..columns]);
+                    x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+                };
+                let tolerance = 2e-7 * columns as f64;
+                let mut out = vec![vec![f32::NAN; count]; rows];
+                let views: Vec<&[f32]> = x.chunks_exact(columns).collect();
+                let mut room = Vec::new();
+                let few = FewRows::new(views.clone(), source, &mut room);
+                dot_rows(source, &few, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+                let error = largest_difference(&out, exact);
+                assert!(error < tolerance, "{dtype}, {rows} × {columns} × {count}: {error}");
+                let mut out: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
+                dot_rows_portable(source, &views, columns, count, &mut out);
+                let out: Vec<Vec<f32>> = out.iter().map(|row| row.to_vec()).collect();
+                assert!(largest_difference(&out, exact) < tolerance, "portable, {dtype}");
+            }
+        }
+    }
+
+    #[test]
+    fn combined_rows_equal_sums_in_f64_and_add_to_what_is_there() {
+        let mut generator = ChaCha12Rng::seed_from_u64(2);
+        for (dtype, columns) in [Dtype::Bf16, Dtype::F16, Dtype::F32].into_iter().flat_map(|d| COLUMNS.map(|c| (d, c)))
+        {
+            for (rows, count) in [(1, 70), (2, 33), (3, 5), (4, 1), (9, 32)] {
+                let (first, stride) = (3, columns + 5);
+                let weights = noise(&mut generator, count * stride);
+                let x = noise(&mut generator, rows * count);
+                let bytes = [vec![0], stored(&weights, dtype)].concat();
+                let source = StoredRows::Bytes(&bytes[1..], dtype);
+                let exact = |row: usize, column: usize| -> f64 {
+                    let term =
+                        |i: usize| f64::from(x[row * count + i]) * f64::from(weights[i * stride + first + column]);
+                    0.5 + (0..count).map(term).sum::<f64>()
+                };
+                let views: Vec<&[f32]> = x.chunks_exact(count).collect();
+                for run in [combine_rows, combine_rows_portable] {
+                    let mut out = vec![vec![0.5; columns]; rows];
+                    run(source, stride, first, &views, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+                    let error = largest_difference(&out, exact);
+                    assert!(error < 2e-7 * count as f64, "{dtype}, {rows} × {count} × {columns}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_are_right_to_two_units_of_the_last_place() {
+        let points: Vec<f32> = (-86_000..=86_000).map(|index| index as f32 / 1000.0).collect();
+        let mut values = points.clone();
+        exponentials(&mut values, 1.0, 0.0);
+        for (x, value) in points.iter().zip(&values) {
+            let exact = f64::from(*x).exp();
+            assert!((f64::from(*value) / exact - 1.0).abs() < 2.0 * f64::from(f32::EPSILON), "e^{x} = {value}");
+        }
+        for run in [exponentials, exponentials_portable] {
+            let mut special = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 0.0, 3.0];
+            run(&mut special, -1.0, 1.0);
+            assert!(special[0].is_nan());
+            assert!(special[1] > 1e37 && special[1].is_finite() && special[2] < 2e-38, "{special:?}");
+            assert!(
+                (special[3] / std::f32::consts::E - 1.0).abs() < 1e-6 && (special[4] / 0.135_335_28 - 1.0).abs() < 1e-6
+            );
+        }
+    }
 }

@@ -4,6 +4,7 @@ use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::host::{matrix, with_all_values, with_values};
+use super::kernel::exponentials;
 use crate::config::Activation;
 
 /// Values of one task.
@@ -59,11 +60,21 @@ impl Activation {
             let mut out = vec![0.0; all[0].len()];
             let inputs = all[0].par_chunks(TASK_VALUES).zip(all[1].par_chunks(TASK_VALUES));
             out.par_chunks_mut(TASK_VALUES).zip(inputs).for_each(|(out, (gate, up))| {
-                out.iter_mut().zip(gate.iter().zip(up)).for_each(|(y, (&gate, up))| *y = self.of(gate) * up);
+                self.gate(out, gate, up);
             });
             out
         })?;
         matrix(values, columns)
+    }
+
+    fn gate(self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        if self == Self::Silu {
+            out.copy_from_slice(gate);
+            exponentials(out, -1.0, 0.0);
+            out.iter_mut().zip(gate.iter().zip(up)).for_each(|(y, (gate, up))| *y = gate / (1.0 + *y) * up);
+        } else {
+            out.iter_mut().zip(gate.iter().zip(up)).for_each(|(y, (&gate, up))| *y = self.of(gate) * up);
+        }
     }
 
     /// The same where one product gave gate and up side by side, `[tokens, 2 · intermediate]` (Phi-3).
@@ -78,6 +89,23 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn gated_equals_the_function_times_the_other_half() {
+        let x = Tensor::randn(0.0f32, 9.0, (7, 62), &Device::Cpu).unwrap();
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+            let found = with_values(&activation.gated_fused(&x).unwrap(), <[f32]>::to_vec).unwrap();
+            let rows = x.to_vec2::<f32>().unwrap();
+            let expected =
+                rows.iter().flat_map(|row| row[..31].iter().zip(&row[31..]).map(|(x, y)| activation.of(*x) * y));
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() <= 1e-6 * expected.abs().max(1e-3),
+                    "{activation:?}: {found}, {expected}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn host_functions_equal_those_of_tensors() {

@@ -6,8 +6,10 @@ use rayon::prelude::*;
 use super::host::{matrix, with_values};
 use crate::config::Norm;
 
-/// Rows that one task normalises.
+/// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;
+/// Values of one task at least: fewer are done before another core has woken.
+const TASK_VALUES: usize = 1 << 13;
 
 /// The parameters of one normalisation.
 #[derive(Debug, Clone)]
@@ -40,13 +42,12 @@ impl NormParameters {
         let width = self.gain.len();
         let values = with_values(x, |values| {
             let mut out = vec![0.0; values.len()];
-            out.par_chunks_mut(TASK_ROWS * width).zip(values.par_chunks(TASK_ROWS * width)).for_each(
-                |(out, values)| {
-                    for (y, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(width)) {
-                        self.normalise(row, y);
-                    }
-                },
-            );
+            let task = TASK_ROWS.max(TASK_VALUES / width.max(1)) * width;
+            out.par_chunks_mut(task).zip(values.par_chunks(task)).for_each(|(out, values)| {
+                for (y, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(width)) {
+                    self.normalise(row, y);
+                }
+            });
             out
         })?;
         matrix(values, columns)

@@ -11,6 +11,9 @@ use rayon::prelude::*;
 use super::host::{matrix, with_values};
 use crate::config::{Rope, RopeScaling};
 
+/// Values of one task at least: fewer are done before another core has woken.
+const TASK_VALUES: usize = 1 << 13;
+
 /// Angles per position, one for each pair of rotated dimensions.
 pub(crate) fn inverse_frequencies(rope: &Rope) -> Vec<f32> {
     (0..rope.dimensions / 2)
@@ -69,17 +72,19 @@ impl Rotation {
         let values = with_values(x, |values| {
             let mut out = vec![0.0; values.len()];
             let rows = out.par_chunks_mut(columns).zip(values.par_chunks(columns));
-            rows.zip(self.turns.par_chunks(pairs)).for_each(|((row, source), turns)| {
-                row.copy_from_slice(source);
-                for head in row.chunks_exact_mut(head_dim) {
-                    let (first, rest) = head.split_at_mut(pairs);
-                    for ((left, right), (cos, sin)) in first.iter_mut().zip(rest).zip(turns) {
-                        let (x, y) = (f64::from(*left), f64::from(*right));
-                        let (cos, sin) = (f64::from(*cos), f64::from(*sin));
-                        (*left, *right) = ((x * cos - y * sin) as f32, (y * cos + x * sin) as f32);
+            rows.zip(self.turns.par_chunks(pairs)).with_min_len(TASK_VALUES.div_ceil(columns.max(1))).for_each(
+                |((row, source), turns)| {
+                    row.copy_from_slice(source);
+                    for head in row.chunks_exact_mut(head_dim) {
+                        let (first, rest) = head.split_at_mut(pairs);
+                        for ((left, right), (cos, sin)) in first.iter_mut().zip(rest).zip(turns) {
+                            let (x, y) = (f64::from(*left), f64::from(*right));
+                            let (cos, sin) = (f64::from(*cos), f64::from(*sin));
+                            (*left, *right) = ((x * cos - y * sin) as f32, (y * cos + x * sin) as f32);
+                        }
                     }
-                }
-            });
+                },
+            );
             out
         })?;
         matrix(values, columns)

@@ -11,10 +11,11 @@
 #![expect(unsafe_op_in_unsafe_fn, reason = "all functions share the condition in the header")]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_and_si256, _mm256_castps256_ps128,
-    _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_slli_epi32, _mm256_storeu_ps,
+    __m256, __m256i, _MM_HINT_T0, _mm_add_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32,
+    _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_hadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
 };
 
 use super::{STEP, StoredRows};
@@ -35,8 +36,9 @@ const COLUMN_BLOCK: usize = 1024;
 const ROW_BLOCK: usize = 32;
 /// Rows of x in one tile.
 const GROUP: usize = 4;
-/// Bytes that are asked for ahead of their use where one row of x is multiplied, which waits for memory alone.
-const AHEAD: usize = 1024;
+/// Bytes by which a stored row is asked for ahead of its use: far enough that memory has answered, near enough to stay in
+/// the second-level cache. The processor's own prefetching stops at the end of a page.
+const AHEAD: usize = 1 << 14;
 
 /// See [`super::dot_rows`], which has checked the shapes.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -150,11 +152,7 @@ unsafe fn tile<const KIND: u8, const R: usize, const A: usize>(
             let mut second = [_mm256_setzero_ps(); R];
             for r in 0..R {
                 let address = stored.add(((row + r) * part.columns + column) * size);
-                if A == 1 {
-                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                        address.wrapping_add(AHEAD).cast(),
-                    );
-                }
+                _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(AHEAD).cast());
                 (first[r], second[r]) = load_step::<KIND>(address);
             }
             for a in 0..A {
@@ -357,4 +355,51 @@ unsafe fn combine_tile<const KIND: u8, const C: usize, const A: usize>(
             }
         }
     }
+}
+
+/// e^x for eight values, within 1.5 units of the last place: x = n·ln 2 + r with |r| ≤ ln 2 / 2, a polynomial for e^r (the
+/// coefficients of Cephes' `expf`, Moshier 1989), and n added to the exponent. Beyond ±87 the result stays that of ±87, NaN
+/// stays NaN.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn exponential(x: __m256) -> __m256 {
+    const COEFFICIENTS: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    /// The leading bits of ln 2, so that n times it is exact, and the rest.
+    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    // Of two operands one of which is NaN, these return the second.
+    let x = _mm256_min_ps(_mm256_set1_ps(87.0), _mm256_max_ps(_mm256_set1_ps(-87.0), x));
+    let n = _mm256_round_ps::<0x08>(_mm256_mul_ps(x, _mm256_set1_ps(std::f32::consts::LOG2_E)));
+    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(LN_2[0]), x);
+    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(LN_2[1]), r);
+    let mut sum = _mm256_set1_ps(COEFFICIENTS[0]);
+    for coefficient in &COEFFICIENTS[1..] {
+        sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(*coefficient));
+    }
+    let power = _mm256_add_ps(_mm256_fmadd_ps(sum, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0));
+    let exponent = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+    _mm256_mul_ps(power, _mm256_castsi256_ps(exponent))
+}
+
+/// See [`super::exponentials`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn exponentials(values: &mut [f32], factor: f32, shift: f32) {
+    let (factor, shift) = (_mm256_set1_ps(factor), _mm256_set1_ps(shift));
+    let mut chunks = values.chunks_exact_mut(8);
+    for chunk in &mut chunks {
+        // SAFETY: the eight values of `chunk`.
+        unsafe {
+            let x = _mm256_fmadd_ps(_mm256_loadu_ps(chunk.as_ptr()), factor, shift);
+            _mm256_storeu_ps(chunk.as_mut_ptr(), exponential(x));
+        }
+    }
+    let tail = chunks.into_remainder();
+    let mut eight = [0.0; 8];
+    eight[..tail.len()].copy_from_slice(tail);
+    // SAFETY: the eight values of `eight`.
+    unsafe {
+        let x = _mm256_fmadd_ps(_mm256_loadu_ps(eight.as_ptr()), factor, shift);
+        _mm256_storeu_ps(eight.as_mut_ptr(), exponential(x));
+    }
+    tail.copy_from_slice(&eight[..tail.len()]);
 }
