@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use lcr_model::checkpoint::Weight;
 use lcr_model::decoder::Decoder;
 use lcr_model::session::{SequenceId, Session};
 use rayon::prelude::*;
@@ -96,7 +97,7 @@ fn main() -> Result<()> {
         Some(adapter) => Some(decoder.bind(lcr_model::adapter::Adapter::open(adapter)?)?),
         None => None,
     };
-    let weights: Vec<&[u8]> = decoder.checkpoint().tensors().map(|weight| weight.bytes()).collect();
+    let weights: Vec<&[u8]> = decoder.checkpoint().tensors().map(Weight::bytes).collect();
     let bytes: usize = weights.iter().map(|bytes| bytes.len()).sum();
     let prompt: Vec<u32> =
         (0..arguments.prompt.max(1)).map(|i| (i * 7919 % decoder.config().vocab_size) as u32).collect();

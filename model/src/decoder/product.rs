@@ -249,7 +249,7 @@ fn streamed_product(weight: &Weight, transposed: bool, x: Vec<&[f32]>, y: Vec<&m
 }
 
 /// Columns of all `rows`, `count` at a time: the parts of one block stand together.
-fn blocks<'a>(rows: Vec<&'a mut [f32]>, count: usize) -> Vec<&'a mut [f32]> {
+fn blocks(rows: Vec<&mut [f32]>, count: usize) -> Vec<&mut [f32]> {
     let mut rows: Vec<_> = rows.into_iter().map(|row| row.chunks_mut(count)).collect();
     let blocks = rows.first().map_or(0, ExactSizeIterator::len);
     let mut parts = Vec::with_capacity(blocks * rows.len());

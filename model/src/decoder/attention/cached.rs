@@ -86,7 +86,7 @@ impl AttentionShape {
                 }
             }
         }
-        let run = |room: &mut Room, task: Task| self.run(queries, source, task, room);
+        let run = |room: &mut Room, mut task: Task| self.run(queries, source, &mut task, room);
         if operations <= SERIAL_OPERATIONS {
             let mut room = Room::default();
             tasks.into_iter().for_each(|task| run(&mut room, task));
@@ -118,7 +118,7 @@ impl AttentionShape {
         out
     }
 
-    fn run(&self, queries: &[f32], source: Source, task: Task, room: &mut Room) {
+    fn run(&self, queries: &[f32], source: Source, task: &mut Task, room: &mut Room) {
         let past = task.sequence.past();
         let columns = self.first_key(past + task.queries.start)..past + task.queries.end;
         if task.queries.len() * self.group() <= STREAMED_QUERIES {
@@ -140,10 +140,10 @@ impl AttentionShape {
     }
 
     /// A few queries through the blocks where they lie.
-    fn stream(&self, queries: &[f32], source: Source, task: Task, columns: Range<usize>, room: &mut Room) {
+    fn stream(&self, queries: &[f32], source: Source, task: &mut Task, columns: Range<usize>, room: &mut Room) {
         let group = self.group();
         let x = task.queries.clone().flat_map(|query| {
-            let start = self.query_start(&task, query, task.kv_head * group);
+            let start = self.query_start(task, query, task.kv_head * group);
             queries[start..start + group * self.head_dim].chunks_exact(self.head_dim)
         });
         let pieces = |kept| source.cache.pieces(task.index, source.layer, kept, task.kv_head, columns.clone());
@@ -161,7 +161,7 @@ impl AttentionShape {
         let queries = task.queries.clone().flat_map(|query| std::iter::repeat_n(query, group));
         for (row, query) in room.scores.chunks_exact_mut(columns.len()).zip(queries) {
             row.iter_mut().for_each(|score| *score *= self.scale);
-            self.normalise(row, self.visible(&task, query, &columns));
+            self.normalise(row, self.visible(task, query, &columns));
         }
         task.out.fill(0.0);
         let mut out: Vec<&mut [f32]> = task.out.chunks_exact_mut(self.head_dim).collect();
@@ -175,7 +175,7 @@ impl AttentionShape {
     }
 
     /// Many queries, with the head's keys and then its values in one piece.
-    fn gather(&self, queries: &[f32], source: Source, task: Task, columns: Range<usize>, room: &mut Room) {
+    fn gather(&self, queries: &[f32], source: Source, task: &mut Task, columns: Range<usize>, room: &mut Room) {
         let (group, count) = (self.group(), task.queries.len());
         let Room { scores, gathered } = room;
         let in_one_piece = |kept, gathered: &mut Vec<f32>| {
@@ -187,12 +187,12 @@ impl AttentionShape {
         scores.resize(group * count * columns.len(), 0.0);
         in_one_piece(Kept::Keys, gathered);
         for (offset, scores) in scores.chunks_exact_mut(count * columns.len()).enumerate() {
-            let start = self.query_start(&task, task.queries.start, task.kv_head * group + offset);
+            let start = self.query_start(task, task.queries.start, task.kv_head * group + offset);
             let left = Matrix::strided(&queries[start..], count, self.head_dim, self.query_width());
             let right = Matrix::new(gathered, columns.len(), self.head_dim).transposed();
             multiply(scores, columns.len(), left, right, self.scale, false, Parallelism::None);
             for (row, query) in scores.chunks_exact_mut(columns.len()).zip(task.queries.clone()) {
-                self.normalise(row, self.visible(&task, query, &columns));
+                self.normalise(row, self.visible(task, query, &columns));
             }
         }
         in_one_piece(Kept::Values, gathered);

@@ -11,11 +11,11 @@
 #![expect(unsafe_op_in_unsafe_fn, reason = "all functions share the condition in the header")]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _mm_add_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_hadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+    __m256, _MM_HINT_T0, _mm_add_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
+    _mm256_cvtps_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
 };
 
 use super::{STEP, StoredRows};
@@ -190,7 +190,7 @@ unsafe fn load_step<const KIND: u8>(address: *const u8) -> (__m256, __m256) {
     unsafe {
         match KIND {
             BF16 => {
-                let pairs = _mm256_loadu_si256(address.cast::<__m256i>());
+                let pairs = _mm256_loadu_si256(address.cast());
                 let even = _mm256_slli_epi32::<16>(pairs);
                 let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xFFFF_0000_u32.cast_signed()));
                 (_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd))
@@ -225,12 +225,12 @@ unsafe fn load_eight<const KIND: u8>(address: *const u8) -> __m256 {
 /// # Safety
 /// Element `index` must lie behind `stored`.
 unsafe fn element<const KIND: u8>(stored: *const u8, index: usize) -> f32 {
-    // SAFETY: an unaligned load of the element that the caller vouches for.
+    // SAFETY: bytes of the element that the caller vouches for.
     unsafe {
         match KIND {
-            BF16 => f32::from_bits(u32::from(stored.cast::<u16>().add(index).read_unaligned()) << 16),
-            F16 => half::f16::from_bits(stored.cast::<u16>().add(index).read_unaligned()).to_f32(),
-            _ => stored.cast::<f32>().add(index).read_unaligned(),
+            BF16 => f32::from_bits(u32::from(u16::from_le_bytes(stored.add(2 * index).cast::<[u8; 2]>().read())) << 16),
+            F16 => half::f16::from_le_bytes(stored.add(2 * index).cast::<[u8; 2]>().read()).to_f32(),
+            _ => f32::from_le_bytes(stored.add(4 * index).cast::<[u8; 4]>().read()),
         }
     }
 }
@@ -334,9 +334,9 @@ unsafe fn combine_tile<const KIND: u8, const C: usize, const A: usize>(
     let mut sums = [[_mm256_setzero_ps(); C]; A];
     // SAFETY: every out has C · 8 columns from `column` on, every x a value for each row, and the stored rows reach as far.
     unsafe {
-        for a in 0..A {
-            for c in 0..C {
-                sums[a][c] = _mm256_loadu_ps(out[a].as_ptr().add(column + 8 * c));
+        for (sums, out) in sums.iter_mut().zip(out.iter()) {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm256_loadu_ps(out.as_ptr().add(column + 8 * c));
             }
         }
         for row in rows {
@@ -344,14 +344,14 @@ unsafe fn combine_tile<const KIND: u8, const C: usize, const A: usize>(
             let factors: [__m256; A] = std::array::from_fn(|a| _mm256_set1_ps(*x[a].get_unchecked(row)));
             for c in 0..C {
                 let values = load_eight::<KIND>(address.add(8 * c * size_of_kind(KIND)));
-                for a in 0..A {
-                    sums[a][c] = _mm256_fmadd_ps(factors[a], values, sums[a][c]);
+                for (sums, factor) in sums.iter_mut().zip(factors) {
+                    sums[c] = _mm256_fmadd_ps(factor, values, sums[c]);
                 }
             }
         }
-        for a in 0..A {
-            for c in 0..C {
-                _mm256_storeu_ps(out[a].as_mut_ptr().add(column + 8 * c), sums[a][c]);
+        for (sums, out) in sums.iter().zip(out.iter_mut()) {
+            for (c, sum) in sums.iter().enumerate() {
+                _mm256_storeu_ps(out.as_mut_ptr().add(column + 8 * c), *sum);
             }
         }
     }
@@ -363,10 +363,9 @@ unsafe fn combine_tile<const KIND: u8, const C: usize, const A: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn exponential(x: __m256) -> __m256 {
-    const COEFFICIENTS: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    const COEFFICIENTS: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     /// The leading bits of ln 2, so that n times it is exact, and the rest.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     // Of two operands one of which is NaN, these return the second.
     let x = _mm256_min_ps(_mm256_set1_ps(87.0), _mm256_max_ps(_mm256_set1_ps(-87.0), x));
     let n = _mm256_round_ps::<0x08>(_mm256_mul_ps(x, _mm256_set1_ps(std::f32::consts::LOG2_E)));
