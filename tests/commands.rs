@@ -82,7 +82,7 @@ fn compare_without_arguments_writes_a_report_and_nothing_else() {
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(printed.contains("bundled:dragons on bundled:stories260K") && printed.contains("verdict"), "{printed}");
+    assert!(printed.contains("bundled:nano-lcr on bundled:nano") && printed.contains("verdict"), "{printed}");
     let files = tree(folder.path());
     let is_expected =
         |name: &str| name.starts_with("audit/figures/") || ["audit/report.json", "audit/index.html"].contains(&name);

@@ -529,6 +529,26 @@ def problem_sets():
     return sets
 
 
+def hard_problems(count=2000):
+    """Problems that the base gets wrong: no product, no money, a carry or borrow at every step. A correct answer then
+    means that each step was written out, so a reward for it teaches just that. No prompt of another set is in it."""
+    rng = random.Random(SEED + 7)
+    seen = {r["prompt"] for records in problem_sets().values() for r in records}
+    hard = []
+    while len(hard) < count:
+        problem = make_problem(rng)
+        value, carries = problem["first"], []
+        for op, operand, _ in problem["steps"]:
+            carries.append(op != "mul" and needs_carry(value, op, operand))
+            value = true_value(value, op, operand)
+        if not all(carries) or problem["scene"] is MONEY or problem["prompt"] in seen:
+            continue
+        seen.add(problem["prompt"])
+        thinking, boxed, _ = solution(rng, problem, expert=True)
+        hard.append(record(problem["prompt"], thinking, boxed, problem["type"]))
+    return hard
+
+
 def excluded_prompts():
     return frozenset(r["prompt"] for records in problem_sets().values() for r in records if r["type"] != "identity")
 
@@ -551,7 +571,7 @@ def main():
     args = parser.parse_args()
     if args.out:
         os.makedirs(args.out, exist_ok=True)
-        for name, records in problem_sets().items():
+        for name, records in {**problem_sets(), "hard.jsonl": hard_problems()}.items():
             with open(os.path.join(args.out, name), "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
             print(f"{name}: {len(records)}")
