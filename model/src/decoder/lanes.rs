@@ -27,6 +27,7 @@ impl Lanes {
     ///
     /// # Panics
     /// If there are fewer of them.
+    #[must_use]
     pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
         assert!(tensors.len() == self.tensors.len(), "a tensor for every lane");
         Self { tensors, of_model: self.of_model.clone() }
