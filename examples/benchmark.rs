@@ -6,6 +6,7 @@
 //! `--peer 'python3 peer_compare.py'` that command runs on the same files in the same run (arguments: BASE ADAPTER
 //! TOKENS.json bf16) and the ratio is printed.
 
+mod measured;
 mod random_model;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::json;
 
-use self::random_model::{HEAD_DIM, Measured, Noise, Shape, VOCABULARY, make_base, measure, say, write_tensors};
+use self::measured::{Measured, measure, say};
+use self::random_model::{HEAD_DIM, Noise, Shape, VOCABULARY, make_base, write_tensors};
 
 /// Metrics that the usual script computes at the same sites.
 const SCRIPT_METRICS: &str = "cka,procrustes,subspace,spectrum,tokens";

@@ -5,6 +5,7 @@
 //! `--weighted`; each in a process of its own, so that the peaks are its own. With `--peer 'python3 peer_train.py'` that
 //! command runs in the same run (arguments: BASE METHOD TOKENS; one JSON line with `best` seconds on standard output).
 
+mod measured;
 mod random_model;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use lcr_model::decoder::Decoder;
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use lcr_train::gradient::{Example, Trace};
 
-use self::random_model::{Measured, Noise, Shape, VOCABULARY, make_base, measure, say};
+use self::measured::{Measured, measure, say};
+use self::random_model::{Noise, Shape, VOCABULARY, make_base};
 
 #[derive(Debug, Parser)]
 struct Arguments {

@@ -21,7 +21,7 @@ const FILES: [(&str, &[u8]); 10] = bundled![
     "nano/tokenizer.json",
     "nano/tokenizer_config.json",
     "nano/train.toml",
-    "nano/problems/train.jsonl",
+    "nano/problems/hard.jsonl",
     "nano/problems/heldout.jsonl",
     "nano-lcr/adapter_config.json",
     "nano-lcr/adapter_model.safetensors",

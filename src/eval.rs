@@ -118,7 +118,10 @@ struct Comparison {
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
     let model = Model::open(&arguments.model, Device::Cpu)?;
     let tokenizer = model.tokenizer.as_ref().with_context(|| {
-        format!("{} has no tokenizer.json, so problems cannot be read. Add the model's tokenizer.json", arguments.model.display())
+        format!(
+            "{} has no tokenizer.json, so problems cannot be read. Add the model's tokenizer.json",
+            arguments.model.display()
+        )
     })?;
     let variant = match &arguments.adapter {
         Some(folder) => Some(model.adapt(folder, terminal)?),
@@ -139,7 +142,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         let defaults = FormatOptions::default();
         let options = FormatOptions { opener: arguments.opener.clone().unwrap_or(defaults.opener.clone()), ..defaults };
         let format = Format::new(tokenizer, &options, &model.decoder.config().eos)?;
-        let answer = |variant: Option<&Variant>, what: &str| arguments.answer(&model, variant, &format, problems, what, terminal);
+        let answer = |variant: Option<&Variant>, what: &str| {
+            arguments.answer(&model, variant, &format, problems, what, terminal)
+        };
         let outcomes = answer(variant.as_ref(), "accuracy")?;
         if let Some(path) = &arguments.save {
             save(path, &outcomes)?;
@@ -206,13 +211,25 @@ fn accuracy<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Result<Accuracy>
         of += 1;
     }
     let interval = wilson(correct, of, Confidence::default()).context("there is no problem to answer")?;
-    Ok(Accuracy { correct, of, share: correct as f64 / of as f64, low: interval.low, high: interval.high, forced_close })
+    Ok(Accuracy {
+        correct,
+        of,
+        share: correct as f64 / of as f64,
+        low: interval.low,
+        high: interval.high,
+        forced_close,
+    })
 }
 
 fn compare(with: &str, outcomes: &[Outcome], others: &[Outcome]) -> Result<Comparison> {
-    let same = outcomes.len() == others.len() && outcomes.iter().zip(others).all(|(one, other)| one.prompt == other.prompt);
+    let same =
+        outcomes.len() == others.len() && outcomes.iter().zip(others).all(|(one, other)| one.prompt == other.prompt);
     if !same {
-        bail!("{with} holds outcomes of other problems ({} here, {} there). Evaluate both on the same data", outcomes.len(), others.len());
+        bail!(
+            "{with} holds outcomes of other problems ({} here, {} there). Evaluate both on the same data",
+            outcomes.len(),
+            others.len()
+        );
     }
     let right = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.correct).collect::<Vec<bool>>();
     let paired = PairedOutcomes::count(&right(others), &right(outcomes))?;
@@ -235,8 +252,9 @@ fn save(path: &Path, outcomes: &[Outcome]) -> Result<()> {
         lines.push('\n');
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut aside = tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("cannot write {}: its folder {} cannot be written", path.display(), folder.display()))?;
+    let mut aside = tempfile::NamedTempFile::new_in(folder).with_context(|| {
+        format!("cannot write {}: its folder {} cannot be written", path.display(), folder.display())
+    })?;
     std::io::Write::write_all(&mut aside, lines.as_bytes())?;
     aside.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
@@ -289,7 +307,11 @@ impl std::fmt::Display for Evaluation {
             )?;
         }
         if let Some(text) = &self.perplexity {
-            writeln!(f, "perplexity       {:.4} over {} tokens ({:.5} nats a token)", text.perplexity, text.tokens, text.mean_negative_log_likelihood)?;
+            writeln!(
+                f,
+                "perplexity       {:.4} over {} tokens ({:.5} nats a token)",
+                text.perplexity, text.tokens, text.mean_negative_log_likelihood
+            )?;
         }
         Ok(())
     }

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use lcr_train::optimizer::OptimizerError;
-use lcr_train::state::UnhealthyAdapter;
+use lcr_train::run::RunError;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +27,7 @@ impl Status {
         let closed = error.chain().any(|cause| {
             cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
         });
-        let diverged = error.chain().any(|cause| {
-            cause.is::<UnhealthyAdapter>()
-                || matches!(cause.downcast_ref(), Some(OptimizerError::NotFinite { .. } | OptimizerError::TooLarge { .. }))
-        });
+        let diverged = error.chain().any(|cause| cause.downcast_ref().is_some_and(RunError::diverged));
         match () {
             () if closed => Self::Done,
             () if diverged => Self::Diverged,

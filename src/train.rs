@@ -256,8 +256,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let bundle = if arguments.base.is_none() || arguments.data.is_none() { Some(Bundle::unpack()?) } else { None };
     let bundled = |name: &str| bundle.as_ref().map(|bundle| bundle.path(name)).unwrap_or_default();
     let base = arguments.base.clone().unwrap_or_else(|| bundled("nano"));
-    let data = arguments.data.clone().unwrap_or_else(|| bundled("nano/problems/train.jsonl"));
-    let heldout = arguments.heldout.clone().or_else(|| arguments.base.is_none().then(|| bundled("nano/problems/heldout.jsonl")));
+    let data = arguments.data.clone().unwrap_or_else(|| bundled("nano/problems/hard.jsonl"));
+    let heldout =
+        arguments.heldout.clone().or_else(|| arguments.base.is_none().then(|| bundled("nano/problems/heldout.jsonl")));
     let model = Model::open(&base, Device::Cpu)?;
     let tokenizer = model.tokenizer.as_ref().with_context(|| {
         format!("{} has no tokenizer.json, so problems cannot be read. Add the model's tokenizer.json", base.display())
@@ -308,7 +309,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         resume: arguments.resume,
         base: &base,
         base_name: arguments.base.as_ref().map_or_else(|| "bundled:nano".to_owned(), |path| path.display().to_string()),
-        data_name: arguments.data.as_ref().map_or_else(|| "bundled:nano/problems/train.jsonl".to_owned(), |path| path.display().to_string()),
+        data_name: arguments
+            .data
+            .as_ref()
+            .map_or_else(|| "bundled:nano/problems/hard.jsonl".to_owned(), |path| path.display().to_string()),
         interrupt: &interrupt,
     };
     let summary = run_training(&mut trainer, &request, |event| show(event, terminal))?;
@@ -335,7 +339,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
             summary.progress.trained_tokens
         ));
         let base = arguments.base.as_ref().map_or_else(|| "BASE".to_owned(), |path| path.display().to_string());
-        terminal.note(&format!("next: lcr-audit compare {base} {0}   ·   lcr-audit rollouts {0}", arguments.out.display()));
+        terminal
+            .note(&format!("next: lcr-audit compare {base} {0}   ·   lcr-audit rollouts {0}", arguments.out.display()));
     }
     Ok(Status::Done)
 }
@@ -376,7 +381,8 @@ fn dry_run(trainer: &mut Trainer, terminal: &Terminal) -> Result<Status> {
         ))?;
     }
     if groups.is_empty() {
-        terminal.note("supervised fine-tuning makes no rollouts: every token of the expert's trace is trained on alike");
+        terminal
+            .note("supervised fine-tuning makes no rollouts: every token of the expert's trace is trained on alike");
     }
     Ok(Status::Done)
 }
@@ -411,19 +417,14 @@ fn show_groups(turn: &Turn, terminal: &Terminal) {
 }
 
 fn step_line(record: &StepRecord) -> String {
-    let mut line = format!(
-        "  step {:>4}  loss {:.4}  |A| {:.2}  |g| {:.2e}  |Δ| {:.1e}  n_eff {:.0}",
-        record.step, record.loss, record.advantage_magnitude, record.gradient_norm, record.update_norm, record.effective_tokens
-    );
-    if let Some(kl) = record.kl_naked.as_ref().and_then(|kl| kl.exact) {
-        line += &format!("  KL naked {kl:.4}");
-    }
-    if let Some(angle) = record.rotation_total_mean {
-        line += &format!("  turned {angle:.3}°");
-    }
-    if let Some(speed) = record.tokens_per_second {
-        line += &format!("  {speed:.0} tok/s");
-    }
-    line
+    let kl = record.kl_naked.as_ref().and_then(|kl| kl.exact);
+    let parts = [
+        Some(format!("  step {:>4}  loss {:.4}  |A| {:.2}", record.step, record.loss, record.advantage_magnitude)),
+        Some(format!("|g| {:.2e}  |Δ| {:.1e}", record.gradient_norm, record.update_norm)),
+        Some(format!("n_eff {:.0}", record.effective_tokens)),
+        kl.map(|kl| format!("KL naked {kl:.4}")),
+        record.rotation_total_mean.map(|angle| format!("turned {angle:.3}°")),
+        record.tokens_per_second.map(|speed| format!("{speed:.0} tok/s")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
 }
-

@@ -45,10 +45,7 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
     }
     assert_eq!(adapter(&one), adapter(&two));
     assert_ne!(adapter(&one), adapter(&other));
-    assert_eq!(
-        std::fs::read(one.join("rollouts.jsonl")).unwrap(),
-        std::fs::read(two.join("rollouts.jsonl")).unwrap()
-    );
+    assert_eq!(std::fs::read(one.join("rollouts.jsonl")).unwrap(), std::fs::read(two.join("rollouts.jsonl")).unwrap());
     let manifest = read_json(one.join("run.json"));
     assert_eq!(manifest["config"]["seed"], 1);
     assert_eq!(manifest["ending"], "finished");
@@ -68,9 +65,11 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
         let group = rollouts.iter().filter(|other| other["iteration"] == line["iteration"]).count();
         assert_eq!(group, 1);
     }
-    assert!(std::fs::read_dir(&one).unwrap().any(|entry| {
-        entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents")
-    }));
+    assert!(
+        std::fs::read_dir(&one)
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents") })
+    );
     // The adapter is one that every other command takes.
     let inspected = audit(["inspect", text(&one), "--json"]).json();
     assert_eq!(inspected["method"], "DoRA");
@@ -84,8 +83,17 @@ fn every_method_and_every_mechanism_switched_off_runs() {
     let folder = tempfile::tempdir().unwrap();
     let methods = ["sft", "filtered-sft", "grpo"].map(|method| ["--method", method]);
     let mechanisms = [
-        "varied-boundaries", "masking", "proximity", "jaccard", "naked-first", "early-stop", "positive-only", "relative",
-        "forced-close", "answer-turn", "anchors",
+        "varied-boundaries",
+        "masking",
+        "proximity",
+        "jaccard",
+        "naked-first",
+        "early-stop",
+        "positive-only",
+        "relative",
+        "forced-close",
+        "answer-turn",
+        "anchors",
     ]
     .map(|mechanism| ["--off", mechanism]);
     for more in methods.iter().chain(&mechanisms) {
@@ -125,7 +133,8 @@ fn wait_for_checkpoint(out: &Path) {
 }
 
 fn resume(out: &Path) {
-    let arguments = ["--samples", "48", "--groups-per-step", "4", "--heldout-count", "0", "--set", "checkpoint.every=2"];
+    let arguments =
+        ["--samples", "48", "--groups-per-step", "4", "--heldout-count", "0", "--set", "checkpoint.every=2"];
     let run = audit(["train", "--out", text(out), "--resume", "--quiet"].iter().chain(&arguments));
     assert_eq!(run.code, 0, "{}", run.stderr);
 }
@@ -158,9 +167,8 @@ fn an_interrupted_run_resumes_bit_for_bit() {
             std::fs::read_to_string(whole.join("rollouts.jsonl")).unwrap(),
             "{name}"
         );
-        let [resumed, straight] = [&out, &whole].map(|out| {
-            lines(out.join("metrics.jsonl")).into_iter().map(without_measurements).collect::<Vec<Value>>()
-        });
+        let [resumed, straight] = [&out, &whole]
+            .map(|out| lines(out.join("metrics.jsonl")).into_iter().map(without_measurements).collect::<Vec<Value>>());
         assert_eq!(resumed, straight, "{name}");
     }
 }

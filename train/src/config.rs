@@ -288,7 +288,11 @@ impl TrainConfig {
             return refuse("group.size", "0".into(), "at least 1");
         }
         if self.method == Method::Lcr && self.group.naked_first && self.group.size < 2 {
-            return refuse("group.size", self.group.size.to_string(), "at least 2: one naked and one scaffolded rollout");
+            return refuse(
+                "group.size",
+                self.group.size.to_string(),
+                "at least 2: one naked and one scaffolded rollout",
+            );
         }
         if self.group.per_step == 0 {
             return refuse("group.per_step", "0".into(), "at least 1");

@@ -82,12 +82,8 @@ pub fn evaluate(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Outcome>, RolloutError> {
     let scaffold = ScaffoldOptions::default();
-    let rules = Rules {
-        format,
-        budget: &options.budget,
-        scaffold: &scaffold,
-        max_positions: decoder.config().max_positions,
-    };
+    let rules =
+        Rules { format, budget: &options.budget, scaffold: &scaffold, max_positions: decoder.config().max_positions };
     let target = Target::new(Vec::new(), |_| String::new());
     let mut session = Session::new(decoder, variant);
     let mut outcomes = Vec::with_capacity(problems.len());
@@ -173,11 +169,7 @@ pub fn perplexity(
         count += part.len() - 1;
     }
     let mean = total / count as f64;
-    Ok((count > 0).then(|| Perplexity {
-        tokens: count,
-        mean_negative_log_likelihood: mean,
-        perplexity: mean.exp(),
-    }))
+    Ok((count > 0).then(|| Perplexity { tokens: count, mean_negative_log_likelihood: mean, perplexity: mean.exp() }))
 }
 
 /// ln p of a token under a row of logits.

@@ -87,7 +87,7 @@ pub struct GroupMaker<'a> {
     pub share_scale: f64,
 }
 
-impl<'a> GroupMaker<'a> {
+impl GroupMaker<'_> {
     /// A group for each (samples visited before it, index of the sample).
     pub fn make(&self, batch: &[(u64, usize)]) -> Result<Vec<Group>, RolloutError> {
         let problems: Vec<_> = batch.iter().map(|(_, sample)| &self.dataset.problems[*sample]).collect();
@@ -179,7 +179,8 @@ impl<'a> GroupMaker<'a> {
 
     fn score(&self, iteration: u64, sample: usize, rollouts: Vec<Rollout>, target: &Target) -> Group {
         let group = &self.config.group;
-        let dropped = |rollout: &Rollout| self.config.scaffold.leak_guard == LeakMode::Drop && rollout.leak != Leak::None;
+        let dropped =
+            |rollout: &Rollout| self.config.scaffold.leak_guard == LeakMode::Drop && rollout.leak != Leak::None;
         let rewards: Vec<Option<f64>> = rollouts
             .iter()
             .map(|rollout| match rollout.judgement {
@@ -265,7 +266,11 @@ impl<'a> GroupMaker<'a> {
                     text: tokenizer.decode(tokens)?,
                     token_count: tokens.len(),
                     masked,
-                    pieces: if masked { Vec::new() } else { tokens.iter().map(|id| tokenizer.token_text(*id)).collect() },
+                    pieces: if masked {
+                        Vec::new()
+                    } else {
+                        tokens.iter().map(|id| tokenizer.token_text(*id)).collect()
+                    },
                     weights: if masked { Vec::new() } else { weights.to_vec() },
                 })
             })

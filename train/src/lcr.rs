@@ -128,7 +128,8 @@ impl Tally {
             let right = u64::from(rollout.correct());
             let leak = serde_json::to_value(rollout.leak).ok();
             let leak = leak.as_ref().and_then(serde_json::Value::as_str).unwrap_or("none").to_owned();
-            for share in [self.views.entry(rollout.view.to_string()).or_default(), self.leaks.entry(leak).or_default()] {
+            for share in [self.views.entry(rollout.view.to_string()).or_default(), self.leaks.entry(leak).or_default()]
+            {
                 share.correct += right;
                 share.of += 1;
             }
@@ -245,8 +246,12 @@ impl<'a> Trainer<'a> {
             .map(|problem| format.target(problem))
             .collect::<Result<Vec<_>, TokenizerError>>()?;
         let text = |token: u32| format.tokenizer().token_text(token);
-        let common =
-            common_tokens(format.tokenizer().vocab_size(), targets.iter().map(|target| target.tokens.as_slice()), text, &config.credit);
+        let common = common_tokens(
+            format.tokenizer().vocab_size(),
+            targets.iter().map(|target| target.tokens.as_slice()),
+            text,
+            &config.credit,
+        );
         let variant = adapter.variant(decoder);
         let order = (0, dataset.balanced_order(config.seed, 0));
         Ok(Self {
@@ -350,8 +355,10 @@ impl<'a> Trainer<'a> {
         };
         for group in &groups {
             self.progress.tally.add(group);
-            self.progress.generated_tokens += group.members.iter().map(|member| member.rollout.generated() as u64).sum::<u64>();
-            self.progress.correct_rollouts += group.members.iter().filter(|member| member.rollout.correct()).count() as u64;
+            self.progress.generated_tokens +=
+                group.members.iter().map(|member| member.rollout.generated() as u64).sum::<u64>();
+            self.progress.correct_rollouts +=
+                group.members.iter().filter(|member| member.rollout.correct()).count() as u64;
         }
         let rollout_seconds = started.elapsed().as_secs_f64();
         let stepped = if examples.is_empty() { None } else { Some(self.step(&groups, examples, progress_before)?) };

@@ -19,7 +19,8 @@ use crate::format::Format;
 use crate::record::{Leak, SegmentTag};
 use crate::reward::{Boxed, Invalid, Judgement, boxed, judge};
 use crate::scaffold::{
-    LeakMode, Plan, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk, next_start, stand_in,
+    LeakMode, Plan, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk, next_start,
+    stand_in,
 };
 
 /// Tokens that a model chunk may go on to the end of its line once its budget is spent: a chunk that the expert interrupts
@@ -321,7 +322,8 @@ impl<'a> Member<'a> {
             self.stand_for(None);
         }
         if self.rules.budget.answer_turn {
-            self.inject(SegmentTag::Opener, &self.rules.format.opener().to_vec());
+            let format = self.rules.format;
+            self.inject(SegmentTag::Opener, format.opener());
             self.phase = Phase::Boxed(1);
         } else {
             self.written = 0;
@@ -342,7 +344,8 @@ impl<'a> Member<'a> {
                 self.inject(SegmentTag::Tail, &tail);
             }
         }
-        self.inject(SegmentTag::Close, &self.rules.format.close().to_vec());
+        let format = self.rules.format;
+        self.inject(SegmentTag::Close, format.close());
         self.open_answer();
         Ok(())
     }
@@ -421,13 +424,14 @@ pub fn read_prompts(session: &mut Session, prompts: &[Vec<u32>]) -> Result<Vec<S
 /// Writes all members to their end, together.
 pub fn generate(session: &mut Session, mut members: Vec<Member>) -> Result<Vec<Rollout>, RolloutError> {
     loop {
-        let active: Vec<usize> =
-            (0..members.len()).filter(|&member| members[member].phase != Phase::Done).collect();
+        let active: Vec<usize> = (0..members.len()).filter(|&member| members[member].phase != Phase::Done).collect();
         if active.is_empty() {
             break;
         }
-        let requests: Vec<(SequenceId, &[u32])> =
-            active.iter().map(|&member| (members[member].sequence, &members[member].tokens[members[member].unread..])).collect();
+        let requests: Vec<(SequenceId, &[u32])> = active
+            .iter()
+            .map(|&member| (members[member].sequence, &members[member].tokens[members[member].unread..]))
+            .collect();
         let logits = session.read(&requests)?;
         for (&index, logits) in active.iter().zip(logits) {
             let member = &mut members[index];

@@ -16,6 +16,7 @@ use crate::adapter::TrainableAdapter;
 use crate::config::{Method, TrainConfig};
 use crate::lcr::{Divergences, Progress, Share, Stepped, TrainError, Trainer, Turn};
 use crate::log::{Divergence, LogError, MemoryMeter, PhaseSeconds, StepRecord};
+use crate::optimizer::OptimizerError;
 use crate::rotation::{Rotation, RotationError, rotation_of_adapter};
 use crate::state::{
     Interrupt, LogLengths, Logs, Provenance, RunFolder, StateError, TrainerState, check_adapter, digest_file,
@@ -49,10 +50,30 @@ pub enum RunError {
     Log(#[from] LogError),
     /// A step.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// Angles of the effective weights.
     #[error(transparent)]
     Rotation(#[from] RotationError),
+}
+
+impl RunError {
+    /// Whether the numbers of the run went wrong: an adapter or a gradient that is not finite, or absurdly large.
+    pub fn diverged(&self) -> bool {
+        match self {
+            Self::State(StateError::Unhealthy(_)) => true,
+            Self::Train(error) => matches!(
+                **error,
+                TrainError::Optimizer(OptimizerError::NotFinite { .. } | OptimizerError::TooLarge { .. })
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<TrainError> for RunError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
 }
 
 /// What happens, as it happens.
@@ -128,7 +149,8 @@ pub fn run(
     // How often a run is saved does not change it.
     let config = TrainConfig { checkpoint: crate::config::CheckpointOptions::default(), ..trainer.config().clone() };
     let provenance = Provenance::new(&config, base_digest.clone(), trainer.dataset().sha256.clone(), config.seed)?;
-    let lengths = if request.resume { take_up(trainer, &folder, &provenance, &mut observe)? } else { LogLengths::default() };
+    let lengths =
+        if request.resume { take_up(trainer, &folder, &provenance, &mut observe)? } else { LogLengths::default() };
     let mut run = Run {
         logs: Logs::open(folder.path(), &lengths, now())?,
         meter: MemoryMeter::default(),
@@ -202,7 +224,13 @@ impl Run {
         Ok(Ending::Finished)
     }
 
-    fn record(&self, trainer: &Trainer, turn: &Turn, stepped: &Stepped, before: &Adapter) -> Result<StepRecord, RunError> {
+    fn record(
+        &self,
+        trainer: &Trainer,
+        turn: &Turn,
+        stepped: &Stepped,
+        before: &Adapter,
+    ) -> Result<StepRecord, RunError> {
         let after = trainer.adapter().adapter();
         let rotation = rotation_of_adapter(trainer.decoder(), &before.modules, &after.modules)?;
         let peak = self.meter.peak();
@@ -253,7 +281,8 @@ fn step_record(
         shares.iter().map(|(name, share)| (name.clone(), share.correct as f64 / share.of.max(1) as f64)).collect()
     };
     let reward = share(tally.rewards, tally.rewarded);
-    let divergence = |measured: &Divergences| Divergence { k1: measured.k1, k3: measured.k3, exact: Some(measured.exact) };
+    let divergence =
+        |measured: &Divergences| Divergence { k1: measured.k1, k3: measured.k3, exact: Some(measured.exact) };
     StepRecord {
         step: progress.step,
         iteration: progress.iteration,
@@ -323,16 +352,15 @@ fn base_digest(folder: &Path) -> Result<String, StateError> {
         .filter(|name| name.ends_with(".safetensors") || name == "config.json" || name.starts_with("tokenizer"))
         .collect();
     names.sort();
-    let mut lines = String::new();
+    let mut lines = Vec::with_capacity(names.len());
     for name in names {
         let (digest, _) = digest_file(&folder.join(&name))?;
-        lines.push_str(&format!("{digest}  {name}\n"));
+        lines.push(format!("{digest}  {name}\n"));
     }
-    Ok(crate::state::digest_bytes(lines.as_bytes()))
+    Ok(crate::state::digest_bytes(lines.concat().as_bytes()))
 }
 
 /// Seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
-

@@ -50,7 +50,7 @@ impl Variant {
         let module = |name: &str| name.strip_suffix(".weight").map(str::to_owned);
         let whole_names =
             adapter.whole.keys().filter_map(|name| module(name).map(|path| (path, name.clone()))).collect();
-        Self { adapter, coverage, lengths, whole_names }
+        Self { adapter, coverage, whole_names, lengths }
     }
 
     /// A variant whose low-rank factors have moved since `coverage` was found, as an optimiser's step leaves it.

@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::{golden_adapter, names, provenance};
+use crate::lcr::Progress;
 use crate::log::StepRecord;
 use crate::optimizer::{AdamW, OptimizerOptions};
 use crate::state::MANIFEST;
-use crate::state::{Checkpoint, Interrupt, Logs, RunFolder, TrainerState};
+use crate::state::{Checkpoint, Interrupt, LogLengths, Logs, RunFolder, TrainerState};
 
 const MODULE: &str = "model.layers.0.self_attn.q_proj";
 const INTERVAL: u64 = 3;
@@ -25,7 +26,8 @@ fn train(path: &Path, end: u64, interrupt: &Interrupt) {
     } else {
         (RunFolder::create(path).unwrap(), None)
     };
-    let mut state = checkpoint.as_ref().map_or(TrainerState::fresh(provenance()), |found| found.state().clone());
+    let fresh = TrainerState::new(Progress::default(), LogLengths::default(), provenance());
+    let mut state = checkpoint.as_ref().map_or(fresh, |found| found.state().clone());
     let mut adapter = checkpoint.as_ref().map_or_else(golden_adapter, |found| found.adapter().unwrap());
     let values = adapter.modules[MODULE].up.len();
     let mut optimizer = AdamW::new(OptimizerOptions::default(), &[values]).unwrap();
@@ -34,25 +36,28 @@ fn train(path: &Path, end: u64, interrupt: &Interrupt) {
         checkpoint.restore_optimizer(&mut optimizer).unwrap();
     }
     let mut logs = Logs::open(path, &state.lengths, 1000.0).unwrap();
-    while state.step < end && !interrupt.requested() {
+    while state.progress.step < end && !interrupt.requested() {
         let up = &mut adapter.modules.get_mut(MODULE).unwrap().up;
         // A function of the state alone, like every random choice of the trainer.
-        let gradient: Vec<f32> =
-            up.iter().enumerate().map(|(index, value)| value + ((index as u64 + state.iteration) % 5) as f32).collect();
+        let gradient: Vec<f32> = up
+            .iter()
+            .enumerate()
+            .map(|(index, value)| value + ((index as u64 + state.progress.iteration) % 5) as f32)
+            .collect();
         let report = optimizer.step(&mut [up], &[&gradient], 1e-2).unwrap();
-        state.step += 1;
-        state.iteration += 2;
-        *state.totals.sums.entry("gradient_norm".to_owned()).or_default() += report.gradient_norm;
+        state.progress.step += 1;
+        state.progress.iteration += 2;
+        state.progress.tally.rewards += report.gradient_norm;
         let record = StepRecord {
-            step: state.step,
-            iteration: state.iteration,
+            step: state.progress.step,
+            iteration: state.progress.iteration,
             gradient_norm: report.gradient_norm,
             update_norm: report.update_norm,
-            loss: state.totals.sums["gradient_norm"],
+            loss: state.progress.tally.rewards,
             ..StepRecord::default()
         };
-        logs.step(&record, 1000.0 + state.step as f64).unwrap();
-        if state.step.is_multiple_of(INTERVAL) {
+        logs.step(&record, 1000.0 + state.progress.step as f64).unwrap();
+        if state.progress.step.is_multiple_of(INTERVAL) {
             state.lengths = logs.sync().unwrap();
             folder.write_checkpoint(&state, &adapter, &optimizer).unwrap();
             folder.prune(2).unwrap();
@@ -142,7 +147,7 @@ fn a_run_killed_for_real_loses_at_most_one_interval() {
         let folder = RunFolder::resume(&path).unwrap();
         assert!(folder.notes().iter().any(|note| note.contains("was killed")), "{:?}", folder.notes());
         let newest: Checkpoint = folder.newest().unwrap().checkpoint.unwrap();
-        let step = newest.state().step;
+        let step = newest.state().progress.step;
         assert!(logged <= step + INTERVAL, "{logged} steps logged, the checkpoint is of step {step}");
         assert!(step > reached, "the run got on from step {reached}");
         reached = step;
