@@ -171,6 +171,38 @@ impl Rows {
         Ok(coefficients.concat())
     }
 
+    /// The rows that any chosen target depends on: of each example, those up to its last chosen one.
+    fn spans(&self, chosen: &[usize]) -> Vec<Range<usize>> {
+        let mut chosen = chosen.iter().map(|target| self.targets[*target].row).peekable();
+        let mut spans = Vec::new();
+        let mut start = 0;
+        for length in &self.lengths {
+            let end = start + length;
+            let mut last = None;
+            while let Some(row) = chosen.next_if(|row| *row < end) {
+                last = Some(row);
+            }
+            spans.extend(last.map(|last| start..last + 1));
+            start = end;
+        }
+        spans
+    }
+
+    /// The gradients of chosen targets' rows in their places among the rows of `spans`, zeros elsewhere.
+    fn scatter(&self, chosen: &[usize], spans: &[Range<usize>], values: &[f32], width: usize) -> Vec<f32> {
+        let mut out = vec![0.0; spans.iter().map(Range::len).sum::<usize>() * width];
+        let mut chosen = chosen.iter().zip(values.chunks_exact(width)).peekable();
+        let mut before = 0;
+        for span in spans {
+            while let Some((target, values)) = chosen.next_if(|(target, _)| self.targets[**target].row < span.end) {
+                let place = (before + self.targets[*target].row - span.start) * width;
+                out[place..place + width].copy_from_slice(values);
+            }
+            before += span.len();
+        }
+        out
+    }
+
     /// Values of all targets, by example.
     fn by_example(&self, values: &[f64]) -> Vec<Vec<f64>> {
         let mut rest = values;
@@ -290,8 +322,7 @@ impl<'a> Trace<'a> {
     pub fn backward(self, coefficients: &[Vec<f64>]) -> Result<AdapterGradient, ModelError> {
         let coefficients = self.rows.flattened(coefficients)?;
         let chosen: Vec<usize> = (0..coefficients.len()).filter(|target| coefficients[*target] != 0.0).collect();
-        let mut modules = AdapterGradient::zero(self.variant).modules;
-        let mut gradient = StreamGradient::new(&self.rows, &chosen, self.decoder.config().width);
+        let mut gradient = HeadGradient::new(self.variant);
         let softcap = self.decoder.config().final_softcap;
         let differentiated = |target: usize, logits: &mut [f32]| {
             cap(logits, softcap);
@@ -299,17 +330,15 @@ impl<'a> Trace<'a> {
             differentiate(logits, token, &self.softmaxes[target], coefficients[target], softcap);
         };
         self.for_each_chunk(&chosen, differentiated, |targets, stream, pass, _| {
-            let part = self.decoder.head_backward(stream, pass, Some(self.variant), &mut modules)?;
-            gradient.put(&self.rows, targets, &part);
-            Ok(())
+            gradient.take(&self, targets, stream, &pass)
         })?;
-        self.walk_back(gradient, modules)
+        self.walk_back(gradient)
     }
 
     /// Forward pass and way back in one, where the coefficient of a target follows from its own ln p and entropy.
     ///
     /// `coefficient` gets example, target, ln p and entropy. Against [`Trace::forward`] and [`Trace::backward`] it spares
-    /// one of three products with the head. Returns the trace's log-probabilities and entropies as well.
+    /// one of three products with the head.
     pub fn gradient(
         decoder: &'a Decoder,
         variant: &'a Variant,
@@ -320,8 +349,7 @@ impl<'a> Trace<'a> {
         let softcap = decoder.config().final_softcap;
         let all: Vec<usize> = (0..trace.rows.targets.len()).collect();
         let places = trace.rows.places();
-        let mut modules = AdapterGradient::zero(variant).modules;
-        let mut gradient = StreamGradient::new(&trace.rows, &all, decoder.config().width);
+        let mut gradient = HeadGradient::new(variant);
         let mut found = Vec::with_capacity(all.len());
         let score = |target: usize, logits: &mut [f32]| {
             cap(logits, softcap);
@@ -329,18 +357,23 @@ impl<'a> Trace<'a> {
             let log_probability = softmax.log_probability(trace.rows.logit(target, logits));
             let (example, index) = places[target];
             let factor = coefficient(example, index, log_probability, softmax.entropy);
-            differentiate(logits, trace.rows.targets[target].token, &softmax, factor, softcap);
-            (softmax, log_probability)
+            if factor != 0.0 {
+                differentiate(logits, trace.rows.targets[target].token, &softmax, factor, softcap);
+            }
+            (softmax, log_probability, factor)
         };
         trace.for_each_chunk(&all, score, |targets, stream, pass, results| {
-            found.extend(results);
-            let part = decoder.head_backward(stream, pass, Some(variant), &mut modules)?;
-            gradient.put(&trace.rows, targets, &part);
-            Ok(())
+            let weighted: Vec<usize> = (0..results.len()).filter(|row| results[*row].2 != 0.0).collect();
+            found.extend(results.into_iter().map(|(softmax, log_probability, _)| (softmax, log_probability)));
+            if weighted.is_empty() {
+                return Ok(());
+            }
+            let targets: Vec<usize> = weighted.iter().map(|row| targets[*row]).collect();
+            gradient.take(&trace, &targets, &selected(stream, &weighted)?, &pass.keep(&weighted)?)
         })?;
         trace.remember(&found);
         let (log_probabilities, entropies) = (trace.log_probabilities.clone(), trace.entropies.clone());
-        Ok(Scored { log_probabilities, entropies, gradient: trace.walk_back(gradient, modules)? })
+        Ok(Scored { log_probabilities, entropies, gradient: trace.walk_back(gradient)? })
     }
 
     /// The layers alone.
@@ -369,6 +402,7 @@ impl<'a> Trace<'a> {
             let before = stream.model(0).clone();
             stream = layer.forward(&stream, &pass, None, &mut taps)?;
             check_finite(decoder, index, &stream, &["the adapted model"])?;
+            layer.release();
             let attended = taps.take().pop();
             if let (Some((_, attended)), true) = (attended, lowest.is_some_and(|lowest| index >= lowest)) {
                 trace.layers.push((layer, LayerInput { stream: before, attended: attended.model(0).clone() }));
@@ -384,18 +418,13 @@ impl<'a> Trace<'a> {
         &self,
         targets: &[usize],
         visit: impl Fn(usize, &mut [f32]) -> R + Sync,
-        mut finish: impl FnMut(&[usize], &Tensor, &HeadPass, Vec<R>) -> Result<(), ModelError>,
+        mut finish: impl FnMut(&[usize], &Tensor, HeadPass, Vec<R>) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
         for chunk in targets.chunks(chunk_rows(self.decoder.config().vocab_size, 1)) {
-            let stream = if chunk.len() == self.rows.targets.len() {
-                self.last.clone()
-            } else {
-                let indices: Vec<u32> = chunk.iter().map(|target| *target as u32).collect();
-                self.last.index_select(&Tensor::new(indices.as_slice(), &Device::Cpu)?, 0)?
-            };
+            let stream = selected(&self.last, chunk)?;
             let pass = self.decoder.head_forward(&stream, Some(self.variant))?;
             let results = pass.map_rows(|row, products| visit(chunk[row], products))?;
-            finish(chunk, &stream, &pass, results)?;
+            finish(chunk, &stream, pass, results)?;
         }
         Ok(())
     }
@@ -409,22 +438,20 @@ impl<'a> Trace<'a> {
     }
 
     /// From the last stream down to the lowest adapted layer.
-    fn walk_back(
-        self,
-        gradient: StreamGradient,
-        mut modules: BTreeMap<String, ModuleGradient>,
-    ) -> Result<AdapterGradient, ModelError> {
-        let pass = self.decoder.pass(&gradient.lengths(), vec![Some(self.variant)]);
-        if pass.sequences.is_empty() {
-            return Ok(AdapterGradient { modules });
-        }
-        let StreamGradient { spans, values, .. } = gradient;
-        let mut gradient = Some(values);
+    fn walk_back(self, head: HeadGradient) -> Result<AdapterGradient, ModelError> {
+        let HeadGradient { chosen, values, mut modules } = head;
+        let spans = self.rows.spans(&chosen);
+        let lengths: Vec<usize> = spans.iter().map(Range::len).collect();
+        let pass = self.decoder.pass(&lengths, vec![Some(self.variant)]);
+        let mut gradient =
+            (!chosen.is_empty()).then(|| self.rows.scatter(&chosen, &spans, &values, self.decoder.config().width));
+        drop(values);
         for (index, (layer, input)) in self.layers.into_iter().enumerate().rev() {
             let Some(above) = gradient.take() else { break };
             let input =
                 LayerInput { stream: narrowed(&input.stream, &spans)?, attended: narrowed(&input.attended, &spans)? };
             gradient = layer.backward(&input, &pass, above, index > 0, &mut modules)?;
+            layer.release();
         }
         Ok(AdapterGradient { modules })
     }
@@ -441,52 +468,36 @@ pub struct Scored {
     pub gradient: AdapterGradient,
 }
 
-/// Gradient of the last stream, in the rows that any weighted target depends on: of each example, those up to its last
-/// target with a coefficient.
-struct StreamGradient {
-    /// Rows of the trace that are kept, one span per example that has any.
-    spans: Vec<Range<usize>>,
-    width: usize,
-    /// `[kept rows, width]`.
+/// What the head's way back has found so far.
+struct HeadGradient {
+    /// Targets with a coefficient, ascending.
+    chosen: Vec<usize>,
+    /// Gradients of the rows that predict them, `[chosen, width]`.
     values: Vec<f32>,
+    modules: BTreeMap<String, ModuleGradient>,
 }
 
-impl StreamGradient {
-    fn new(rows: &Rows, chosen: &[usize], width: usize) -> Self {
-        let mut spans = Vec::new();
-        let mut chosen = chosen.iter().map(|target| rows.targets[*target].row).peekable();
-        let mut start = 0;
-        for length in &rows.lengths {
-            let end = start + length;
-            let mut last = None;
-            while let Some(row) = chosen.next_if(|row| *row < end) {
-                last = Some(row);
-            }
-            spans.extend(last.map(|last| start..last + 1));
-            start = end;
-        }
-        let kept: usize = spans.iter().map(Range::len).sum();
-        Self { spans, width, values: vec![0.0; kept * width] }
+impl HeadGradient {
+    fn new(variant: &Variant) -> Self {
+        Self { chosen: Vec::new(), values: Vec::new(), modules: AdapterGradient::zero(variant).modules }
     }
 
-    fn lengths(&self) -> Vec<usize> {
-        self.spans.iter().map(Range::len).collect()
+    /// Goes back through the head's pass over some targets' rows of the last stream.
+    fn take(&mut self, trace: &Trace, targets: &[usize], stream: &Tensor, pass: &HeadPass) -> Result<(), ModelError> {
+        let part = trace.decoder.head_backward(stream, pass, Some(trace.variant), &mut self.modules)?;
+        self.chosen.extend(targets);
+        self.values.extend(part);
+        Ok(())
     }
+}
 
-    /// Puts the gradients of some targets' rows in their places.
-    fn put(&mut self, rows: &Rows, targets: &[usize], part: &[f32]) {
-        for (target, values) in targets.iter().zip(part.chunks_exact(self.width)) {
-            let row = rows.targets[*target].row;
-            let mut before = 0;
-            for span in &self.spans {
-                if span.contains(&row) {
-                    let place = (before + row - span.start) * self.width;
-                    self.values[place..place + self.width].copy_from_slice(values);
-                }
-                before += span.len();
-            }
-        }
+/// Some rows of a matrix.
+fn selected(matrix: &Tensor, rows: &[usize]) -> Result<Tensor, ModelError> {
+    if rows.len() == matrix.dim(0)? {
+        return Ok(matrix.clone());
     }
+    let indices: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+    Ok(matrix.index_select(&Tensor::new(indices.as_slice(), &Device::Cpu)?, 0)?)
 }
 
 /// The rows of `spans`, one below another.

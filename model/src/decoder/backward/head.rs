@@ -29,6 +29,26 @@ impl HeadPass {
             values.par_chunks_exact_mut(columns).enumerate().map(|(row, values)| visit(row, values)).collect()
         })
     }
+
+    /// The pass of some of its rows, ascending; the others are lost.
+    pub fn keep(self, rows: &[usize]) -> Result<Self> {
+        let (count, columns) = self.products.dims2()?;
+        if rows.len() == count {
+            return Ok(self);
+        }
+        with_values_mut(&self.products, |values| {
+            for (place, row) in rows.iter().enumerate() {
+                values.copy_within(row * columns..(row + 1) * columns, place * columns);
+            }
+        })?;
+        let indices: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        let indices = Tensor::new(indices.as_slice(), self.products.device())?;
+        Ok(Self {
+            normal: self.normal.index_select(&indices, 0)?,
+            undirected: self.undirected.map(|rows| rows.index_select(&indices, 0)).transpose()?,
+            products: self.products.narrow(0, 0, rows.len())?,
+        })
+    }
 }
 
 impl Decoder {
