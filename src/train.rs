@@ -265,7 +265,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     })?;
     let dataset = open_data(&data, terminal)?;
     let format = Format::new(tokenizer, &config.format, &model.decoder.config().eos)?;
-    let adapter = TrainableAdapter::new(&model.decoder, &config.adapter)?;
+    let mut adapter = TrainableAdapter::new(&model.decoder, &config.adapter)?;
+    if arguments.base.is_none() {
+        adapter.name_base("nano");
+    }
     let mut trainer = Trainer::new(&model.decoder, format, &dataset, config.clone(), adapter)?;
     if arguments.dry_run {
         return dry_run(&mut trainer, terminal);

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NANO = ROOT / "bundled" / "nano"
 MECHANISMS = [
     "varied-boundaries", "masking", "proximity", "jaccard", "naked-first", "early-stop", "positive-only", "relative",
-    "forced-close", "answer-turn", "anchors",
+    "forced-close", "answer-turn",
 ]
 
 
@@ -29,6 +29,8 @@ def runs(arguments):
         yield method, ["--method", method], seeds
     for mechanism in MECHANISMS:
         yield f"lcr without {mechanism}", ["--off", mechanism], range(arguments.ablation_seeds)
+    # The nano reasoner is trained without anchors unless asked.
+    yield "lcr with one anchor", ["--set", "anchors.count=1"], range(arguments.ablation_seeds)
     for rank in [1, 2, 8]:
         yield f"lcr, rank {rank}", ["--rank", str(rank), "--alpha", str(2 * rank)], range(arguments.ablation_seeds)
 
@@ -94,7 +96,7 @@ def main():
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "lcr-audit")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("learning"))
     parser.add_argument("--table", type=pathlib.Path)
-    parser.add_argument("--tokens", type=int, default=600_000)
+    parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation-seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)

@@ -182,6 +182,13 @@ impl TrainableAdapter {
         Ok(Self { adapter, coverage, squares })
     }
 
+    /// Writes `base_model_name_or_path` as `name` from now on, where the folder that the base was read from says nothing to a reader.
+    pub fn name_base(&mut self, name: &str) {
+        if let AdapterConfig::Peft(config) = &mut self.adapter.config {
+            config.base_model = Some(name.to_owned());
+        }
+    }
+
     /// The adapter as it is now; it has no path and no digest.
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
