@@ -19,6 +19,9 @@ use rayon::prelude::*;
 pub use self::divergence::{Divergence, divergence};
 pub use lcr_model::decoder::ModuleGradient;
 
+/// Bytes of products that are kept for the way back in place of being computed again: those of the upper layers, as many
+/// as fit.
+const KEPT_BYTES: usize = 384 << 20;
 /// Bytes of logits that exist at a time.
 const LOGIT_BYTES: usize = 96 << 20;
 
@@ -291,7 +294,7 @@ impl<'a> Trace<'a> {
     ///
     /// Fails on tokens outside the vocabulary, on targets that do not exist, and where numbers overflow.
     pub fn forward(decoder: &'a Decoder, variant: &'a Variant, examples: &[Example]) -> Result<Self, ModelError> {
-        let mut trace = Self::run(decoder, variant, examples)?;
+        let mut trace = Self::run(decoder, variant, examples, KEPT_BYTES)?;
         let softcap = decoder.config().final_softcap;
         let mut found = Vec::with_capacity(trace.rows.targets.len());
         let all: Vec<usize> = (0..trace.rows.targets.len()).collect();
@@ -345,7 +348,7 @@ impl<'a> Trace<'a> {
         examples: &[Example],
         coefficient: impl Fn(usize, usize, f64, f64) -> f64 + Sync,
     ) -> Result<Scored, ModelError> {
-        let mut trace = Self::run(decoder, variant, examples)?;
+        let mut trace = Self::run(decoder, variant, examples, KEPT_BYTES)?;
         let softcap = decoder.config().final_softcap;
         let all: Vec<usize> = (0..trace.rows.targets.len()).collect();
         let places = trace.rows.places();
@@ -376,8 +379,13 @@ impl<'a> Trace<'a> {
         Ok(Scored { log_probabilities, entropies, gradient: trace.walk_back(gradient)? })
     }
 
-    /// The layers alone.
-    fn run(decoder: &'a Decoder, variant: &'a Variant, examples: &[Example]) -> Result<Self, ModelError> {
+    /// The layers alone; the results of large products are kept up to `kept_bytes`.
+    fn run(
+        decoder: &'a Decoder,
+        variant: &'a Variant,
+        examples: &[Example],
+        kept_bytes: usize,
+    ) -> Result<Self, ModelError> {
         let rows = Rows::new(decoder, examples)?;
         let width = decoder.config().width;
         let last = Tensor::from_vec(Vec::<f32>::new(), (0, width), &Device::Cpu)?;
@@ -395,18 +403,26 @@ impl<'a> Trace<'a> {
             return Ok(trace);
         }
         let pass = decoder.pass(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
+        let positions = trace.rows.positions();
         let lowest = decoder.layers().iter().position(|layer| layer.is_adapted(variant));
+        let first_kept = first_kept(decoder, variant, lowest, positions.len(), kept_bytes);
         let mut taps = Taps::new(&[SiteKind::AttnOut]);
-        let mut stream = decoder.embed(&trace.rows.tokens, &trace.rows.positions(), &pass.variants)?;
+        let mut stream = decoder.embed(&trace.rows.tokens, &positions, &pass.variants)?;
         for (index, layer) in decoder.layers().iter().enumerate() {
-            let before = stream.model(0).clone();
-            stream = layer.forward(&stream, &pass, None, &mut taps)?;
+            if index >= first_kept {
+                let (after, input) = layer.forward_keeping(stream.model(0), &pass)?;
+                stream = Lanes::shared(after, 1);
+                trace.layers.push((layer, input));
+            } else {
+                let before = stream.model(0).clone();
+                stream = layer.forward(&stream, &pass, None, &mut taps)?;
+                let attended = taps.take().pop();
+                if let (Some((_, attended)), true) = (attended, lowest.is_some_and(|lowest| index >= lowest)) {
+                    trace.layers.push((layer, LayerInput::new(before, attended.model(0).clone())));
+                }
+            }
             check_finite(decoder, index, &stream, &["the adapted model"])?;
             layer.release();
-            let attended = taps.take().pop();
-            if let (Some((_, attended)), true) = (attended, lowest.is_some_and(|lowest| index >= lowest)) {
-                trace.layers.push((layer, LayerInput { stream: before, attended: attended.model(0).clone() }));
-            }
         }
         trace.last = trace.rows.gather(stream.model(0))?;
         Ok(trace)
@@ -448,9 +464,7 @@ impl<'a> Trace<'a> {
         drop(values);
         for (index, (layer, input)) in self.layers.into_iter().enumerate().rev() {
             let Some(above) = gradient.take() else { break };
-            let input =
-                LayerInput { stream: narrowed(&input.stream, &spans)?, attended: narrowed(&input.attended, &spans)? };
-            gradient = layer.backward(&input, &pass, above, index > 0, &mut modules)?;
+            gradient = layer.backward(input.rows(&spans)?, &pass, above, index > 0, &mut modules)?;
             layer.release();
         }
         Ok(AdapterGradient { modules })
@@ -500,16 +514,20 @@ fn selected(matrix: &Tensor, rows: &[usize]) -> Result<Tensor, ModelError> {
     Ok(matrix.index_select(&Tensor::new(indices.as_slice(), &Device::Cpu)?, 0)?)
 }
 
-/// The rows of `spans`, one below another.
-fn narrowed(tensor: &Tensor, spans: &[Range<usize>]) -> Result<Tensor, ModelError> {
-    if let [span] = spans {
-        return Ok(tensor.narrow(0, span.start, span.len())?);
+/// The lowest layer whose products are kept, so that those of it and all above take `bytes` at most.
+fn first_kept(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
+    let layers = decoder.layers();
+    let mut left = bytes;
+    let mut first = layers.len();
+    while let Some(layer) = first.checked_sub(1).filter(|below| lowest.is_some_and(|lowest| *below >= lowest)) {
+        let needed = layers[layer].kept_bytes(variant).saturating_mul(rows);
+        if needed > left {
+            break;
+        }
+        left -= needed;
+        first = layer;
     }
-    if spans.iter().map(Range::len).sum::<usize>() == tensor.dim(0)? {
-        return Ok(tensor.clone());
-    }
-    let parts = spans.iter().map(|span| tensor.narrow(0, span.start, span.len())).collect::<Result<Vec<_>, _>>()?;
-    Ok(Tensor::cat(&parts, 0)?)
+    first
 }
 
 /// Refuses a stream that is no longer finite, in the name of the first model that it is of.
@@ -522,4 +540,36 @@ fn check_finite(decoder: &Decoder, layer: usize, stream: &Lanes, models: &[&str]
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lcr_model::adapter::Adapter;
+
+    use super::*;
+
+    #[test]
+    fn products_that_are_kept_and_those_computed_again_give_the_same_gradient() {
+        for case in ["gemma2_lora", "gpt2_lora", "mistral_dora_mlp", "phi3_lora", "qwen3_dora_qv"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(case);
+            let decoder = Decoder::open(&folder.join("base"), Device::Cpu).unwrap();
+            let variant = decoder.bind(Adapter::open(&folder.join("adapter")).unwrap()).unwrap();
+            let example =
+                |length: u32| Example { tokens: (0..length).collect(), targets: (1..length as usize).collect() };
+            let examples = [example(21), example(9)];
+            let coefficients = [vec![0.5; 20], [vec![-1.0; 4], vec![0.0; 4]].concat()];
+            let layer = decoder.layers().last().unwrap().kept_bytes(&variant) * 28;
+            let gradients = [0, 2 * layer, usize::MAX].map(|kept_bytes| {
+                let mut trace = Trace::run(&decoder, &variant, &examples, kept_bytes).unwrap();
+                let found: Vec<(Softmax, f64)> = vec![(Softmax::default(), 0.0); trace.rows.targets.len()];
+                trace.remember(&found);
+                trace.backward(&coefficients).unwrap()
+            });
+            assert!(gradients[0].norm() > 0.0, "{case}");
+            assert_eq!(gradients[0], gradients[1], "{case}");
+            assert_eq!(gradients[0], gradients[2], "{case}");
+        }
+    }
 }

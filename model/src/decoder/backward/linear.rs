@@ -25,6 +25,7 @@ const TOKEN_BLOCK: usize = 64;
 const TASK_OUTPUTS: usize = 64;
 
 /// Result of a linear module, and what its way back needs.
+#[derive(Debug, Clone)]
 pub(super) struct Kept {
     /// y, `[tokens, outputs]`.
     pub(super) output: Tensor,

@@ -2,12 +2,14 @@
 //!
 //! A forward pass keeps two small tensors a layer ([`LayerInput`]): the stream before it and what its attention added. From
 //! them the MLP is recomputed without attention, and attention without its product with the values or its output
-//! projection, unless one of these carries an adapter or a norm. Only adapters have gradients; a frozen weight passes the
+//! projection, unless one of these carries an adapter or a norm. Where there is memory it keeps the products as well, and
+//! nothing large is recomputed. Only adapters have gradients; a frozen weight passes the
 //! gradient of its input on, and where nobody below needs that it is not computed.
 //!
 //! Everything runs on the CPU; the large products are those of the forward pass, panel by panel of the stored weight.
 
 mod attention;
+mod forward;
 mod head;
 mod linear;
 mod mlp;
@@ -19,11 +21,12 @@ use std::collections::BTreeMap;
 use candle_core::{Result, Tensor};
 
 use self::attention::Streams;
+pub use self::forward::LayerInput;
+use self::forward::{normalised, run_all};
 pub use self::head::HeadPass;
 use self::linear::Kept;
 use super::ModelError;
 use super::host::{add, with_all_values, with_values};
-use super::lanes::Lanes;
 use super::layer::{Layer, Mlp, NormModule, Pass, Projections};
 use super::linear::Linear;
 use super::variant::Variant;
@@ -70,17 +73,6 @@ impl ModuleGradient {
     }
 }
 
-/// What the forward pass keeps of a layer for the way back.
-#[derive(Debug, Clone)]
-pub struct LayerInput {
-    /// The stream before the layer, `[tokens, width]`.
-    pub stream: Tensor,
-    /// What its attention added to the stream, after any post-norm, `[tokens, width]` ([`Site::AttnOut`]).
-    ///
-    /// [`Site::AttnOut`]: super::Site::AttnOut
-    pub attended: Tensor,
-}
-
 /// Gradients by the module's path.
 type Modules = BTreeMap<String, ModuleGradient>;
 
@@ -92,10 +84,6 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn norm(&self, norm: &NormModule, x: &Tensor) -> Result<Tensor> {
-        Ok(norm.forward(&Lanes::shared(x.clone(), 1), &[self.variant])?.model(0).clone())
-    }
-
     fn norm_backward(&self, norm: &NormModule, x: &Tensor, gradient: &mut [f32]) -> Result<()> {
         with_values(x, |x| norm.backward(x, gradient, self.variant))
     }
@@ -128,10 +116,10 @@ impl Layer {
     /// says that somebody needs it.
     ///
     /// `gradient` is that of the stream after the layer, `[tokens, width]`. The model is the first of `pass`, whose
-    /// sequences have no cache.
+    /// sequences have no cache and are those of the rows in `input`.
     pub fn backward(
         &self,
-        kept: &LayerInput,
+        input: LayerInput,
         pass: &Pass,
         gradient: Vec<f32>,
         below: bool,
@@ -142,43 +130,41 @@ impl Layer {
         let attention_linears = self.projection_linears().into_iter().chain([&self.output]);
         let attention_wanted = below || attention_linears.into_iter().any(|linear| linear.is_adapted(variant));
         let mut gradient = gradient;
-        let middle = add(&kept.stream, &kept.attended)?;
-        if let Some(inner) = self.mlp_backward(&middle, &gradient, attention_wanted, &mut way)? {
+        let LayerInput { stream, attended, products } = input;
+        let (projections, ups) = products.map_or((None, None), |kept| (Some(kept.projections), Some(kept.ups)));
+        let middle = add(&stream, &attended)?;
+        drop(attended);
+        if let Some(inner) = self.mlp_backward(&middle, &gradient, attention_wanted, ups, &mut way)? {
             add_to(&mut gradient, &inner);
         }
         drop(middle);
         if !attention_wanted {
             return Ok(None);
         }
-        let inner = self.attention_backward(&kept.stream, &gradient, below, &mut way)?;
+        let inner = self.attention_backward(&stream, &gradient, below, projections, &mut way)?;
         Ok(inner.map(|inner| {
             add_to(&mut gradient, &inner);
             gradient
         }))
     }
 
-    fn projection_linears(&self) -> Vec<&Linear> {
-        match &self.projections {
-            Projections::Apart(parts) => parts.iter().collect(),
-            Projections::Fused(fused) => vec![fused],
-        }
-    }
-
     /// Gradient of `x`, the stream before the MLP, through the MLP alone, where it is `wanted`.
-    fn mlp_backward(&self, x: &Tensor, gradient: &[f32], wanted: bool, way: &mut Way) -> Result<Option<Vec<f32>>> {
+    fn mlp_backward(
+        &self,
+        x: &Tensor,
+        gradient: &[f32],
+        wanted: bool,
+        kept: Option<Vec<Kept>>,
+        way: &mut Way,
+    ) -> Result<Option<Vec<f32>>> {
         let variant = way.variant;
-        let ups: Vec<&Linear> = match &self.mlp {
-            Mlp::Gated { gate, up, .. } => vec![gate, up],
-            Mlp::GatedFused { gate_up, .. } => vec![gate_up],
-            Mlp::Plain { up, .. } => vec![up],
-        };
-        let (Mlp::Gated { down, .. } | Mlp::GatedFused { down, .. } | Mlp::Plain { down, .. }) = &self.mlp;
+        let (ups, down) = (self.up_linears(), self.down_linear());
         let ups_wanted = wanted || ups.iter().any(|linear| linear.is_adapted(variant));
         if !ups_wanted && !down.is_adapted(variant) {
             return Ok(None);
         }
-        let normal = way.norm(&self.mlp_norm, x)?;
-        let kept = ups.iter().map(|linear| linear.run(&normal, variant)).collect::<Result<Vec<Kept>>>()?;
+        let normal = normalised(&self.mlp_norm, x, variant)?;
+        let kept = kept.map_or_else(|| run_all(&ups, &normal, variant), Ok)?;
         let outputs: Vec<&Tensor> = kept.iter().map(|kept| &kept.output).collect();
         let mut gradient = gradient.to_vec();
         let inner_needed = self.post_mlp_norm.is_some() || down.is_adapted(variant);
@@ -195,13 +181,11 @@ impl Layer {
         if !ups_wanted {
             return Ok(None);
         }
-        let mut gradients = self.activation_backward(&outputs, inner_gradient, down.inputs)?;
+        let gradients = self.activation_backward(&outputs, inner_gradient, down.inputs)?;
         drop(outputs);
+        let undirected: Vec<Option<Tensor>> = kept.into_iter().map(|kept| kept.undirected).collect();
         let mut total = vec![0.0; if wanted { x.elem_count() } else { 0 }];
-        for ((linear, kept), gradient) in ups.into_iter().zip(kept).zip(&mut gradients) {
-            let gradient = std::mem::take(gradient);
-            let Kept { undirected, .. } = kept;
-            let mut gradient = gradient;
+        for ((linear, undirected), mut gradient) in ups.into_iter().zip(undirected).zip(gradients) {
             let into = wanted.then_some(&mut total[..]);
             linear.backward(&normal, undirected.as_ref(), &mut gradient, variant, into, way.modules)?;
         }
@@ -210,16 +194,6 @@ impl Layer {
         }
         way.norm_backward(&self.mlp_norm, x, &mut total)?;
         Ok(Some(total))
-    }
-
-    /// What the down-projection reads.
-    fn activated(&self, outputs: &[&Tensor]) -> Result<Tensor> {
-        match (&self.mlp, outputs) {
-            (Mlp::Gated { .. }, [gate, up]) => self.activation.gated(gate, up),
-            (Mlp::GatedFused { .. }, [fused]) => self.activation.gated_fused(fused),
-            (_, [up, ..]) => self.activation.apply(up),
-            (_, []) => Err(candle_core::Error::Msg("an MLP without a projection".into())),
-        }
     }
 
     /// Gradients of the up-projections' results from that of what [`Layer::activated`] makes of them.
@@ -244,15 +218,16 @@ impl Layer {
         x: &Tensor,
         gradient: &[f32],
         wanted: bool,
+        kept: Option<Vec<Kept>>,
         way: &mut Way,
     ) -> Result<Option<Vec<f32>>> {
         let variant = way.variant;
         let projections = self.projection_linears();
         let projections_wanted = wanted || projections.iter().any(|linear| linear.is_adapted(variant));
-        let normal = way.norm(&self.input_norm, x)?;
-        let kept = projections.iter().map(|linear| linear.run(&normal, variant)).collect::<Result<Vec<Kept>>>()?;
+        let normal = normalised(&self.input_norm, x, variant)?;
+        let kept = kept.map_or_else(|| run_all(&projections, &normal, variant), Ok)?;
         let raw = self.split(&kept)?;
-        let turned = self.turned(&raw, way)?;
+        let turned = self.turned(&raw, way.pass)?;
         let output_needed = self.post_attention_norm.is_some() || self.output.is_adapted(variant);
         let attended = if output_needed {
             self.attention.apply(&turned.queries, &turned.keys, &turned.values, &way.pass.sequences)?
@@ -280,8 +255,7 @@ impl Layer {
         let gradients = self.turn_back(gradients, &raw, way)?;
         drop(raw);
         let mut total = vec![0.0; if wanted { x.elem_count() } else { 0 }];
-        for ((linear, kept), gradient) in projections.into_iter().zip(&kept).zip(self.join(gradients)) {
-            let mut gradient = gradient;
+        for ((linear, kept), mut gradient) in projections.into_iter().zip(&kept).zip(self.join(gradients)) {
             let into = wanted.then_some(&mut total[..]);
             if wanted || linear.is_adapted(variant) {
                 way.linear_backward(linear, &normal, Some(kept), &mut gradient, into)?;
@@ -292,25 +266,6 @@ impl Layer {
         }
         way.norm_backward(&self.input_norm, x, &mut total)?;
         Ok(Some(total))
-    }
-
-    /// Queries, keys and values as projected.
-    fn split(&self, kept: &[Kept]) -> Result<Streams<Tensor>> {
-        let (queries, keys) = (self.attention.query_width(), self.attention.key_width());
-        match kept {
-            [query, key, value] => {
-                Ok(Streams { queries: query.output.clone(), keys: key.output.clone(), values: value.output.clone() })
-            }
-            [fused, ..] => {
-                let part = |start: usize, length: usize| fused.output.narrow(1, start, length)?.contiguous();
-                Ok(Streams {
-                    queries: part(0, queries)?,
-                    keys: part(queries, keys)?,
-                    values: part(queries + keys, keys)?,
-                })
-            }
-            [] => Err(candle_core::Error::Msg("a layer without projections".into())),
-        }
     }
 
     /// The inverse of [`Layer::split`], for gradients: one for each projection.
@@ -329,25 +284,6 @@ impl Layer {
             fused.extend_from_slice(value);
         }
         vec![fused]
-    }
-
-    /// Norms of the heads and rotation.
-    fn turned(&self, raw: &Streams<Tensor>, way: &Way) -> Result<Streams<Tensor>> {
-        let turn = |norm: &Option<NormModule>, rows: &Tensor| {
-            let rows = match norm {
-                Some(norm) => way.norm(norm, rows)?,
-                None => rows.clone(),
-            };
-            match self.rope.as_ref().and_then(|rope| way.pass.rotation(rope)) {
-                Some(rotation) => rotation.apply(&rows, self.attention.head_dim),
-                None => Ok(rows),
-            }
-        };
-        Ok(Streams {
-            queries: turn(&self.query_norm, &raw.queries)?,
-            keys: turn(&self.key_norm, &raw.keys)?,
-            values: raw.values.clone(),
-        })
     }
 
     /// Gradients of the projections' results from those of what [`Layer::turned`] makes of them.
