@@ -60,8 +60,12 @@ def evaluate(binary, adapter, folder):
     return result
 
 
+def folder_of(out, name, seed):
+    return out / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+
+
 def train_and_evaluate(binary, out, name, words, seed, tokens):
-    folder = out / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+    folder = folder_of(out, name, seed)
     finished = folder / "evaluation.json"
     if finished.exists():
         return json.loads(finished.read_text())
@@ -100,6 +104,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation-seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--finished", action="store_true", help="start no run: only the rows whose runs are finished")
     arguments = parser.parse_args()
     (arguments.out / "base").mkdir(parents=True, exist_ok=True)
     saved = arguments.out / "base" / "evaluation.json"
@@ -108,6 +113,7 @@ def main():
         waiting = [
             (name, [pool.submit(train_and_evaluate, arguments.binary, arguments.out, name, words, seed, arguments.tokens) for seed in seeds])
             for name, words, seeds in runs(arguments)
+            if not arguments.finished or all((folder_of(arguments.out, name, seed) / "evaluation.json").exists() for seed in seeds)
         ]
         head = [
             "| method | seeds | naked accuracy, % | points over step 0 | p, largest of the seeds | with anchors, % | facts | refusals | perplexity |",
