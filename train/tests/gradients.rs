@@ -144,8 +144,8 @@ fn gradient_of(
 }
 
 /// A trainable adapter whose tensors are all away from where they started.
-fn disturbed(decoder: &Decoder, method: AdapterMethod) -> TrainableAdapter {
-    let target_modules = vec!["all-linear".to_owned()];
+fn disturbed(decoder: &Decoder, method: AdapterMethod, targets: &[&str]) -> TrainableAdapter {
+    let target_modules = targets.iter().map(|target| (*target).to_owned()).collect();
     let options = AdapterOptions { method, rank: 3, alpha: 6.0, target_modules, seed: 5 };
     let mut adapter = TrainableAdapter::new(decoder, &options).unwrap();
     for (_, values) in adapter.parameters_mut() {
@@ -181,12 +181,18 @@ fn loss_at(
 #[test]
 fn the_slope_along_the_gradient_is_its_squared_length() {
     // DoRA holds its norms constant, so that only the magnitudes' gradient is a true derivative.
-    let cases: [(AdapterMethod, Moves); 2] =
-        [(AdapterMethod::Rslora, |_| true), (AdapterMethod::Dora, |name| name.ends_with("magnitude_vector"))];
-    for (method, moves) in cases {
+    let magnitudes: Moves = |name| name.ends_with("magnitude_vector");
+    let head: &[&str] = &["k_proj", "lm_head"];
+    let cases: [(AdapterMethod, &[&str], Moves); 4] = [
+        (AdapterMethod::Rslora, &["all-linear"], |_| true),
+        (AdapterMethod::Dora, &["all-linear"], magnitudes),
+        (AdapterMethod::Lora, head, |name| name.contains("lm_head")),
+        (AdapterMethod::Dora, head, |name| name.ends_with("lm_head.lora_magnitude_vector")),
+    ];
+    for (method, targets, moves) in cases {
         let (decoder, _) = open("qwen3_dora_qv");
         let fixture = Fixture::open("qwen3_dora_qv");
-        let adapter = disturbed(&decoder, method);
+        let adapter = disturbed(&decoder, method, targets);
         let variant = adapter.variant(&decoder);
         let gradient = gradient_of(&decoder, &variant, &fixture.examples(), &fixture.of_examples("coefficients"));
         let chosen = adapter.parameters().zip(gradient.slices()).filter(|((name, _), _)| moves(name));
@@ -199,7 +205,7 @@ fn the_slope_along_the_gradient_is_its_squared_length() {
         // The error of a central difference is quadratic in the step: two of them cancel it.
         let extrapolated = (4.0 * slope(step) - slope(2.0 * step)) / 3.0;
         let ratio = extrapolated / length.powi(2);
-        assert!((ratio - 1.0).abs() < 1e-3, "{method:?}: {ratio}");
+        assert!((ratio - 1.0).abs() < 1e-3, "{method:?} {targets:?}: {ratio}");
     }
 }
 
@@ -209,7 +215,7 @@ fn every_trainable_tensor_receives_a_finite_gradient_that_is_not_zero() {
         let (decoder, _) = open(case);
         let fixture = Fixture::open(case);
         for method in [AdapterMethod::Lora, AdapterMethod::Dora] {
-            let adapter = disturbed(&decoder, method);
+            let adapter = disturbed(&decoder, method, &["all-linear"]);
             let variant = adapter.variant(&decoder);
             let gradient = gradient_of(&decoder, &variant, &fixture.examples(), &fixture.of_examples("coefficients"));
             assert_eq!(adapter.parameters().count(), gradient.slices().count());
@@ -358,8 +364,10 @@ fn saved_adapters_and_their_logits() {
         let (decoder, _) = open(case);
         let fresh =
             AdapterOptions { method, target_modules: vec!["all-linear".to_owned()], ..AdapterOptions::default() };
-        let adapters =
-            [("fresh", TrainableAdapter::new(&decoder, &fresh).unwrap()), ("moved", disturbed(&decoder, method))];
+        let adapters = [
+            ("fresh", TrainableAdapter::new(&decoder, &fresh).unwrap()),
+            ("moved", disturbed(&decoder, method, &["all-linear"])),
+        ];
         for (name, adapter) in adapters {
             let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("saved").join(format!("{case}-{name}"));
             adapter.save(&folder).unwrap();

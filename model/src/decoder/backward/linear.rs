@@ -20,7 +20,7 @@ use crate::adapter::LowRank;
 use crate::checkpoint::Weight;
 
 /// Tokens whose products are summed in f32.
-const TOKEN_BLOCK: usize = 64;
+const TOKEN_BLOCK: usize = 256;
 /// Outputs that one task sums over all tokens.
 const TASK_OUTPUTS: usize = 64;
 

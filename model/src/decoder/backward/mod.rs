@@ -3,8 +3,8 @@
 //! A forward pass keeps two small tensors a layer ([`LayerInput`]): the stream before it and what its attention added. From
 //! them the MLP is recomputed without attention, and attention without its product with the values or its output
 //! projection, unless one of these carries an adapter or a norm. Where there is memory it keeps the products as well, and
-//! nothing large is recomputed. Only adapters have gradients; a frozen weight passes the
-//! gradient of its input on, and where nobody below needs that it is not computed.
+//! nothing large is recomputed. Only adapters have gradients; a frozen weight passes the gradient of its input on, and where
+//! nobody below needs that it is not computed.
 //!
 //! Everything runs on the CPU; the large products are those of the forward pass, panel by panel of the stored weight.
 
@@ -22,7 +22,7 @@ use candle_core::{Result, Tensor};
 
 use self::attention::Streams;
 pub use self::forward::LayerInput;
-use self::forward::{normalised, run_all};
+use self::forward::{first_variant, normalised, run_all};
 pub use self::head::HeadPass;
 use self::linear::Kept;
 use super::ModelError;
@@ -125,7 +125,7 @@ impl Layer {
         below: bool,
         modules: &mut Modules,
     ) -> std::result::Result<Option<Vec<f32>>, ModelError> {
-        let variant = pass.variants.first().copied().flatten();
+        let variant = first_variant(pass);
         let mut way = Way { pass, variant, modules };
         let attention_linears = self.projection_linears().into_iter().chain([&self.output]);
         let attention_wanted = below || attention_linears.into_iter().any(|linear| linear.is_adapted(variant));
