@@ -2,13 +2,16 @@
 //!
 //! DoRA (Liu et al. 2024, §4.3): y' = (m/‖W + sBA‖_row) ⊙ (xWᵀ + s(xAᵀ)Bᵀ) + bias, the adapter never multiplied out.
 
+use std::sync::OnceLock;
+
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 use super::host::{matrix, with_all_values};
+use super::kernel::{self, FewRows, StoredRows};
 use super::lanes::Lanes;
 use super::norm::row;
-use super::product::{Matrix, frozen_product, multiply, parallelism};
+use super::product::{Matrix, STREAMED_ROWS, frozen_product, multiply, parallelism};
 use super::variant::Variant;
 use crate::adapter::LowRank;
 use crate::checkpoint::Weight;
@@ -30,6 +33,8 @@ pub(crate) struct Linear {
 /// What one variant does to a linear module.
 pub(super) struct Change<'a> {
     pub(super) low_rank: Option<&'a LowRank>,
+    /// Bᵀ, kept by the variant for products with a few rows.
+    pub(super) up_columns: Option<&'a OnceLock<Vec<f32>>>,
     /// m/‖W + sBA‖_row, `[outputs]`.
     pub(super) ratio: Option<&'a [f32]>,
     pub(super) whole: Option<&'a Weight>,
@@ -46,7 +51,8 @@ impl Linear {
             return None;
         }
         let ratio = low_rank.and_then(|_| variant.magnitude_ratio(self));
-        Some(Change { low_rank, ratio, whole, bias: bias.or(self.bias.as_deref()) })
+        let up_columns = variant.up_columns(&self.path);
+        Some(Change { low_rank, up_columns, ratio, whole, bias: bias.or(self.bias.as_deref()) })
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
@@ -115,7 +121,10 @@ impl Linear {
     pub(super) fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
         let Some(low_rank) = change.low_rank else { return Ok(y.clone()) };
         if y.device().is_cpu() {
-            y.inplace_op2(&x.contiguous()?, &LowRankPath { low_rank, ratio: change.ratio })?;
+            y.inplace_op2(
+                &x.contiguous()?,
+                &LowRankPath { low_rank, up_columns: change.up_columns, ratio: change.ratio },
+            )?;
             return Ok(y.clone());
         }
         Self::adapt_composed(y, x, low_rank, change.ratio)
@@ -141,7 +150,31 @@ impl Linear {
 /// y ← ratio ⊙ (y + s((xAᵀ)Bᵀ + b)) on the CPU.
 struct LowRankPath<'a> {
     low_rank: &'a LowRank,
+    up_columns: Option<&'a OnceLock<Vec<f32>>>,
     ratio: Option<&'a [f32]>,
+}
+
+impl LowRankPath<'_> {
+    /// y += s(xAᵀ)Bᵀ as decoding does it: both factors are read once for all rows.
+    fn few_rows(&self, up_columns: &OnceLock<Vec<f32>>, y: &mut [f32], x: &[f32]) {
+        let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
+        if rank == 0 || inputs == 0 || outputs == 0 {
+            return;
+        }
+        let up = up_columns.get_or_init(|| {
+            let rows = || self.low_rank.up.chunks_exact(rank);
+            (0..rank).flat_map(|column| rows().map(move |row| row[column])).collect()
+        });
+        let down = StoredRows::Values(&self.low_rank.down);
+        let mut unused = Vec::new();
+        let x = FewRows::new(x.chunks_exact(inputs).collect(), down, &mut unused);
+        let mut inner = vec![0.0; y.len() / outputs * rank];
+        kernel::dot_rows(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
+        inner.iter_mut().for_each(|value| *value *= self.low_rank.scale as f32);
+        let factors: Vec<&[f32]> = inner.chunks_exact(rank).collect();
+        let mut y: Vec<&mut [f32]> = y.chunks_exact_mut(outputs).collect();
+        kernel::combine_rows(StoredRows::Values(up), outputs, 0, &factors, &mut y);
+    }
 }
 
 impl InplaceOp2 for LowRankPath<'_> {
@@ -162,13 +195,20 @@ impl InplaceOp2 for LowRankPath<'_> {
         let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
         let rows = x.len() / inputs.max(1);
         let scale = self.low_rank.scale as f32;
-        let mut inner = vec![0.0; rows * rank];
-        let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
-        multiply(&mut inner, rank, Matrix::new(x, rows, inputs), down, 1.0, false, parallelism(rows * rank * inputs));
-        let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
-        multiply(y, outputs, Matrix::new(&inner, rows, rank), up, scale, true, parallelism(rows * rank * outputs));
+        match self.up_columns {
+            Some(up_columns) if rows <= STREAMED_ROWS => self.few_rows(up_columns, y, x),
+            _ => {
+                let mut inner = vec![0.0; rows * rank];
+                let left = Matrix::new(x, rows, inputs);
+                let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
+                multiply(&mut inner, rank, left, down, 1.0, false, parallelism(rows * rank * inputs));
+                let left = Matrix::new(&inner, rows, rank);
+                let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
+                multiply(y, outputs, left, up, scale, true, parallelism(rows * rank * outputs));
+            }
+        }
         if self.low_rank.up_bias.is_some() || self.ratio.is_some() {
-            y.par_chunks_exact_mut(outputs.max(1)).for_each(|row| {
+            y.par_chunks_exact_mut(outputs.max(1)).with_min_len(STREAMED_ROWS).for_each(|row| {
                 if let Some(bias) = &self.low_rank.up_bias {
                     row.iter_mut().zip(bias).for_each(|(value, bias)| *value += scale * bias);
                 }

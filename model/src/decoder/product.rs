@@ -12,7 +12,7 @@ const PANEL_VALUES: usize = 1 << 20;
 /// Values of one task when a panel is widened on all cores.
 const WIDEN_TASK: usize = 1 << 16;
 /// Up to this many rows are multiplied with the stored bytes themselves: a panel would be written and read for nothing.
-const STREAMED_ROWS: usize = 16;
+pub(crate) const STREAMED_ROWS: usize = 16;
 /// Stored bytes of one task there: long enough to read ahead, short enough to share a layer evenly.
 const STREAMED_TASK_BYTES: usize = 1 << 18;
 /// Multiplications under which the second core is not worth waking.

@@ -14,6 +14,8 @@ use crate::checkpoint::Weight;
 pub struct Variant {
     adapter: Adapter,
     coverage: Coverage,
+    /// Bᵀ of each low-rank change, made when it first meets a few rows, as in generation.
+    up_columns: HashMap<String, OnceLock<Vec<f32>>>,
     /// Names of the whole weights by their modules' paths: every module asks for its own at every forward pass.
     whole_names: HashMap<String, String>,
     /// Of each DoRA module, computed when the module first runs and its weight is at hand.
@@ -50,7 +52,8 @@ impl Variant {
         let module = |name: &str| name.strip_suffix(".weight").map(str::to_owned);
         let whole_names =
             adapter.whole.keys().filter_map(|name| module(name).map(|path| (path, name.clone()))).collect();
-        Self { adapter, coverage, whole_names, lengths }
+        let up_columns = adapter.modules.keys().map(|path| (path.clone(), OnceLock::new())).collect();
+        Self { adapter, coverage, up_columns, whole_names, lengths }
     }
 
     /// A variant whose low-rank factors have moved since `coverage` was found, as an optimiser's step leaves it.
@@ -102,6 +105,11 @@ impl Variant {
 
     pub(crate) fn low_rank(&self, path: &str) -> Option<&LowRank> {
         self.adapter.modules.get(path)
+    }
+
+    /// Where Bᵀ of the module at `path` is kept, `[rank, outputs]`.
+    pub(crate) fn up_columns(&self, path: &str) -> Option<&OnceLock<Vec<f32>>> {
+        self.up_columns.get(path)
     }
 
     pub(crate) fn embedding(&self, path: &str) -> Option<&EmbeddingLowRank> {
