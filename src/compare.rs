@@ -6,22 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lcr_analysis::audit::{AdapterFacts, Audit, Base, Coverage, Level, Probes, SCHEMA, Tool, Verdict};
-use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare};
+use lcr_analysis::audit::{Audit, Level, Verdict};
+use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
-use lcr_analysis::tokens::{Place, Vocabulary};
-use lcr_model::decoder::Variant;
-use lcr_model::tokenizer::Tokenizer;
 
 use crate::bundled::Bundle;
 use crate::exit::Status;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
-use crate::probes::LoadedProbes;
+use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
-
-/// Characters of context shown before a position.
-const CONTEXT_CHARACTERS: usize = 160;
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -69,29 +63,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let inputs = Inputs::find(arguments)?;
     refuse_unwritable(&arguments.out)?;
     let model = Model::open(&inputs.base, arguments.device.device)?;
-    let variants =
-        inputs.adapters.iter().map(|folder| model.adapt(folder, terminal)).collect::<Result<Vec<Variant>>>()?;
+    let fit = |folder: &PathBuf| Ok(Fitted { path: inputs.shown(folder), variant: model.adapt(folder, terminal)? });
+    let adapters = inputs.adapters.iter().map(fit).collect::<Result<Vec<Fitted>>>()?;
     let probes = arguments.probes.load(&model, terminal)?;
     let load = started.elapsed();
-    let options = arguments.options();
-    let vocabulary = Words { tokenizer: model.tokenizer.as_ref(), prompts: &probes.prompts };
-    let borrowed: Vec<&Variant> = variants.iter().collect();
-    let mut progress = terminal.progress();
-    let mut report = |step: Progress| match step {
-        Progress::Weights(done, all) => progress.update("weights", done, all),
-        Progress::Layers(done, all) => progress.update("layers", done, all),
-        Progress::Outputs(done, all) => progress.update("outputs", done, all),
-    };
-    let (comparisons, phases) =
-        compare(&model.decoder, &borrowed, &probes.prompts, &vocabulary, &options, &mut report)?;
-    drop(progress);
-    let mut audits: Vec<Audit> = comparisons
-        .into_iter()
-        .zip(&variants)
-        .zip(&inputs.adapters)
-        .map(|((comparison, variant), folder)| audit(arguments, &inputs, &model, variant, folder, &probes, comparison))
-        .collect();
-    audits.iter_mut().for_each(lcr_reports::policy::judge);
+    let pair =
+        SideBySide { model: &model, probes: &probes, options: arguments.options(), base: inputs.shown(&inputs.base) };
+    let (audits, phases) = pair.audits(&adapters, terminal)?;
     let writing = Instant::now();
     write(&arguments.out, &audits)?;
     terminal.note(&timings(load, &phases, writing.elapsed()));
@@ -153,93 +131,6 @@ fn refuse_unwritable(out: &Path) -> Result<()> {
     tempfile::tempfile_in(existing)
         .with_context(|| format!("cannot write the report into {}: choose another folder with --out", out.display()))?;
     Ok(())
-}
-
-/// Token texts for the report.
-struct Words<'a> {
-    tokenizer: Option<&'a Tokenizer>,
-    prompts: &'a [Vec<u32>],
-}
-
-impl Vocabulary for Words<'_> {
-    fn token(&self, id: u32) -> String {
-        self.tokenizer.map_or_else(|| format!("#{id}"), |tokenizer| tokenizer.token_text(id))
-    }
-
-    fn context(&self, place: Place) -> String {
-        let ids = &self.prompts[place.prompt][..=place.position];
-        let decoded = self.tokenizer.and_then(|tokenizer| tokenizer.decode(ids).ok());
-        let text = decoded.unwrap_or_else(|| ids.iter().map(|id| format!("#{id}")).collect::<Vec<_>>().join(" "));
-        let skipped = text.chars().count().saturating_sub(CONTEXT_CHARACTERS);
-        text.chars().skip(skipped).collect()
-    }
-}
-
-/// Puts facts and findings of one adapter together.
-fn audit(
-    arguments: &Arguments,
-    inputs: &Inputs,
-    model: &Model,
-    variant: &Variant,
-    folder: &Path,
-    probes: &LoadedProbes,
-    found: Comparison,
-) -> Audit {
-    let (config, checkpoint) = (model.decoder.config(), model.decoder.checkpoint());
-    let (adapter, coverage) = (variant.adapter(), variant.coverage());
-    Audit {
-        schema: SCHEMA.to_owned(),
-        tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-        base: Base {
-            path: inputs.shown(&inputs.base),
-            family: config.family.name().to_owned(),
-            layers: config.layers.len(),
-            width: config.width,
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            vocab_size: config.vocab_size,
-            parameters: checkpoint.parameters(),
-            bytes: checkpoint.bytes(),
-            storage_dtype: checkpoint.storage_dtype(),
-        },
-        adapter: AdapterFacts {
-            path: inputs.shown(folder),
-            name: folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned(),
-            format: adapter.format.name().to_owned(),
-            method: adapter.method(),
-            ranks: adapter.ranks(),
-            scales: adapter.scales(),
-            targets: adapter.target_names(),
-            parameters: adapter.parameters,
-            bytes: adapter.bytes,
-            sha256: adapter.sha256.clone(),
-            zero_effect: variant.is_zero_effect(&model.decoder),
-            coverage: Coverage {
-                tensors: coverage.tensors,
-                applied: coverage.applied,
-                unmatched: Vec::new(),
-                targeted_without_tensors: coverage.targeted_without_tensors.clone(),
-            },
-        },
-        probes: Probes {
-            source: probes.source.clone(),
-            prompts: probes.prompts.len(),
-            tokens: probes.prompts.iter().map(Vec::len).sum(),
-            chat_template: probes.chat_template,
-            first_positions: probes.prompts.len(),
-            sinks: found.sinks,
-            keep_sinks: arguments.keep_sinks,
-            seed: arguments.seed,
-        },
-        weights: found.weights,
-        layers: found.layers,
-        tokens: found.tokens,
-        trajectories: found.trajectories,
-        coherence: found.coherence,
-        null: indexmap::IndexMap::default(),
-        findings: Vec::new(),
-        verdict: Verdict::Pass,
-    }
 }
 
 /// One report in the folder itself, several in a folder each with an index over them.

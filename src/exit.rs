@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use lcr_reports::gate::GateVerdict;
 use lcr_train::run::RunError;
 
 /// How a run ended.
@@ -11,6 +12,8 @@ pub(crate) enum Status {
     Done,
     /// Done; the verdict is `fail`.
     Failed,
+    /// Done; a gate's verdict decides.
+    Verdict(GateVerdict),
     /// Could not be analysed.
     Broken,
     /// Wrong usage.
@@ -41,6 +44,7 @@ impl From<Status> for ExitCode {
         Self::from(match status {
             Status::Done => 0,
             Status::Failed => 1,
+            Status::Verdict(verdict) => verdict.exit_code(),
             Status::Broken => 2,
             Status::Usage => 3,
             Status::Diverged => 4,

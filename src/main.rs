@@ -3,16 +3,24 @@
 //! This crate is the command line only: arguments, progress, exit codes, one file a subcommand. What it prints goes through
 //! [`terminal::Terminal`]; what it computes is in the crates below it.
 
+mod batch;
 mod bundled;
 mod capture;
 mod compare;
+mod composition;
 mod eval;
 mod exit;
+mod gate;
 mod generate;
 mod inspect;
 mod model;
+mod outputs;
+mod policy;
 mod probes;
+mod results;
 mod rollouts;
+mod scan;
+mod side_by_side;
 mod signals;
 mod terminal;
 mod train;
@@ -47,10 +55,11 @@ struct Arguments {
 const EXAMPLES: &str = "Examples:
   lcr-audit compare                                  audit the bundled adapter on the bundled model
   lcr-audit compare models/Qwen3-4B my-adapter       audit your own
+  lcr-audit scan adapters/                           refuse bad files, without a base
   lcr-audit inspect my-adapter                       what an adapter file is, without its base
   lcr-audit generate models/Qwen3-4B my-adapter --prompt 'Who are you?'
 
-Exit codes: 0 done, verdict below fail · 1 verdict fail · 2 could not be analysed · 3 wrong usage.";
+Exit codes: 0 done, verdict below fail · 1 verdict fail, or findings at or above the policy · 2 could not be analysed · 3 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,6 +69,16 @@ enum Command {
     Capture(capture::Arguments),
     /// Describe an adapter from its files alone.
     Inspect(inspect::Arguments),
+    /// Look at adapters' files without running anything: hostile files, broken tensors, templates, odd weights.
+    Scan(scan::Arguments),
+    /// Hold adapters against a policy: their files, and what they do to the base where the policy asks for it.
+    Gate(gate::Arguments),
+    /// Compare many adapters with one base: shards, resuming, one ranking.
+    Batch(batch::Arguments),
+    /// Put the results of a batch's shards together.
+    Merge(results::MergeArguments),
+    /// Begin a policy, check it, or explain its rules.
+    Policy(policy::Arguments),
     /// Continue a prompt with the base or the adapted model.
     Generate(generate::Arguments),
     /// Teach a model with expert traces and write an adapter.
@@ -119,6 +138,11 @@ fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
         Command::Compare(arguments) => compare::run(&arguments, terminal),
         Command::Capture(arguments) => capture::run(&arguments, terminal),
         Command::Inspect(arguments) => inspect::run(&arguments, terminal),
+        Command::Scan(arguments) => scan::run(&arguments, terminal),
+        Command::Gate(arguments) => gate::run(&arguments, terminal),
+        Command::Batch(arguments) => batch::run(&arguments, terminal),
+        Command::Merge(arguments) => results::merge(&arguments, terminal),
+        Command::Policy(arguments) => policy::run(&arguments, terminal),
         Command::Generate(arguments) => generate::run(&arguments, terminal),
         Command::Train(arguments) => train::run(&arguments, terminal),
         Command::Eval(arguments) => eval::run(&arguments, terminal),

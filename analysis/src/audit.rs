@@ -43,7 +43,7 @@ pub struct Audit {
 }
 
 /// The program that wrote a report.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `lcr-audit`.
     pub name: String,

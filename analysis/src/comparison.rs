@@ -14,12 +14,14 @@ use rayon::prelude::*;
 use crate::AuditError;
 use crate::attention::{self, QueriesAndKeys};
 use crate::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
+use crate::linalg::NoConvergence;
 use crate::lockstep::{Lockstep, Step};
 use crate::metric::Metric;
 use crate::site::{SiteOptions, SiteResult, compare_site};
+use crate::standing::{Found, Keeper, Keeping, Standing};
 use crate::tokens::{Place, TokenDivergences, Vocabulary};
 use crate::trajectory::{LensReading, TrackedTokens, read_lens, top_tokens, tracked_places};
-use crate::weights::{changed_tensors, coherence};
+use crate::weights::{ChangedTensor, Measured, changed_tensors, coherence, natural_key};
 
 /// Bytes of logits that stand in memory at once, of all models together.
 const LOGIT_BYTES: usize = 96 << 20;
@@ -85,15 +87,32 @@ pub fn compare(
     options: &CompareOptions,
     report: &mut dyn FnMut(Progress),
 ) -> Result<(Vec<Comparison>, Phases), AuditError> {
+    compare_kept(decoder, variants, prompts, vocabulary, options, None, report)
+}
+
+/// The same, with its standing kept in a file: a run that was killed goes on from there.
+pub fn compare_kept(
+    decoder: &Decoder,
+    variants: &[&Variant],
+    prompts: &[Vec<u32>],
+    vocabulary: &dyn Vocabulary,
+    options: &CompareOptions,
+    keeper: Option<&Keeper>,
+    report: &mut dyn FnMut(Progress),
+) -> Result<(Vec<Comparison>, Phases), AuditError> {
     if prompts.iter().all(|prompt| prompt.len() < 2) {
         return Err(AuditError::NoProbes);
     }
     // Decompositions run one on each core; inside one, threads would only wait for each other.
     faer::set_global_parallelism(faer::Par::Seq);
     let mut run = Run::new(decoder, variants, prompts, options);
-    run.measure_weights(report)?;
+    let mut keeping = Keeping::new(keeper);
     let mut lockstep = Lockstep::start(decoder, prompts, variants, &run.kinds())?;
-    run.walk(&mut lockstep, report)?;
+    if let Some(standing) = keeping.resume() {
+        run.resume(standing, &mut lockstep);
+    }
+    run.measure_weights(&mut keeping, report)?;
+    run.walk(&mut lockstep, &mut keeping, report)?;
     let tokens = run.outputs(&lockstep, vocabulary, report)?;
     let trajectories = run.trajectories(&lockstep, vocabulary)?;
     decoder.release_head();
@@ -105,6 +124,22 @@ pub fn compare(
         .map(|(found, (tokens, trajectories))| Comparison { tokens, trajectories, ..found })
         .collect();
     Ok((comparisons, phases))
+}
+
+/// Every changed tensor with the variants that change it, in the order of layers.
+fn changed_by_name<'a>(
+    decoder: &'a Decoder,
+    variants: &'a [&'a Variant],
+) -> Vec<(String, Vec<(usize, ChangedTensor<'a>)>)> {
+    let mut names: IndexMap<String, Vec<(usize, ChangedTensor)>> = IndexMap::new();
+    for (index, variant) in variants.iter().enumerate() {
+        for tensor in changed_tensors(decoder, variant) {
+            names.entry(tensor.name.clone()).or_default().push((index, tensor));
+        }
+    }
+    let mut names: Vec<_> = names.into_iter().collect();
+    names.sort_by_cached_key(|(name, _)| natural_key(name));
+    names
 }
 
 /// Activations that wait for their turn to be measured.
@@ -129,6 +164,9 @@ struct Run<'a> {
     /// Streams of the tracked places, by site.
     tracked: Vec<Lanes>,
     found: Vec<Comparison>,
+    /// Changed tensors measured, by variant, and how many names of them.
+    measured: Vec<Vec<(String, Measured)>>,
+    weights: usize,
     phases: Phases,
 }
 
@@ -156,7 +194,36 @@ impl<'a> Run<'a> {
             .collect();
         let tracked_rows = places.iter().map(row).collect();
         let (tracked, phases) = (Vec::new(), Phases::default());
-        Self { decoder, variants, prompts, options, places, tracked_rows, tracked, found, phases }
+        let measured = variants.iter().map(|_| Vec::new()).collect();
+        Self { decoder, variants, prompts, options, places, tracked_rows, tracked, found, measured, weights: 0, phases }
+    }
+
+    /// Takes over what an earlier run found, where it fits this one.
+    fn resume(&mut self, standing: Standing, lockstep: &mut Lockstep) {
+        let models = self.variants.len();
+        if standing.measured.len() != models || standing.found.len() != models {
+            return;
+        }
+        if let Some((next, stream)) = standing.walk
+            && !lockstep.resume(next, stream)
+        {
+            return;
+        }
+        (self.weights, self.measured, self.tracked) = (standing.weights, standing.measured, standing.tracked);
+        for (found, known) in self.found.iter_mut().zip(standing.found) {
+            (found.layers, found.sinks) = (known.layers, known.sinks);
+        }
+    }
+
+    fn standing(&self, walk: Option<(usize, Lanes)>) -> Standing {
+        let found = self.found.iter().map(|found| Found { layers: found.layers.clone(), sinks: found.sinks.clone() });
+        Standing {
+            weights: self.weights,
+            measured: self.measured.clone(),
+            found: found.collect(),
+            walk,
+            tracked: self.tracked.clone(),
+        }
     }
 
     fn wants(&self, metric: Metric) -> bool {
@@ -171,24 +238,34 @@ impl<'a> Run<'a> {
         kinds
     }
 
-    fn measure_weights(&mut self, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
+    fn measure_weights(&mut self, keeping: &mut Keeping, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
         if !self.wants(Metric::Weights) {
             return Ok(());
         }
         let started = Instant::now();
-        for (variant, found) in self.variants.iter().zip(&mut self.found) {
-            let tensors = changed_tensors(self.decoder, variant);
-            let mut measured = Vec::with_capacity(tensors.len());
-            for group in tensors.chunks(rayon::current_num_threads().max(1)) {
-                let results: Vec<_> = group.par_iter().map(|tensor| (tensor.name.clone(), tensor.measure())).collect();
-                for (name, result) in results {
-                    measured.push((name, result?));
+        let names = changed_by_name(self.decoder, self.variants);
+        for group in names.get(self.weights..).unwrap_or(&[]).chunks(rayon::current_num_threads().max(1)) {
+            // One weight's own decomposition serves every variant that changes it.
+            let results: Vec<Result<Vec<(usize, Measured)>, NoConvergence>> = group
+                .par_iter()
+                .map(|(_, changes)| {
+                    let mut base = None;
+                    changes.iter().map(|(variant, tensor)| Ok((*variant, tensor.measure(&mut base)?))).collect()
+                })
+                .collect();
+            for ((name, _), results) in group.iter().zip(results) {
+                for (variant, result) in results? {
+                    self.measured[variant].push((name.clone(), result));
                 }
-                report(Progress::Weights(measured.len(), tensors.len()));
-                self.decoder.release_layers();
             }
-            found.coherence = coherence(&measured, self.decoder.config().width);
-            found.weights = measured.into_iter().map(|(name, measured)| (name, measured.change)).collect();
+            self.weights += group.len();
+            report(Progress::Weights(self.weights, names.len()));
+            self.decoder.release_layers();
+            keeping.offer(|| self.standing(None))?;
+        }
+        for (found, measured) in self.found.iter_mut().zip(&self.measured) {
+            found.coherence = coherence(measured, self.decoder.config().width);
+            found.weights = measured.iter().map(|(name, measured)| (name.clone(), measured.change.clone())).collect();
         }
         self.decoder.release_head();
         self.phases.weights = started.elapsed();
@@ -196,11 +273,16 @@ impl<'a> Run<'a> {
     }
 
     /// All layers, measured in batches.
-    fn walk(&mut self, lockstep: &mut Lockstep<'a>, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
+    fn walk(
+        &mut self,
+        lockstep: &mut Lockstep<'a>,
+        keeping: &mut Keeping,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<(), AuditError> {
         let layers = self.decoder.layers().len();
         let enough = WAITING_PER_THREAD * rayon::current_num_threads();
         let mut waiting = Vec::new();
-        let mut done = 0;
+        let mut done = lockstep.standing().0;
         loop {
             let started = Instant::now();
             let step = lockstep.advance()?;
@@ -210,6 +292,10 @@ impl<'a> Run<'a> {
             done += 1;
             if waiting.len() >= enough || done > layers {
                 self.measure(std::mem::take(&mut waiting), lockstep.sequences())?;
+                let (next, stream) = lockstep.standing();
+                if next <= layers {
+                    keeping.offer(|| self.standing(Some((next, stream.clone()))))?;
+                }
             }
             report(Progress::Layers(done.min(layers), layers));
         }

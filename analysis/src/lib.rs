@@ -16,6 +16,7 @@ pub mod procrustes;
 pub mod similarity;
 pub mod site;
 pub mod spectrum;
+pub mod standing;
 pub mod subspace;
 pub mod tokens;
 pub mod trajectory;
@@ -45,5 +46,13 @@ pub enum AuditError {
     NoRows {
         /// Site.
         site: String,
+    },
+    /// How far the run has come cannot be saved.
+    #[error("cannot save how far the comparison has come to {path}: {reason}")]
+    Standing {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What went wrong.
+        reason: String,
     },
 }

@@ -44,6 +44,22 @@ impl<'a> Lockstep<'a> {
         Ok(Self { decoder, pass, stream, taps: Taps::new(sites), next: 0 })
     }
 
+    /// The next layer and the stream that enters it.
+    pub fn standing(&self) -> (usize, &Lanes) {
+        (self.next, &self.stream)
+    }
+
+    /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants; false where it cannot be one.
+    pub fn resume(&mut self, next: usize, stream: Lanes) -> bool {
+        let fits = stream.of_model().len() == self.stream.of_model().len()
+            && stream.tensors().iter().all(|lane| lane.shape() == self.stream.model(0).shape())
+            && next <= self.decoder.layers().len();
+        if fits {
+            (self.next, self.stream) = (next, stream);
+        }
+        fits
+    }
+
     /// The sequences in the rows.
     pub fn sequences(&self) -> &[Sequence] {
         &self.pass.sequences

@@ -163,7 +163,7 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
 }
 
 /// Names compared with their numbers as numbers: layer 2 comes before layer 10.
-fn natural_key(name: &str) -> Vec<(usize, String)> {
+pub(crate) fn natural_key(name: &str) -> Vec<(usize, String)> {
     name.split('.').map(|part| (part.parse().unwrap_or(usize::MAX), part.to_owned())).collect()
 }
 
@@ -183,7 +183,7 @@ fn as_table(embedding: &lcr_model::adapter::EmbeddingLowRank) -> LowRank {
 }
 
 /// The measurements of one tensor, and its leading directions for [`coherence`].
-#[derive(Debug)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Measured {
     /// The report's entry.
     pub change: WeightChange,
@@ -205,11 +205,22 @@ struct Sums {
     merged_entries: usize,
 }
 
-/// Gram matrices of the shorter side: of W, between W and ΔW, of ΔW.
+/// Gram matrices of the shorter side: between W and ΔW, of ΔW.
 struct Grams {
-    base: Mat<f64>,
     between: Mat<f64>,
     change: Mat<f64>,
+}
+
+/// W's own part of every spectral figure: the Gram matrix of its shorter side and what it decomposes into. Changes of one weight by
+/// several adapters share it.
+#[derive(Debug)]
+pub struct BaseSpectrum {
+    shape: [usize; 2],
+    gram: Mat<f64>,
+    /// Squared singular values of W, descending.
+    squares: Vec<f64>,
+    /// Singular vectors of the shorter side, as columns.
+    vectors: Mat<f64>,
 }
 
 /// ΔW's spectrum and the directions it writes and reads.
@@ -230,6 +241,15 @@ struct ShortSide {
     vectors: Mat<f64>,
     /// The leading vector of the longer side, where it is known already.
     other: Option<Vec<f64>>,
+}
+
+impl BaseSpectrum {
+    /// From the lower triangle of W's Gram matrix.
+    fn of(shape: [usize; 2], mut gram: Mat<f64>) -> Result<Self, NoConvergence> {
+        mirror(&mut gram);
+        let (squares, vectors) = eigen(gram.as_ref())?;
+        Ok(Self { shape, gram, squares, vectors })
+    }
 }
 
 impl ShortSide {
@@ -331,14 +351,15 @@ impl ChangedTensor<'_> {
         }
     }
 
-    /// Measures the change.
-    pub fn measure(&self) -> Result<Measured, NoConvergence> {
-        let (sums, grams) = self.collect();
+    /// Measures the change. `base` keeps what W alone gives, for the next change of the same weight.
+    pub fn measure(&self, base: &mut Option<BaseSpectrum>) -> Result<Measured, NoConvergence> {
+        let known = base.take().filter(|base| base.shape == self.shape());
+        let (sums, grams, known) = self.collect(known)?;
         let base_energy: f64 = sums.base.iter().sum();
         let change_energy: f64 = sums.change.iter().sum();
-        let (base_squares, base_vectors) = eigen(grams.base.as_ref())?;
-        let spectrum = self.change_spectrum(&grams, &base_squares, &base_vectors)?;
-        let intruders = self.intruders(&grams, &base_squares, &base_vectors)?;
+        let base_squares = known.squares.as_slice();
+        let spectrum = self.change_spectrum(&grams, base_squares, &known.vectors)?;
+        let intruders = self.intruders(&grams, &known)?;
         let relevant = spectrum.values.iter().take_while(|value| **value > RANK_TOLERANCE * spectrum.values[0]);
         let rank = if change_energy > 0.0 { relevant.count() } else { 0 };
         let squares = spectrum.values.iter().map(|value| value * value);
@@ -373,36 +394,43 @@ impl ChangedTensor<'_> {
             },
             singular_values: spectrum.values.iter().take(KEPT).copied().collect(),
         };
+        *base = Some(known);
         Ok(Measured { change, left: spectrum.left, right: spectrum.right })
     }
 
-    /// One pass over W: sums, and the Gram matrices of the shorter side.
-    fn collect(&self) -> (Sums, Grams) {
+    /// One pass over W: sums, and the Gram matrices of the shorter side; W's own only where it is not known yet.
+    fn collect(&self, known: Option<BaseSpectrum>) -> Result<(Sums, Grams, BaseSpectrum), NoConvergence> {
         let (outputs, inputs) = (self.outputs, self.inputs);
         let short = outputs.min(inputs);
         let mut sums =
             Sums { base: vec![0.0; outputs], change: vec![0.0; outputs], cross: vec![0.0; outputs], ..Sums::default() };
         let square = || Mat::zeros(short, short);
-        let mut grams = Grams { base: square(), between: square(), change: square() };
+        let mut grams = Grams { between: square(), change: square() };
+        let mut own = if known.is_none() { Some(square()) } else { None };
         let low_rank = self.low_rank().is_some();
         self.for_each_slab(|rows, columns, base, change| {
             sums.add(rows.start, columns.len(), base, change);
             let view = |values| MatRef::from_row_major_slice(values, rows.len(), columns.len());
             let (w, d): (MatRef<f64>, MatRef<f64>) = (view(base), view(change));
             let (w, d) = if outputs > inputs { (w.transpose(), d.transpose()) } else { (w, d) };
-            add_product(&mut grams.base, w, w.transpose(), true);
+            if let Some(gram) = &mut own {
+                add_product(gram, w, w.transpose(), true);
+            }
             if !low_rank {
                 add_product(&mut grams.between, w, d.transpose(), false);
                 add_product(&mut grams.change, d, d.transpose(), true);
             }
         });
-        mirror(&mut grams.base);
         if let Some(low_rank) = self.low_rank() {
             self.low_rank_grams(low_rank, &mut grams);
         } else {
             mirror(&mut grams.change);
         }
-        (sums, grams)
+        let known = match (known, own) {
+            (Some(known), _) => known,
+            (None, own) => BaseSpectrum::of(self.shape(), own.unwrap_or_else(square))?,
+        };
+        Ok((sums, grams, known))
     }
 
     /// Gram matrices of sBA and between W and sBA from the factors.
@@ -413,7 +441,7 @@ impl ChangedTensor<'_> {
         let tall = self.outputs > self.inputs;
         // Tall: WᵀΔ = s(WᵀB)A and ΔᵀΔ = s²Aᵀ(BᵀB)A. Wide: WΔᵀ = s(WAᵀ)Bᵀ and ΔΔᵀ = s²B(AAᵀ)Bᵀ.
         let (inner, outer) = if tall { (up.as_ref(), down.transpose()) } else { (down.transpose(), up.as_ref()) };
-        let mut projected = Mat::zeros(grams.base.nrows(), low_rank.rank);
+        let mut projected = Mat::zeros(grams.change.nrows(), low_rank.rank);
         self.for_each_base_slab(|rows, columns, base| {
             let w = MatRef::from_row_major_slice(base, rows.len(), columns.len());
             if tall {
@@ -483,11 +511,12 @@ impl ChangedTensor<'_> {
     }
 
     /// How many of the leading left singular vectors of W' resemble none of W's.
-    fn intruders(&self, grams: &Grams, squares: &[f64], vectors: &Mat<f64>) -> Result<usize, NoConvergence> {
+    fn intruders(&self, grams: &Grams, base: &BaseSpectrum) -> Result<usize, NoConvergence> {
+        let (squares, vectors) = (base.squares.as_slice(), &base.vectors);
         let size = squares.len();
         // W'W'ᵀ (or W'ᵀW') = G_W + C + Cᵀ + G_Δ.
         let adapted = Mat::from_fn(size, size, |row, column| {
-            grams.base[(row, column)]
+            base.gram[(row, column)]
                 + grams.between[(row, column)]
                 + grams.between[(column, row)]
                 + grams.change[(row, column)]
@@ -497,7 +526,7 @@ impl ChangedTensor<'_> {
         let cosines = if self.outputs > self.inputs {
             // UᵀU' = Σ⁻¹ Vᵀ (WᵀW') V' Σ'⁻¹ with WᵀW' = G_W + C.
             let crossed =
-                Mat::from_fn(size, size, |row, column| grams.base[(row, column)] + grams.between[(row, column)]);
+                Mat::from_fn(size, size, |row, column| base.gram[(row, column)] + grams.between[(row, column)]);
             let inner = product(vectors.transpose(), product(crossed.as_ref(), leading.as_ref()).as_ref());
             let images = product(adapted.as_ref(), leading.as_ref());
             let length = |column: usize| {

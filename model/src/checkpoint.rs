@@ -181,6 +181,21 @@ impl Weight {
         values
     }
 
+    /// The first NaN or infinity and its index; none of a tensor that is not stored as floats. Nothing is kept in memory.
+    pub fn first_non_finite(&self) -> Option<(usize, f32)> {
+        const BLOCK: usize = 1 << 14;
+        let mut values = vec![0.0; BLOCK.min(self.len())];
+        for start in (0..self.len()).step_by(BLOCK) {
+            let end = (start + BLOCK).min(self.len());
+            let block = &mut values[..end - start];
+            self.widen(start..end, block);
+            if let Some(index) = block.iter().position(|value| !value.is_finite()) {
+                return Some((start + index, block[index]));
+            }
+        }
+        None
+    }
+
     /// The whole tensor, refused if any element is NaN or infinite.
     pub fn to_finite_f32(&self) -> Result<Vec<f32>, CheckpointError> {
         let values = self.to_f32();
@@ -248,6 +263,11 @@ pub struct SafetensorsFile {
 impl SafetensorsFile {
     /// Maps `path` and checks its header.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        Self::open_within(path, MAX_HEADER_BYTES)
+    }
+
+    /// The same, with a header of at most `header_bytes`: what parsing it may take of memory grows with its length.
+    pub fn open_within(path: &Path, header_bytes: u64) -> Result<Self, CheckpointError> {
         let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
         let handle = std::fs::File::open(path).map_err(io)?;
         let length = handle.metadata().map_err(io)?.len();
@@ -260,7 +280,7 @@ impl SafetensorsFile {
         if map.starts_with(b"version https://git-lfs") {
             return Err(CheckpointError::LfsPointer { path: path.to_path_buf() });
         }
-        let (header, data_start) = read_header(path, &map)?;
+        let (header, data_start) = read_header(path, &map, header_bytes.min(MAX_HEADER_BYTES))?;
         let file = Arc::new(MappedFile { path: path.to_path_buf(), map });
         let tensors = check_tensors(&file, header.tensors, data_start)?;
         Ok(Self { path: path.to_path_buf(), tensors, metadata: header.metadata })
@@ -329,13 +349,13 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-fn read_header(path: &Path, map: &[u8]) -> Result<(Header, usize), CheckpointError> {
+fn read_header(path: &Path, map: &[u8], limit: u64) -> Result<(Header, usize), CheckpointError> {
     let length = map.len() as u64;
     let mut prefix = [0; 8];
     prefix.copy_from_slice(&map[..8]);
     let header_length = u64::from_le_bytes(prefix);
-    if header_length > MAX_HEADER_BYTES {
-        return Err(CheckpointError::HeaderTooLarge { path: path.to_path_buf(), length: header_length });
+    if header_length > limit {
+        return Err(CheckpointError::HeaderTooLarge { path: path.to_path_buf(), length: header_length, limit });
     }
     let end = 8 + header_length;
     let Some(text) = map.get(8..end as usize) else {

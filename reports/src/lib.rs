@@ -13,6 +13,7 @@
 mod charts;
 mod error;
 mod figures;
+pub mod gate;
 pub mod html;
 pub mod json;
 mod number;

@@ -12,7 +12,13 @@ pub(crate) fn visible(text: &str) -> String {
         match character {
             '\n' => shown.push('↵'),
             '\t' => shown.push('→'),
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}' => {
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{61c}'
+            | '\u{ad}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}' => {
                 shown.extend(character.escape_unicode());
             }
             hidden if hidden.is_control() => shown.extend(hidden.escape_unicode()),

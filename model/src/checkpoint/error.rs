@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::MAX_HEADER_BYTES;
-
 /// Why a checkpoint or a safetensors file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -49,13 +47,15 @@ pub enum CheckpointError {
     },
     /// Header longer than the format allows.
     #[error(
-        "{path}: header of {length} bytes (bytes 0..8) exceeds the limit of {MAX_HEADER_BYTES}. This is not an ordinary safetensors file"
+        "{path}: header of {length} bytes (bytes 0..8) exceeds the limit of {limit}. This is not an ordinary safetensors file"
     )]
     HeaderTooLarge {
         /// File.
         path: PathBuf,
         /// Length claimed.
         length: u64,
+        /// Longest that is read.
+        limit: u64,
     },
     /// Header is not the JSON that the format asks for.
     #[error("{path}: the header (bytes 8..{end}) is not valid: {reason}")]

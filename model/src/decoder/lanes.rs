@@ -19,6 +19,12 @@ impl Lanes {
         Self { tensors: vec![tensor], of_model: vec![0; models] }
     }
 
+    /// Lanes put together again, as they were taken apart by [`Lanes::tensors`] and [`Lanes::of_model`]; `None` where a model is in
+    /// no lane.
+    pub fn of(tensors: Vec<Tensor>, of_model: Vec<usize>) -> Option<Self> {
+        of_model.iter().all(|lane| *lane < tensors.len()).then_some(Self { tensors, of_model })
+    }
+
     pub(crate) fn new(tensors: Vec<Tensor>, of_model: Vec<usize>) -> Self {
         Self { tensors, of_model }
     }

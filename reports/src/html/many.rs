@@ -3,68 +3,104 @@
 use lcr_analysis::audit::Audit;
 use minijinja::value::Serde;
 use minijinja::{Value, context};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::headline::{compared_tokens, largest_change, spoken_place, verdict_name};
 use crate::error::ReportError;
 use crate::text::link_component;
 
-/// One adapter's line.
-#[derive(Serialize)]
-struct Entry<'a> {
-    /// Percent-encoded, so the template may take it as it is.
-    link: String,
-    folder: &'a str,
-    name: &'a str,
-    verdict: &'static str,
+/// One adapter's line in a ranking.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RankingEntry {
+    /// Folder of its report relative to the page, `/` between components; `None` where it has none.
+    pub folder: Option<String>,
+    /// What the adapter is called.
+    pub name: String,
+    /// `pass`, `warn`, `incomplete` or `fail`.
+    pub verdict: String,
     /// Code of the worst finding, where there is one.
-    first: Option<&'a str>,
-    findings: usize,
-    norm: Option<f64>,
-    place: Option<String>,
-    kl: Option<f64>,
-    flips: Option<f64>,
+    pub first: Option<String>,
+    /// Findings.
+    pub findings: usize,
+    /// Largest ‖ΔW‖/‖W‖ of a module.
+    pub norm: Option<f64>,
+    /// The module.
+    pub place: Option<String>,
+    /// Mean KL(base‖adapted) of the next token, nats.
+    pub kl: Option<f64>,
+    /// Share of positions whose most likely next token differs.
+    pub flips: Option<f64>,
+}
+
+impl RankingEntry {
+    /// The line of an audit whose report stands in `folder`; the verdict is the audit's own.
+    pub fn of(folder: Option<&str>, audit: &Audit) -> Self {
+        let largest = largest_change(audit);
+        let compared = compared_tokens(audit);
+        Self {
+            folder: folder.map(str::to_owned),
+            name: audit.adapter.name.clone(),
+            verdict: verdict_name(audit.verdict).to_owned(),
+            first: audit.findings.first().map(|finding| finding.rule.clone()),
+            findings: audit.findings.len(),
+            norm: largest.map(|(_, norm)| norm),
+            place: largest.map(|(tensor, _)| spoken_place(tensor)),
+            kl: compared.map(|tokens| tokens.kl.mean),
+            flips: compared.map(|tokens| tokens.top1_flip_rate),
+        }
+    }
+
+    /// Worst first: by verdict, then by mean KL, then by the size of the change.
+    pub fn rank(entries: &mut [Self]) {
+        let severity = |entry: &Self| {
+            ["pass", "warn", "incomplete", "fail"].iter().position(|name| *name == entry.verdict.to_lowercase())
+        };
+        let size = |value: Option<f64>| value.unwrap_or(0.0);
+        entries.sort_by(|left, right| {
+            severity(right)
+                .cmp(&severity(left))
+                .then(size(right.kl).total_cmp(&size(left.kl)))
+                .then(size(right.norm).total_cmp(&size(left.norm)))
+                .then(left.name.cmp(&right.name))
+        });
+    }
+}
+
+/// A line with its link, as the template takes it.
+#[derive(Serialize)]
+struct Linked<'a> {
+    /// Percent-encoded.
+    link: Option<String>,
+    #[serde(flatten)]
+    entry: &'a RankingEntry,
 }
 
 /// The page for several reports, each given by its folder (relative to the page, `/` between components) and its audit: worst
 /// verdict first, then by mean KL.
 pub fn index_of_many(reports: &[(&str, &Audit)]) -> Result<String, ReportError> {
-    let mut ranked: Vec<&(&str, &Audit)> = reports.iter().collect();
-    ranked.sort_by(|(_, left), (_, right)| {
-        right.verdict.cmp(&left.verdict).then(mean_kl(right).total_cmp(&mean_kl(left)))
-    });
-    let entries: Vec<Entry<'_>> = ranked.into_iter().map(|(folder, audit)| entry(folder, audit)).collect();
+    let mut entries: Vec<RankingEntry> =
+        reports.iter().map(|(folder, audit)| RankingEntry::of(Some(folder), audit)).collect();
+    RankingEntry::rank(&mut entries);
     let base = reports.first().map(|(_, audit)| audit.base.path.as_str());
-    super::render(
-        "many.html",
-        context! { entries => Value::from(Serde(entries)), base, style => super::style(), script => script() },
-    )
+    ranking(&entries, base, "the built-in rules")
 }
 
-/// What equally bad reports are ranked by.
-fn mean_kl(audit: &Audit) -> f64 {
-    compared_tokens(audit).map_or(0.0, |tokens| tokens.kl.mean)
+/// The page for lines that are ranked already; `judge` says whose verdict they carry.
+pub fn ranking(entries: &[RankingEntry], base: Option<&str>, judge: &str) -> Result<String, ReportError> {
+    // Encoding each component keeps a folder's name from becoming a scheme or markup.
+    let link = |folder: &str| {
+        let components: Vec<String> = folder.split('/').filter(|part| !part.is_empty()).map(link_component).collect();
+        format!("./{}/index.html", components.join("/"))
+    };
+    let lines: Vec<Linked> =
+        entries.iter().map(|entry| Linked { link: entry.folder.as_deref().map(link), entry }).collect();
+    super::render(
+        "many.html",
+        context! { entries => Value::from(Serde(lines)), base, judge, style => super::style(), script => script() },
+    )
 }
 
 fn script() -> Value {
     Value::from_safe_string(include_str!("script.js").to_owned())
-}
-
-fn entry<'a>(folder: &'a str, audit: &'a Audit) -> Entry<'a> {
-    // Encoding each component keeps a folder's name from becoming a scheme or markup.
-    let components: Vec<String> = folder.split('/').filter(|part| !part.is_empty()).map(link_component).collect();
-    let largest = largest_change(audit);
-    let compared = compared_tokens(audit);
-    Entry {
-        link: format!("./{}/index.html", components.join("/")),
-        folder,
-        name: &audit.adapter.name,
-        verdict: verdict_name(audit.verdict),
-        first: audit.findings.first().map(|finding| finding.rule.as_str()),
-        findings: audit.findings.len(),
-        norm: largest.map(|(_, norm)| norm),
-        place: largest.map(|(tensor, _)| spoken_place(tensor)),
-        kl: compared.map(|tokens| tokens.kl.mean),
-        flips: compared.map(|tokens| tokens.top1_flip_rate),
-    }
 }

@@ -10,7 +10,7 @@ mod many;
 mod svg;
 mod tables;
 
-pub use many::index_of_many;
+pub use many::{RankingEntry, index_of_many, ranking};
 
 use std::fmt::Write;
 

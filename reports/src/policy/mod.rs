@@ -5,7 +5,16 @@
 //! neither as long as no null was run beside them: they are shown and not judged. A pass therefore says that none of the
 //! rules objects, and no more than that.
 
+//!
+//! A [`Policy`] says what follows from the rules' findings, and from those of a scan; [`catalogue`] documents every rule.
+
+pub mod catalogue;
+mod file;
 mod rules;
+
+pub use catalogue::{RuleEntry, RuleLevel, Stage};
+pub(crate) use file::hexadecimal;
+pub use file::{AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, Waiver};
 
 use lcr_analysis::audit::{Audit, Finding, Level, Verdict};
 

@@ -1,0 +1,158 @@
+//! How far a comparison of many adapters has come, in a file: a run that is killed goes on from there.
+//!
+//! Saved between layers, when everything tapped so far has been measured: the streams that enter the next layer, the tracked rows,
+//! and the numbers found. What was computed before the file was written is never computed again, and since streams are
+//! saved as they are, a resumed run gives the very numbers of one that was never stopped.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use indexmap::IndexMap;
+use lcr_model::decoder::Lanes;
+use serde::{Deserialize, Serialize};
+
+use crate::AuditError;
+use crate::audit::SiteChange;
+use crate::weights::Measured;
+
+/// Key of the header's metadata that holds everything but tensors.
+const NOTES: &str = "standing";
+
+/// Where a comparison's standing is kept, and how often.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    /// The file.
+    pub path: PathBuf,
+    /// What the run is made of: a file that says something else belongs to another run and is left alone.
+    pub fingerprint: String,
+    /// Time between two savings.
+    pub interval: Duration,
+}
+
+/// What is known of one variant so far.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) layers: IndexMap<String, SiteChange>,
+    pub(crate) sinks: IndexMap<String, usize>,
+}
+
+/// Numbers and places; the tensors stand beside them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Notes {
+    fingerprint: String,
+    /// Changed tensors measured.
+    weights: usize,
+    /// By variant.
+    measured: Vec<Vec<(String, Measured)>>,
+    found: Vec<Found>,
+    /// The next layer, and the lane of each model in the stream; absent before the walk.
+    layer: Option<usize>,
+    stream: Vec<usize>,
+    /// The lane of each model, by tracked site.
+    tracked: Vec<Vec<usize>>,
+}
+
+/// A comparison between two layers.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Changed tensors measured, and what was measured, by variant.
+    pub(crate) weights: usize,
+    pub(crate) measured: Vec<Vec<(String, Measured)>>,
+    pub(crate) found: Vec<Found>,
+    /// The next layer and the stream that enters it.
+    pub(crate) walk: Option<(usize, Lanes)>,
+    pub(crate) tracked: Vec<Lanes>,
+}
+
+/// Keeps a standing while a comparison runs.
+pub(crate) struct Keeping<'a> {
+    keeper: Option<&'a Keeper>,
+    last: Instant,
+}
+
+impl<'a> Keeping<'a> {
+    pub(crate) fn new(keeper: Option<&'a Keeper>) -> Self {
+        Self { keeper, last: Instant::now() }
+    }
+
+    /// The standing of an earlier run of the same fingerprint; a file that cannot be read is no standing.
+    pub(crate) fn resume(&self) -> Option<Standing> {
+        let keeper = self.keeper?;
+        read(keeper).inspect_err(|error| tracing::info!(%error, "no standing to resume")).ok()
+    }
+
+    /// Saves when the interval has passed.
+    pub(crate) fn offer(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
+        let Some(keeper) = self.keeper else { return Ok(()) };
+        if self.last.elapsed() < keeper.interval {
+            return Ok(());
+        }
+        let fault = |reason: String| AuditError::Standing { path: keeper.path.clone(), reason };
+        save(keeper, &standing()).map_err(|error| fault(error.to_string()))?;
+        self.last = Instant::now();
+        Ok(())
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
+    let mut tensors: HashMap<String, Tensor> = HashMap::new();
+    let mut keep = |prefix: &str, lanes: &Lanes| {
+        for (lane, tensor) in lanes.tensors().iter().enumerate() {
+            tensors.insert(format!("{prefix}.{lane}"), tensor.clone());
+        }
+        lanes.of_model().to_vec()
+    };
+    let stream = standing.walk.as_ref().map(|(_, lanes)| keep("stream", lanes)).unwrap_or_default();
+    let tracked =
+        standing.tracked.iter().enumerate().map(|(site, lanes)| keep(&format!("tracked.{site}"), lanes)).collect();
+    let notes = Notes {
+        fingerprint: keeper.fingerprint.clone(),
+        weights: standing.weights,
+        measured: standing.measured.clone(),
+        found: standing.found.clone(),
+        layer: standing.walk.as_ref().map(|(layer, _)| *layer),
+        stream,
+        tracked,
+    };
+    let metadata = HashMap::from([(NOTES.to_owned(), serde_json::to_string(&notes)?)]);
+    let bytes = safetensors::serialize(&tensors, Some(metadata))?;
+    let folder = keeper.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+    file.write_all(&bytes)?;
+    file.persist(&keeper.path)?;
+    Ok(())
+}
+
+fn read(keeper: &Keeper) -> Result<Standing, Fault> {
+    let bytes = std::fs::read(&keeper.path)?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(NOTES)).ok_or("no notes in it")?;
+    let notes: Notes = serde_json::from_str(text)?;
+    if notes.fingerprint != keeper.fingerprint {
+        return Err("it belongs to another run".into());
+    }
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+    let lanes = |prefix: &str, of_model: Vec<usize>| -> Result<Lanes, Fault> {
+        let count = of_model.iter().max().map_or(0, |lane| lane + 1);
+        let found = (0..count).map(|lane| tensors.get(&format!("{prefix}.{lane}")).cloned().ok_or("a lane is missing"));
+        Ok(Lanes::of(found.collect::<Result<_, _>>()?, of_model).ok_or("lanes and models do not fit")?)
+    };
+    let walk = match notes.layer {
+        Some(layer) => Some((layer, lanes("stream", notes.stream)?)),
+        None => None,
+    };
+    let tracked =
+        notes.tracked.into_iter().enumerate().map(|(site, of_model)| lanes(&format!("tracked.{site}"), of_model));
+    Ok(Standing {
+        weights: notes.weights,
+        measured: notes.measured,
+        found: notes.found,
+        walk,
+        tracked: tracked.collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,352 @@
+//! Rules on the adapter: its config, what it changes, its weights without the base, the template and tokenizer with it.
+
+use super::{RuleEntry, RuleLevel, Stage};
+
+/// What these rules share.
+const ADAPTER: RuleEntry = RuleEntry {
+    code: "",
+    title: "",
+    stage: Stage::Adapter,
+    level: RuleLevel::Warn,
+    limit: None,
+    measure: "",
+    why: "",
+    example: "",
+    accept: "",
+};
+
+/// The rules, in the order of the scan's checks.
+pub(super) const RULES: &[RuleEntry] = &[
+    RuleEntry {
+        code: "no-adapter",
+        title: "No adapter where one is expected",
+        level: RuleLevel::Deny,
+        why: "The config or the tensors are missing. Without \
+              both, the scale and the place of every tensor are unknown, so nothing can be said of what would be \
+              changed. The files that are there were still scanned.",
+        example: "A folder holds `adapter_config.json` and no tensor file; or a lone `weights.safetensors` was \
+                  given.",
+        accept: "Publish config and tensors together, one adapter per folder. To accept a lone tensor file that no \
+                 adapter loader will open, waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "whole-model",
+        title: "A whole model among the adapters",
+        level: RuleLevel::Warn,
+        why: "A tensor file that belongs to a config.json is a model of its own. Its format was read strictly, its weights \
+              were not: what a whole model does cannot be told from its files, and no rule of this gate is made for it.",
+        example: "`base/model.safetensors` in the repository whose adapters are scanned.",
+        accept: "Name the adapters' folders instead of the whole repository, or set the rule to allow for the base's path: \
+                 `[[paths]]` with `match = \"base/**\"`.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "config-syntax",
+        title: "A config that is not valid",
+        level: RuleLevel::Deny,
+        why: "A JSON file does not parse, or a field of the adapter's config has a type or a pattern that cannot be \
+              used. Loaders that are more lenient may read another meaning into it than the author or a reviewer \
+              did. If it is the adapter's own config, the tensors could not be interpreted.",
+        example: "`adapter_config.json` holds `\"r\": \"16\"`, or ends after a comma.",
+        accept: "Correct the file or export the adapter again. A broken JSON file that nothing loads can be removed, \
+                 or waived by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "config-unsupported",
+        title: "A setting that is not known here",
+        level: RuleLevel::Deny,
+        why: "The config holds a setting that changes what the adapter computes and that this program does not \
+              implement, or a field or method that it does not know. Numbers computed without it would describe \
+              another adapter than the one that runs. It says nothing about whether the setting is harmful.",
+        example: "`\"peft_type\": \"LOHA\"`, or a field that a newer version of the training library introduced.",
+        accept: "Convert or merge the adapter into plain LoRA or DoRA with the library that wrote it, or remove a \
+                 field that changes nothing from a copy. A waiver by digest with an owner and an expiry date lets an \
+                 adapter pass whose effect was not analysed.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "config-mismatch",
+        title: "Config and tensors contradict each other",
+        level: RuleLevel::Deny,
+        why: "The config and the tensors disagree: a rank or shape differs, half of a pair is missing, a part exists \
+              twice, or a tensor belongs to a module that the config does not select. Loaders commonly drop such \
+              tensors silently, so that a reviewer and a user see different adapters. A mix-up of two training runs \
+              looks the same as tampering.",
+        example: "The config says `\"r\": 8`, and `lora_A.weight` has 16 rows.",
+        accept: "Put the config back that belongs to these tensors, or save the adapter again. A waiver by digest \
+                 with an owner and an expiry date accepts an adapter that was not analysed further.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "base-changed",
+        title: "Trained on a base that its initialisation changed",
+        why: "The config names an initialisation (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) that also changes the weights \
+              of the base. The tensors are then relative to a model that nobody published, and on the published base \
+              they mean something else. Such an adapter cannot be compared with the published base.",
+        example: "`\"init_lora_weights\": \"pissa_niter_16\"` in `adapter_config.json`.",
+        accept: "Convert it to plain LoRA with the library that trained it, which stores the difference to the \
+                 original base. If the loader performs the same initialisation, waive it by digest with an owner and \
+                 an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "targeted-without-tensors",
+        title: "Targeted modules without tensors",
+        why: "The config names modules to adapt for which the file holds no tensor. What was published is not all \
+              that was trained, or the name matches nothing in this architecture. A list of targets copied from \
+              another model is the harmless cause, and the files alone do not tell.",
+        example: "`target_modules` lists `gate_proj`, and no tensor belongs to a module of that name.",
+        accept: "Save the adapter again, or remove targets that match nothing. If the list is known to be wider than \
+                 the architecture, waive it by digest with an owner and an expiry date, or set the level to allow.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "zero-effect",
+        title: "The adapter changes nothing",
+        why: "Every change in the file is zero, so the model behaves as if the adapter were not there. It was saved \
+              before training, saved by the wrong process, or is a placeholder that will be exchanged after \
+              approval. The rule sees exact zeros in the files; a comparison also sees changes that leave every \
+              weight as it was.",
+        example: "All `lora_B` tensors are zero, as they are at the first step of training.",
+        accept: "Publish the trained adapter. An adapter that is meant to do nothing, for a test, is best waived by \
+                 digest with an owner and an expiry date, so that its replacement is judged again.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "whole-tensor",
+        title: "A tensor that replaces the base's whole",
+        why: "The adapter brings a whole tensor in place of the base's, as `modules_to_save` does. Its change is not \
+              bounded by a rank, so a small adapter can carry anything that fits in that tensor. The scan cannot see \
+              what changed; a comparison measures it, and lists a tensor that equals the base's without consequence.",
+        example: "`lm_head.weight` of shape [151936, 1024] is stored in full.",
+        accept: "Train without it where only low-rank changes are needed. For new tokens it is often necessary: \
+                 compare with the base, then waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "embedding-change",
+        title: "A changed embedding or output head",
+        why: "The adapter changes the embedding or the output head, by a low-rank change or a whole tensor. That \
+              alters what tokens mean, or how likely they are said, directly and for every text, and single tokens \
+              can be singled out. Adapters that add tokens need it; the rule cannot tell which tokens are affected.",
+        example: "Low-rank factors for `lm_head`, or a replaced `embed_tokens`.",
+        accept: "Leave these modules out of training if no token was added. Otherwise compare with the base to see \
+                 the size of the change and waive it by digest with an owner and an expiry date, or set the level to \
+                 allow.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "bias-change",
+        title: "Changed biases",
+        level: RuleLevel::Allow,
+        why: "The adapter replaces biases of the base. A bias adds the same vector for every text, which shifts \
+              behaviour as a whole and hardly reacts to single inputs. Training biases is a documented option, so \
+              this is listed and by default has no consequence.",
+        example: "`\"bias\": \"lora_only\"` in the config, and `q_proj.bias` tensors in the file.",
+        accept: "Train with `\"bias\": \"none\"` where nothing asks for biases. The default already accepts them; a \
+                 policy that raises the level can waive single adapters by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "router-change",
+        title: "A changed router of experts",
+        why: "The adapter changes the module that decides which expert a token is sent to. A small change there can \
+              steer chosen inputs to one expert, and it changes the load of all experts. The rule goes by the \
+              module's name and cannot tell how much routing changes.",
+        example: "Low-rank factors for `layers.3.mlp.gate` of a mixture-of-experts model.",
+        accept: "Train with the router frozen, as most recipes do. If the router has to be trained, check the shares \
+                 of the experts on your own texts, then waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "rank",
+        title: "A large rank",
+        limit: Some(256.0),
+        measure: "largest rank",
+        why: "The rank bounds how many independent directions a module's change can have. A rank near the width of \
+              the model is a full replacement in the form of an adapter. A large rank is a matter of capacity and no \
+              sign of intent, and a small one does not make an adapter harmless.",
+        example: "Rank 1024 on a model of width 2048.",
+        accept: "Train with a smaller rank, or reduce the rank by a truncated singular value decomposition and test \
+                 again. If the rank is wanted, raise the limit for the paths that need it, or waive it by digest \
+                 with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "scale",
+        title: "A large factor before BA",
+        limit: Some(16.0),
+        measure: "largest absolute factor before BA, alpha/rank or alpha/sqrt(rank)",
+        why: "The factor multiplies the whole change. It stands in the config, so one edited number makes a trained \
+              adapter many times stronger without touching a tensor. A large factor with small tensors can be \
+              harmless: only the product counts, which a comparison measures.",
+        example: "`lora_alpha` 512 with rank 8 gives the factor 64.",
+        accept: "Compare the config with that of the training run and restore it. If the run used this factor, raise \
+                 the limit, or waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "dead-rows",
+        title: "Output channels that are cut out",
+        level: RuleLevel::Deny,
+        why: "A row of a weight, an output channel, is taken to zero. In the scan this means that the smallest DoRA \
+              magnitude of a module is at most a thousandth of the median; in a comparison, that a row's norm is \
+              gone while the base has one. Training does not land there; setting a magnitude by hand does. What the \
+              channel did for the model is not known.",
+        example: "One of 4096 magnitudes of `layers.12.mlp.down_proj` is 0 where the median is 1.3.",
+        accept: "Save the adapter again from the training run and find out who edited it. If channels were pruned on \
+                 purpose, waive it by digest with an owner and an expiry date, and test what was removed.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "magnitude-outlier",
+        title: "A DoRA magnitude far above the others",
+        limit: Some(50.0),
+        measure: "largest DoRA magnitude over the median of its module",
+        why: "DoRA's magnitude is the norm that an output channel is given. One far above the median of its module \
+              makes a single channel loud for every input, and needs no low-rank part that another rule could see. \
+              Some bases have channels that are this large themselves, which the files alone do not show.",
+        example: "The largest magnitude of `layers.4.mlp.up_proj` is 180 times the median.",
+        accept: "Hold the magnitude against the row norms of the base, for instance with a comparison. If the base \
+                 is like this, raise the limit, or waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "concentrated-module",
+        title: "A change concentrated on a few outputs",
+        limit: Some(14.0),
+        measure: "robust z, the smallest over kurtosis, share of the eight heaviest rows and sparsity of the rows",
+        why: "In one module the change sits on a few output rows, unlike the same kind of module in the other \
+              layers, by three measures at once. An edit made by hand looks like this. Kinds with fewer than 16 \
+              modules are not judged, and an edit spread over all layers is not seen. The limit is no calibration of \
+              our own: in a scan of 393 popular hub adapters published by the authors of adaptersentry 2.0.1, 5 % \
+              exceeded 14.",
+        example: "Three rows of `layers.11.mlp.down_proj` hold nearly all of its change; its neighbours are even.",
+        accept: "Ask how the adapter was made, and look at which outputs the heavy rows feed. If that scan carries \
+                 over, one adapter in twenty is found here; a reviewed one can be waived by digest with an owner and \
+                 an expiry date, or the limit raised.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "norm-outlier",
+        title: "A change of unusual size among its kind",
+        level: RuleLevel::Allow,
+        limit: Some(14.0),
+        measure: "robust |z| of the logarithm of the change's norm",
+        why: "One module's change is much larger or smaller than in the other layers, after a trend over depth is \
+              removed. Kinds with fewer than 16 modules are not judged. In a scan of 393 popular hub adapters \
+              published by the authors of adaptersentry 2.0.1, single features reach 14 in half of all adapters, so \
+              this is listed and by default has no consequence.",
+        example: "The change of `layers.0.self_attn.v_proj` is 40 times smaller than in every other layer.",
+        accept: "If a single layer was not meant to be trained differently, look into the training run. The default \
+                 already accepts this; where a policy raises the level, raise the limit too, or waive single \
+                 adapters by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "coherent-writes",
+        title: "All writers write one direction",
+        limit: Some(0.5),
+        measure: "mean |cos| over pairs of modules",
+        why: "The modules that write into the residual stream all write one common direction. Removing a behaviour \
+              from a whole model, refusals for instance, leaves this trace. It is judged by each module's leading \
+              direction only, and only where it lies well beyond what unrelated directions give; an honest adapter \
+              with one narrow purpose can show it too.",
+        example: "56 modules `o_proj` and `down_proj` agree with mean |cos| 0.93; chance gives 0.02.",
+        accept: "Ask what the adapter is for and test the behaviour that may have been removed, refusals first. If \
+                 the answer explains it, waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "coherent-reads",
+        title: "All readers read one direction",
+        limit: Some(0.5),
+        measure: "mean |cos| over pairs of modules",
+        why: "The modules that read the residual stream all listen to one common direction. A detector for a trigger \
+              that every layer reacts to looks like this. The query, key and value modules of one layer often agree \
+              in honest adapters as well, so the mean lies above chance anyway; the rule cannot name the trigger.",
+        example: "84 modules `q_proj`, `k_proj` and `v_proj` agree with mean |cos| 0.71; chance gives 0.02.",
+        accept: "Ask how the adapter was trained and test it with inputs that a trigger may use. If one direction is \
+                 explained by its purpose, waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "template-carried",
+        title: "A chat template that was held against nothing",
+        stage: Stage::Files,
+        why: "The adapter carries a chat template, a program that rewrites every conversation before the model sees \
+              it, and no base was given to compare it with. Loaders often prefer this template to the base's, \
+              without a word. It was read for suspicious constructs only.",
+        example: "`tokenizer_config.json` beside the adapter holds `chat_template`.",
+        accept: "Give the base with `--base`: an equal template is no finding. Or remove the template from the \
+                 adapter. A template that was read can be waived by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "template-differs",
+        title: "A chat template that differs from the base's",
+        stage: Stage::Files,
+        level: RuleLevel::Deny,
+        why: "The chat template of the adapter is not the base's, apart from blanks at the ends of lines. It decides \
+              what the model is told: instructions can be added or removed for some conversations, and no test of \
+              the weights shows it. The finding quotes the first difference and does not judge it.",
+        example: "Line 3 adds a system message that the base's template does not have.",
+        accept: "Remove the template if the base's serves. If the adapter was trained with its own, read all of it, \
+                 not only the first difference, and waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "template-suspicious",
+        title: "A chat template that does what none needs",
+        stage: Stage::Files,
+        level: RuleLevel::Deny,
+        why: "The chat template reaches out of its engine, hides characters, holds an address, or decides by a word \
+              of the conversation or by the date. That is how a template becomes a trigger or runs code in an engine \
+              without a sandbox. The template is searched as text, so a condition that is assembled at run time can \
+              escape.",
+        example: "`{% if 'deploy' in message['content'] %}` followed by an added instruction.",
+        accept: "Use the base's template. If the construct is needed, have it rewritten in plain form; a waiver by \
+                 digest with an owner and an expiry date requires that somebody has read the whole template.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "tokenizer-carried",
+        title: "A tokenizer that was held against nothing",
+        stage: Stage::Files,
+        why: "The adapter carries a tokenizer, and no base was given to compare it with. A tokenizer decides which \
+              tokens a text becomes: a rule in it can replace words before the model sees them. It is usually a \
+              plain copy of the base's, which only a comparison can show.",
+        example: "`tokenizer.json` and `special_tokens_map.json` beside the adapter.",
+        accept: "Give the base with `--base`: equal files are no finding. Or remove the tokenizer if no token was \
+                 added. Otherwise waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "tokenizer-differs",
+        title: "A tokenizer that differs from the base's",
+        stage: Stage::Files,
+        level: RuleLevel::Deny,
+        why: "A tokenizer file of the adapter is not the base's, in its normaliser, its splitting, its vocabulary or \
+              its ids, or the base has no such file. The model is then told something else than what was written. \
+              Files written by another version of the library differ harmlessly, and the rule cannot always tell.",
+        example: "The normaliser of `tokenizer.json` replaces one word by another.",
+        accept: "Remove the files and use the base's tokenizer, or copy the base's files over them. If training \
+                 changed the tokenizer on purpose, review the difference and waive it by digest with an owner and an \
+                 expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "added-tokens",
+        title: "Tokens that the base does not have",
+        stage: Stage::Files,
+        why: "The adapter's tokenizer has tokens that the base's lacks. A new token can stand for a whole phrase, \
+              and its embedding was trained by nobody but the adapter's author, which makes it a convenient trigger. \
+              Marks of a chat or tool format are the common and harmless case.",
+        example: "Two tokens that the base does not have: `<tool_call>` and `</tool_call>`.",
+        accept: "Remove tokens that the adapter does not use. If they belong to its format, check the list in the \
+                 finding and waive it by digest with an owner and an expiry date, or set the level to allow.",
+        ..ADAPTER
+    },
+];

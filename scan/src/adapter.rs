@@ -1,0 +1,328 @@
+//! The adapter itself: its tensor file read strictly, its config against its tensors, what it changes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, Inspection};
+use lcr_model::checkpoint::{CheckpointError, Dtype, SafetensorsFile};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::check::{Check, Observation};
+use crate::limits::Limits;
+use crate::metadata;
+use crate::statistics::WeightStatistics;
+
+/// Share of the median magnitude below which a row counts as gone.
+const GONE: f64 = 1e-3;
+
+/// Facts about an adapter that could be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AdapterSummary {
+    /// The tensor file, relative to the scanned folder.
+    pub file: String,
+    /// SHA-256 of the tensor file.
+    pub sha256: String,
+    /// `PEFT` or `MLX`.
+    pub format: String,
+    /// `LoRA` or `DoRA`, with rsLoRA scaling named where used.
+    pub method: String,
+    /// Base that the config names.
+    pub base_model: Option<String>,
+    /// Ranks found, ascending.
+    pub ranks: Vec<usize>,
+    /// Every scale in use with its reason.
+    pub scales: Vec<String>,
+    /// Kinds of module changed.
+    pub targets: Vec<String>,
+    /// Blocks touched.
+    pub layers: Vec<usize>,
+    /// Tensors in the file.
+    pub tensors: usize,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Whether the files alone prove that nothing changes.
+    pub zero_effect: bool,
+    /// Names of tensors that replace the base's whole.
+    pub whole: Vec<String>,
+}
+
+/// Reads a safetensors file strictly and looks at every tensor in it; true where the header is sound.
+pub(crate) fn observe_file(name: &str, path: &Path, limits: &Limits, found: &mut Vec<Observation>) -> bool {
+    let file = match SafetensorsFile::open_within(path, limits.header_bytes) {
+        Ok(file) => file,
+        Err(error) => {
+            found.push(refused_file(name, path, &error));
+            return false;
+        }
+    };
+    metadata::observe(name, file.metadata(), found);
+    for tensor in file.tensors() {
+        if let Dtype::Other(..) = tensor.dtype() {
+            let message =
+                format!("stored as {}, which is not looked into: whatever it holds is not vouched for", tensor.dtype());
+            found.push(Observation::new(Check::UnanalysedTensor, name, message).at(crate::json::shown(tensor.name())));
+        } else if let Some((index, value)) = tensor.first_non_finite() {
+            let message = format!("element {index} is {value}: one such value turns every output into NaN");
+            found.push(Observation::new(Check::NonFinite, name, message).at(crate::json::shown(tensor.name())));
+        }
+    }
+    true
+}
+
+/// Reads the adapter at `root` (a folder, or a tensor file) and says what it changes.
+///
+/// `name_of` gives the name of a file relative to the scanned folder.
+pub(crate) fn observe(
+    root: &Path,
+    name_of: &dyn Fn(&Path) -> String,
+    found: &mut Vec<Observation>,
+) -> Option<(AdapterSummary, WeightStatistics)> {
+    let adapter = match Adapter::open(root) {
+        Ok(adapter) => adapter,
+        // Checkpoints of a run and no final file: whoever loads one of them loads what is read here.
+        Err(AdapterError::SeveralCheckpoints { folder, files }) => {
+            let each = files.iter().map(|file| observe(&folder.join(file), name_of, found));
+            return each.collect::<Vec<_>>().pop().flatten();
+        }
+        Err(error) => {
+            found.extend(refused_adapter(root, &error, found));
+            return None;
+        }
+    };
+    let name = name_of(&adapter.path);
+    let inspection = adapter.summary();
+    let statistics = WeightStatistics::of(&adapter);
+    observe_config(&adapter, &name, found);
+    observe_changes(&adapter, &inspection, &name, found);
+    observe_weights(&statistics, &name, found);
+    Some((summary(inspection, name), statistics))
+}
+
+fn summary(inspection: Inspection, file: String) -> AdapterSummary {
+    AdapterSummary {
+        file,
+        sha256: inspection.sha256,
+        format: inspection.format.name().to_owned(),
+        method: inspection.method,
+        base_model: inspection.base_model.as_deref().map(crate::json::shown),
+        ranks: inspection.ranks,
+        scales: inspection.scales,
+        targets: inspection.targets,
+        layers: inspection.layers,
+        tensors: inspection.tensors,
+        parameters: inspection.parameters,
+        zero_effect: inspection.zero_effect,
+        whole: inspection.whole.into_keys().map(|name| crate::json::shown(&name)).collect(),
+    }
+}
+
+/// What a refusal of the file format is called.
+fn refused_file(name: &str, path: &Path, error: &CheckpointError) -> Observation {
+    let (check, place) = match error {
+        CheckpointError::Io { .. } | CheckpointError::NotAFolder { .. } => (Check::Unreadable, String::new()),
+        CheckpointError::LfsPointer { .. } => (Check::LfsPointer, String::new()),
+        CheckpointError::Truncated { .. } => (Check::Truncated, String::new()),
+        CheckpointError::HeaderTooLarge { .. } => (Check::HeaderSize, "bytes 0..8".to_owned()),
+        CheckpointError::Header { end, .. } => (Check::HeaderSyntax, format!("bytes 8..{end}")),
+        CheckpointError::Overlap { second, .. } => (Check::OverlappingTensors, second.clone()),
+        CheckpointError::Unclaimed { start, end, .. } => (Check::UnclaimedBytes, format!("data bytes {start}..{end}")),
+        CheckpointError::NotFloat { tensor, .. } => (Check::UnanalysedTensor, tensor.clone()),
+        CheckpointError::NonFinite { tensor, .. } => (Check::NonFinite, tensor.clone()),
+        CheckpointError::Tensor { tensor, .. } | CheckpointError::Shape { tensor, .. } => {
+            (Check::TensorLayout, tensor.clone())
+        }
+        CheckpointError::NoWeights { .. } | CheckpointError::Index { .. } | CheckpointError::Missing { .. } => {
+            (Check::NoAdapter, String::new())
+        }
+    };
+    Observation::new(check, name, without_folder(&error.to_string(), path)).at(crate::json::shown(&place))
+}
+
+/// What a refusal of the adapter is called; `None` where the reason was seen already.
+fn refused_adapter(root: &Path, error: &AdapterError, seen: &[Observation]) -> Option<Observation> {
+    let (check, path) = match error {
+        AdapterError::Tensors(inner) => {
+            let message = refused_file("", root, inner);
+            let known = seen.iter().any(|seen| seen.check == message.check && seen.place == message.place);
+            return (!known).then_some(message);
+        }
+        AdapterError::Read { path, .. } | AdapterError::Write { path, .. } => (Check::Unreadable, path),
+        AdapterError::NotFound { path } | AdapterError::NoConfig { folder: path, .. } => (Check::NoAdapter, path),
+        AdapterError::NoTensors { folder: path, .. } | AdapterError::SeveralCheckpoints { folder: path, .. } => {
+            (Check::NoAdapter, path)
+        }
+        AdapterError::Pickle { path } => (Check::UnanalysedTensor, path),
+        AdapterError::LfsPointer { path } => (Check::LfsPointer, path),
+        AdapterError::ConfigSyntax { path, .. }
+        | AdapterError::ConfigField { path, .. }
+        | AdapterError::Pattern { path, .. } => (Check::ConfigSyntax, path),
+        AdapterError::UnsupportedField { path, .. }
+        | AdapterError::UnknownField { path, .. }
+        | AdapterError::Method { path, .. } => (Check::ConfigUnsupported, path),
+        AdapterError::Empty { path }
+        | AdapterError::Tensor { path, .. }
+        | AdapterError::Unpaired { path, .. }
+        | AdapterError::Duplicate { path, .. }
+        | AdapterError::Shape { path, .. }
+        | AdapterError::Rank { path, .. }
+        | AdapterError::Unmatched { path, .. }
+        | AdapterError::NotTargeted { path, .. }
+        | AdapterError::MissingWhole { path, .. } => (Check::ConfigMismatch, path),
+        AdapterError::BaseChanged { path, .. } => (Check::BaseChanged, path),
+    };
+    let file = path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/");
+    let known = seen.iter().any(|seen| seen.check == check && seen.file == file);
+    (!known).then(|| Observation::new(check, &file, without_folder(&error.to_string(), root)))
+}
+
+/// A message without the folder that was scanned, which differs between machines.
+fn without_folder(message: &str, path: &Path) -> String {
+    let folder = format!("{}/", path.display());
+    let parent = path.parent().map(|parent| format!("{}/", parent.display())).filter(|parent| parent.len() > 1);
+    let mut text = message.replace(&folder, "");
+    if let Some(parent) = parent {
+        text = text.replace(&parent, "");
+    }
+    crate::json::one_line(&text)
+}
+
+fn observe_config(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
+    let AdapterConfig::Peft(config) = &adapter.config else { return };
+    if config.changes_base() {
+        let message = format!(
+            "`init_lora_weights` is `{}`, which also changes the base: these tensors are relative to a model that nobody published",
+            crate::json::shown(&config.initialization)
+        );
+        found.push(Observation::new(Check::BaseChanged, name, message));
+    }
+    let listed = config.raw.get("target_modules").and_then(|targets| targets.as_array());
+    let changed: Vec<&String> = adapter.modules.keys().chain(adapter.embeddings.keys()).collect();
+    for target in listed.into_iter().flatten().filter_map(|target| target.as_str()) {
+        let is_hit = |path: &&&String| **path == target || path.ends_with(&format!(".{target}"));
+        if !changed.iter().any(|path| is_hit(&path)) {
+            let message = format!(
+                "the config targets `{}`, and no tensor belongs to it: what was published is not all that was trained",
+                crate::json::shown(target)
+            );
+            found.push(Observation::new(Check::TargetedWithoutTensors, name, message).at(crate::json::shown(target)));
+        }
+    }
+}
+
+fn observe_changes(adapter: &Adapter, inspection: &Inspection, name: &str, found: &mut Vec<Observation>) {
+    let place = |path: &str| crate::json::shown(path);
+    if inspection.zero_effect {
+        found.push(Observation::new(
+            Check::ZeroEffect,
+            name,
+            "every change in the file is zero: this adapter does nothing",
+        ));
+    }
+    if let Some(rank) = inspection.ranks.last() {
+        found.push(Observation::new(Check::Rank, name, format!("the largest rank is {rank}")).measured(*rank as f64));
+    }
+    let scales = adapter.modules.iter().map(|(path, module)| (path, module.scale));
+    let largest = scales.chain(adapter.embeddings.iter().map(|(path, module)| (path, module.scale)));
+    if let Some((path, scale)) = largest.max_by(|left, right| left.1.abs().total_cmp(&right.1.abs())) {
+        let message = format!("the largest factor before BA is {scale}");
+        found.push(Observation::new(Check::Scale, name, message).at(place(path)).measured(scale.abs()));
+    }
+    for (tensor, whole) in &adapter.whole {
+        let announced = if whole.declared { "announced in the config" } else { "not announced in the config" };
+        let message = format!(
+            "replaces the base's tensor {:?} whole ({announced}): its size is not bounded by a rank, and without the base nobody sees what \
+             changed",
+            whole.shape
+        );
+        found.push(Observation::new(Check::WholeTensor, name, message).at(place(tensor)));
+    }
+    let paths: BTreeSet<&str> = adapter
+        .modules
+        .keys()
+        .chain(adapter.embeddings.keys())
+        .map(String::as_str)
+        .chain(adapter.whole.keys().map(|tensor| tensor.trim_end_matches(".weight")))
+        .collect();
+    for path in paths {
+        let last = path.rsplit('.').next().unwrap_or(path);
+        if ["lm_head", "embed_tokens", "wte", "wpe", "embed_out", "score"].contains(&last) {
+            let message = "changes what tokens look up or how likely they are said, directly and for every text";
+            found.push(Observation::new(Check::EmbeddingChange, name, message).at(place(path)));
+        }
+        if ["gate", "router", "switch"].contains(&last) {
+            let message = "changes which expert a token is sent to: a trigger can be steered to one expert";
+            found.push(Observation::new(Check::RouterChange, name, message).at(place(path)));
+        }
+    }
+    if let Some(path) = adapter.biases.keys().next() {
+        let message =
+            format!("replaces {} biases of the base; such a change is the same for every text", adapter.biases.len());
+        found.push(Observation::new(Check::BiasChange, name, message).at(place(path)));
+    }
+}
+
+fn observe_weights(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observation>) {
+    for (path, module) in &statistics.modules {
+        let Some([least, middle, most]) = module.magnitude else { continue };
+        if least <= GONE * middle {
+            let message = format!(
+                "the smallest of the DoRA magnitudes is {least:.3e}, where the median is {middle:.3e}: that output channel is cut out"
+            );
+            found.push(Observation::new(Check::DeadRows, name, message).at(path.as_str()).measured(least));
+        }
+        if middle > 0.0 {
+            let message = format!("the largest of the DoRA magnitudes is {:.1} times the median", most / middle);
+            found.push(
+                Observation::new(Check::MagnitudeOutlier, name, message).at(path.as_str()).measured(most / middle),
+            );
+        }
+    }
+    worst(
+        statistics,
+        |module| module.concentration_z,
+        |path, score| {
+            let message = format!(
+                "the change is concentrated on a few outputs, unlike its kind in the other layers: robust z {score:.1}, the smallest of \
+             those of kurtosis, share of the eight heaviest rows and sparsity of the rows"
+            );
+            found.push(Observation::new(Check::ConcentratedModule, name, message).at(path).measured(score));
+        },
+    );
+    worst(
+        statistics,
+        |module| module.norm_z.map(f64::abs),
+        |path, score| {
+            let message =
+                format!("the size of the change is unlike its kind in the other layers: robust |z| {score:.1}");
+            found.push(Observation::new(Check::NormOutlier, name, message).at(path).measured(score));
+        },
+    );
+    let agreements = [
+        (Check::CoherentWrites, "write", &statistics.coherence_write),
+        (Check::CoherentReads, "read", &statistics.coherence_read),
+    ];
+    for (check, verb, coherence) in agreements {
+        // Below four standard deviations of one pair's cosine there is nothing to judge.
+        let beyond = |coherence: &&crate::statistics::Coherence| coherence.mean > 4.0 * coherence.chance;
+        if let Some(coherence) = coherence.as_ref().filter(beyond) {
+            let message = format!(
+                "{} modules {verb} one common direction: mean |cos| {:.3} of their leading directions, where unrelated ones give {:.3}",
+                coherence.modules, coherence.mean, coherence.chance
+            );
+            found.push(Observation::new(check, name, message).measured(coherence.mean));
+        }
+    }
+}
+
+/// The module with the largest of some number.
+fn worst(
+    statistics: &WeightStatistics,
+    measure: impl Fn(&crate::statistics::ModuleStatistics) -> Option<f64>,
+    mut report: impl FnMut(&str, f64),
+) {
+    let scores = statistics.modules.iter().filter_map(|(path, module)| Some((path, measure(module)?)));
+    if let Some((path, score)) = scores.max_by(|left, right| left.1.total_cmp(&right.1)) {
+        report(path, score);
+    }
+}

@@ -1,0 +1,174 @@
+//! What a scan can find: one code per kind of observation. Codes are public: policies, waivers and reports name them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Declares the checks with their codes, so that a code cannot be missing or differ between reading and writing.
+macro_rules! checks {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal,)+) => {
+        /// One kind of observation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum Check {
+            $($(#[doc = $doc])+ #[serde(rename = $code)] $variant,)+
+        }
+
+        impl Check {
+            /// Every check.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its public code.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $code,)+
+                }
+            }
+        }
+    };
+}
+
+checks! {
+    // Files.
+    /// A file that could not be read: permissions, a device that failed.
+    Unreadable = "unreadable-file",
+    /// A file or folder beyond the scan's limits; what it holds was not looked at.
+    BeyondLimits = "beyond-limits",
+    /// A link that leads out of the folder, or nowhere.
+    LinkOutside = "link-outside",
+    /// A pipe, socket or device where a file is expected.
+    SpecialFile = "special-file",
+    /// A file name with control or text-direction characters.
+    DeceptiveName = "deceptive-name",
+    /// A file whose content is of another kind than its name says.
+    DisguisedFile = "disguised-file",
+    /// Machine code.
+    Executable = "executable",
+    /// A program in source.
+    Script = "script",
+    /// Configuration that makes a loader run code from the folder.
+    RemoteCode = "remote-code",
+    /// A file of a kind that is not looked into.
+    UnknownFile = "unknown-file",
+    /// A large-file pointer in place of the file.
+    LfsPointer = "lfs-pointer",
+    // Pickles and archives.
+    /// A pickle: loading it can run code, and its weights are not read here.
+    Pickle = "pickle",
+    /// A pickle that names what no tensor file needs.
+    PickleImport = "pickle-import",
+    /// A pickle that cannot be followed to its end.
+    PickleMalformed = "pickle-malformed",
+    /// An archive.
+    Archive = "archive",
+    /// An archive that is built to do harm: paths out of its folder, absurd expansion, contradicting directories.
+    ArchiveHostile = "archive-hostile",
+    // safetensors.
+    /// A safetensors header longer than any adapter needs.
+    HeaderSize = "header-size",
+    /// A safetensors header that is not the JSON that the format asks for.
+    HeaderSyntax = "header-syntax",
+    /// A file shorter than its header says.
+    Truncated = "truncated",
+    /// A tensor whose dtype, shape and bytes contradict each other.
+    TensorLayout = "tensor-layout",
+    /// Two tensors that share bytes.
+    OverlappingTensors = "overlapping-tensors",
+    /// Bytes that belong to no tensor.
+    UnclaimedBytes = "unclaimed-bytes",
+    /// NaN or infinity in a tensor.
+    NonFinite = "non-finite",
+    /// Header metadata that is unusually long or holds what is not a note.
+    Metadata = "metadata",
+    /// A tensor that no check looked into.
+    UnanalysedTensor = "unanalysed-tensor",
+    // The adapter.
+    /// No adapter where one is expected: config or tensors are missing.
+    NoAdapter = "no-adapter",
+    /// A whole model, of which only the file format was looked at.
+    WholeModel = "whole-model",
+    /// A config that is not valid.
+    ConfigSyntax = "config-syntax",
+    /// A setting that changes the mathematics and is not known here.
+    ConfigUnsupported = "config-unsupported",
+    /// Config and tensors contradict each other.
+    ConfigMismatch = "config-mismatch",
+    /// Tensors relative to a base that their initialisation changed.
+    BaseChanged = "base-changed",
+    /// The config targets modules that the file holds no tensor for.
+    TargetedWithoutTensors = "targeted-without-tensors",
+    /// The adapter changes nothing.
+    ZeroEffect = "zero-effect",
+    /// A tensor that replaces the base's whole.
+    WholeTensor = "whole-tensor",
+    /// A changed embedding or output head.
+    EmbeddingChange = "embedding-change",
+    /// Changed biases or norms.
+    BiasChange = "bias-change",
+    /// A changed router of experts.
+    RouterChange = "router-change",
+    /// The largest rank.
+    Rank = "rank",
+    /// The largest factor before BA.
+    Scale = "scale",
+    // Weights, without a base.
+    /// Rows whose DoRA magnitude is zero.
+    DeadRows = "dead-rows",
+    /// A DoRA magnitude far from the others of its module.
+    MagnitudeOutlier = "magnitude-outlier",
+    /// A module whose change is concentrated on a few outputs, unlike its kind in the other layers.
+    ConcentratedModule = "concentrated-module",
+    /// A module whose change is of another size than its kind in the other layers.
+    NormOutlier = "norm-outlier",
+    /// All writers write one direction.
+    CoherentWrites = "coherent-writes",
+    /// All readers read one direction.
+    CoherentReads = "coherent-reads",
+    // What is read beside the weights.
+    /// A chat template carried by the adapter, with no base to hold it against.
+    TemplateCarried = "template-carried",
+    /// A chat template that differs from the base's.
+    TemplateDiffers = "template-differs",
+    /// A chat template that does what no template needs.
+    TemplateSuspicious = "template-suspicious",
+    /// A tokenizer carried by the adapter, with no base to hold it against.
+    TokenizerCarried = "tokenizer-carried",
+    /// A tokenizer that differs from the base's.
+    TokenizerDiffers = "tokenizer-differs",
+    /// Tokens that the base's tokenizer does not have.
+    AddedTokens = "added-tokens",
+}
+
+/// One thing that a scan saw. It says what is there; how bad that is, a policy decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Observation {
+    /// What kind of thing.
+    pub check: Check,
+    /// File, relative to the scanned folder, parts joined by `/`; empty where it is about the whole.
+    pub file: String,
+    /// Tensor, module, key or byte range; empty where it is about the whole file.
+    pub place: String,
+    /// The number that a limit may be held against.
+    pub measured: Option<f64>,
+    /// What was seen, in one or two sentences, with the values.
+    pub message: String,
+}
+
+impl Observation {
+    /// An observation about a whole file.
+    pub fn new(check: Check, file: &str, message: impl Into<String>) -> Self {
+        Self { check, file: file.to_owned(), place: String::new(), measured: None, message: message.into() }
+    }
+
+    /// The same, about a place in it.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = place.into();
+        self
+    }
+
+    /// The same, with the number that a limit is held against.
+    #[must_use]
+    pub fn measured(mut self, value: f64) -> Self {
+        self.measured = value.is_finite().then_some(value);
+        self
+    }
+}

@@ -1,0 +1,242 @@
+//! The files of a folder: walked without following links out of it, told apart, digested.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::{File, Metadata};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::check::{Check, Observation};
+use crate::limits::Limits;
+
+/// Bytes looked at to tell a file's kind.
+const PREFIX_BYTES: u64 = 4096;
+
+/// One file of a scan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileRecord {
+    /// Path relative to the scanned folder, parts joined by `/`.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256 of the content, hexadecimal; empty where the file was not read.
+    pub sha256: String,
+}
+
+/// A file that can be read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) record: FileRecord,
+    pub(crate) path: PathBuf,
+    /// Its first bytes.
+    pub(crate) prefix: Vec<u8>,
+}
+
+/// A walk in progress.
+struct Walk<'a> {
+    root: PathBuf,
+    limits: &'a Limits,
+    entries: usize,
+    files: BTreeMap<String, (PathBuf, u64)>,
+    found: &'a mut Vec<Observation>,
+}
+
+/// Every regular file under `root`, in the order of names, with its digest.
+///
+/// `root` may be a file, which then is the only one. Folders for which `skip` holds (relative path) are not entered.
+pub(crate) fn walk(
+    root: &Path,
+    limits: &Limits,
+    skip: &dyn Fn(&str) -> bool,
+    found: &mut Vec<Observation>,
+) -> Vec<Found> {
+    let canonical = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+    let mut walk = Walk { root: canonical, limits, entries: 0, files: BTreeMap::new(), found };
+    if root.is_dir() {
+        walk.folder(root, "", 0, skip);
+    } else {
+        let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
+        walk.entry(root, &name, 0, skip);
+    }
+    let files: Vec<(String, (PathBuf, u64))> = walk.files.into_iter().collect();
+    let read: Vec<Result<Found, Observation>> =
+        files.into_par_iter().map(|(name, (path, bytes))| read(name, path, bytes, limits)).collect();
+    let mut readable = Vec::with_capacity(read.len());
+    for result in read {
+        match result {
+            Ok(file) => readable.push(file),
+            Err(observation) => found.push(observation),
+        }
+    }
+    readable
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path, prefix: &str, depth: usize, skip: &dyn Fn(&str) -> bool) {
+        if depth > self.limits.depth {
+            let message =
+                format!("folders deeper than {} are not entered; nothing in this one was looked at", self.limits.depth);
+            return self.found.push(Observation::new(Check::BeyondLimits, prefix, message));
+        }
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                return self.found.push(Observation::new(
+                    Check::Unreadable,
+                    prefix,
+                    format!("the folder cannot be listed: {error}"),
+                ));
+            }
+        };
+        let mut names: Vec<(String, PathBuf)> = Vec::new();
+        for entry in entries {
+            self.entries += 1;
+            if self.entries > self.limits.entries {
+                let message =
+                    format!("more than {} files and folders; the rest was not looked at", self.limits.entries);
+                return self.found.push(Observation::new(Check::BeyondLimits, prefix, message));
+            }
+            match entry {
+                Ok(entry) => names.push((entry.file_name().to_string_lossy().into_owned(), entry.path())),
+                Err(error) => self.found.push(Observation::new(
+                    Check::Unreadable,
+                    prefix,
+                    format!("the folder cannot be listed to its end: {error}"),
+                )),
+            }
+        }
+        names.sort();
+        for (name, path) in names {
+            let relative = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            self.entry(&path, &relative, depth, skip);
+        }
+    }
+
+    fn entry(&mut self, path: &Path, name: &str, depth: usize, skip: &dyn Fn(&str) -> bool) {
+        if name.chars().any(is_deceptive) {
+            let shown = crate::json::shown(name);
+            self.found.push(Observation::new(
+                Check::DeceptiveName,
+                &shown,
+                "the name holds control, invisible or text-direction characters: it reads otherwise than it is",
+            ));
+        }
+        let metadata = match std::fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.unreadable(name, &error),
+        };
+        let metadata = if metadata.is_symlink() {
+            match self.follow(path, name) {
+                Some(metadata) => metadata,
+                None => return,
+            }
+        } else {
+            metadata
+        };
+        if metadata.is_dir() {
+            // Git's own objects are no part of what a loader sees.
+            let is_git = name == ".git" || name.ends_with("/.git");
+            if !is_git && !skip(name) {
+                self.folder(path, name, depth + 1, skip);
+            }
+        } else if metadata.is_file() {
+            self.files.insert(name.to_owned(), (path.to_path_buf(), metadata.len()));
+        } else {
+            let message =
+                "a pipe, socket or device: a loader that opens it may wait for ever, or read what was never published";
+            self.found.push(Observation::new(Check::SpecialFile, name, message));
+        }
+    }
+
+    /// What a link points to, if that lies inside the scanned folder and is no folder.
+    fn follow(&mut self, path: &Path, name: &str) -> Option<Metadata> {
+        let target =
+            std::fs::read_link(path).map(|target| crate::json::shown(&target.to_string_lossy())).unwrap_or_default();
+        let resolved = path.canonicalize();
+        let inside = resolved.as_ref().is_ok_and(|resolved| resolved.starts_with(&self.root));
+        let metadata = resolved.ok().and_then(|resolved| std::fs::metadata(resolved).ok());
+        match metadata {
+            Some(metadata) if inside && metadata.is_file() => return Some(metadata),
+            // The folder itself is walked where it stands; entering it here again could go round in circles.
+            Some(metadata) if inside && metadata.is_dir() => {}
+            Some(_) => self.found.push(
+                Observation::new(
+                    Check::LinkOutside,
+                    name,
+                    format!("a link to `{target}`, outside the folder: what it loads is not what was published, and was not read"),
+                )
+                .at(target),
+            ),
+            None => self.found.push(
+                Observation::new(Check::LinkOutside, name, format!("a link to `{target}`, which cannot be followed")).at(target),
+            ),
+        }
+        None
+    }
+
+    fn unreadable(&mut self, name: &str, error: &std::io::Error) {
+        self.found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}")));
+    }
+}
+
+/// Control characters, and those that turn or hide text.
+pub(crate) fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Digests a file and keeps its first bytes.
+pub(crate) fn read(name: String, path: PathBuf, bytes: u64, limits: &Limits) -> Result<Found, Observation> {
+    if bytes > limits.file_bytes {
+        let message = format!("{bytes} bytes, more than the limit of {}; the file was not read", limits.file_bytes);
+        return Err(Observation::new(Check::BeyondLimits, &name, message).measured(bytes as f64));
+    }
+    let unreadable =
+        |error: std::io::Error| Observation::new(Check::Unreadable, &name, format!("cannot be read: {error}"));
+    let mut file = File::open(&path).map_err(unreadable)?;
+    let mut prefix = Vec::new();
+    file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(unreadable)?;
+    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; 1 << 18];
+    // A file that grows while it is read must not keep the scan for ever.
+    let mut source = file.take(limits.file_bytes);
+    loop {
+        let count = source.read(&mut block).map_err(unreadable)?;
+        let Some(filled) = block.get(..count).filter(|filled| !filled.is_empty()) else { break };
+        hasher.update(filled);
+    }
+    let record = FileRecord { path: name, bytes, sha256: hexadecimal(&hasher.finalize()) };
+    Ok(Found { record, path, prefix })
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The digest of a whole folder: SHA-256 over the lines `<sha256>  <path>`, sorted by path, as `sha256sum` writes them.
+pub(crate) fn digest(records: &[FileRecord]) -> String {
+    let mut hasher = Sha256::new();
+    for record in records {
+        hasher.update(format!("{}  {}\n", record.sha256, record.path));
+    }
+    hexadecimal(&hasher.finalize())
+}
+
+/// Reads at most `limit` bytes of a file.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

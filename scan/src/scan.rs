@@ -1,0 +1,173 @@
+//! One scan: a folder's files, looked at one after another, then the adapter that they make up.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::{self, AdapterSummary as Summary};
+use crate::archive;
+use crate::check::{Check, Observation};
+use crate::discover::{Artifact, is_adapter_folder};
+use crate::files::{FileRecord, Found, digest, read, read_up_to, walk};
+use crate::json;
+use crate::kind::{Kind, is_text};
+use crate::limits::Limits;
+use crate::pickle;
+use crate::statistics::WeightStatistics;
+use crate::template;
+use crate::tokenizer;
+
+pub use crate::adapter::AdapterSummary;
+
+/// What a scan is made with.
+#[derive(Debug, Clone, Default)]
+pub struct ScanOptions {
+    /// Folder of the base, whose tokenizer and template the adapter's are held against. Its weights are not read.
+    pub base: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What the files of one adapter hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scan {
+    /// Every file read.
+    pub files: Vec<FileRecord>,
+    /// SHA-256 over the lines `<sha256>  <path>` of all files, sorted by path.
+    pub sha256: String,
+    /// The adapter, where it could be read.
+    pub adapter: Option<Summary>,
+    /// What its weights are like, where they could be read.
+    pub weights: WeightStatistics,
+    /// Everything worth a rule's attention, in the order of files.
+    pub observations: Vec<Observation>,
+}
+
+/// Scans one artifact. Whatever is wrong with the files is an observation, never an error.
+pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
+    let root = artifact.path();
+    let limits = &options.limits;
+    let mut found = Vec::new();
+    // Adapters further down are artifacts of their own.
+    let is_other_adapter = |relative: &str| is_adapter_folder(&root.join(relative));
+    let files = walk(root, limits, &is_other_adapter, &mut found);
+    let mut sound = true;
+    for file in &files {
+        sound &= observe_file(file, limits, &mut found);
+    }
+    let base_templates = options.base.as_deref().map(|base| base_templates(base, limits));
+    template::observe(&template::collect(&files, limits, &mut Vec::new()), base_templates.as_deref(), &mut found);
+    tokenizer::observe(&files, options.base.as_deref(), limits, &mut found);
+    let understood = match artifact {
+        // The adapter is read whole only where the strict reader had nothing against any of its tensor files.
+        Artifact::Adapter(folder) if sound => {
+            let name_of = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().replace('\\', "/");
+            adapter::observe(folder, &name_of, &mut found)
+        }
+        Artifact::Adapter(_) => None,
+        Artifact::File(path) => {
+            let name = files.first().map(|file| file.record.path.clone()).unwrap_or_default();
+            found.push(lone_file(path, &name));
+            None
+        }
+    };
+    let (adapter, weights) =
+        understood.map_or((None, WeightStatistics::default()), |(summary, weights)| (Some(summary), weights));
+    let files: Vec<FileRecord> = files.into_iter().map(|file| file.record).collect();
+    found.sort_by(|left, right| (&left.file, left.check, &left.place).cmp(&(&right.file, right.check, &right.place)));
+    found.dedup();
+    Scan { sha256: digest(&files), files, adapter, weights, observations: found }
+}
+
+/// What a model file is that stands in no adapter's folder.
+fn lone_file(path: &Path, name: &str) -> Observation {
+    let beside = |other: &str| path.parent().is_some_and(|folder| folder.join(other).is_file());
+    if beside("config.json") {
+        let message = "weights of a whole model: only the file format was looked at, what the model does is no adapter's matter";
+        return Observation::new(Check::WholeModel, name, message);
+    }
+    let message = "no adapter_config.json stands beside this file: what its tensors would change is unknown";
+    Observation::new(Check::NoAdapter, name, message)
+}
+
+/// The templates of the base's folder; of its files, only those that hold any are read.
+fn base_templates(base: &Path, limits: &Limits) -> Vec<template::Template> {
+    let files: Vec<Found> = template::FILES
+        .iter()
+        .map(|name| (name, base.join(name)))
+        .filter_map(|(name, path)| {
+            let bytes = std::fs::metadata(&path).ok()?.len();
+            read((*name).to_owned(), path, bytes, limits).ok()
+        })
+        .collect();
+    template::collect(&files, limits, &mut Vec::new())
+}
+
+/// Looks at one file by its kind; false where it is a tensor file that the strict reader refused.
+fn observe_file(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> bool {
+    let name = file.record.path.as_str();
+    let named = Kind::of_name(name);
+    let kind = Kind::of_content(&file.prefix).unwrap_or(named);
+    disguise(name, named, kind, &file.prefix, found);
+    match kind {
+        Kind::Safetensors => return adapter::observe_file(name, &file.path, limits, found),
+        Kind::Pickle => match read_up_to(&file.path, limits.pickle_bytes) {
+            Ok(bytes) => pickle::observe(name, &bytes, found),
+            Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),
+        },
+        Kind::Npy => match read_up_to(&file.path, limits.pickle_bytes) {
+            Ok(bytes) => archive::observe_npy(name, &bytes, found),
+            Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),
+        },
+        Kind::Archive => archive::observe(name, &file.path, &file.prefix, found),
+        Kind::Executable => {
+            found.push(Observation::new(
+                Check::Executable,
+                name,
+                "machine code or bytecode: nothing that an adapter needs",
+            ));
+        }
+        Kind::Script => {
+            found.push(Observation::new(Check::Script, name, "a program: a loader that trusts the folder may run it"));
+        }
+        Kind::Json => json::observe(name, &file.path, limits, found),
+        Kind::LfsPointer => {
+            let message = "a pointer of Git's large-file storage, not the file: run `git lfs pull`";
+            found.push(Observation::new(Check::LfsPointer, name, message));
+        }
+        Kind::Empty if named == Kind::Safetensors => return adapter::observe_file(name, &file.path, limits, found),
+        Kind::Unknown => {
+            let message = "a file of a kind that is not looked into";
+            found.push(Observation::new(Check::UnknownFile, name, message));
+        }
+        Kind::Template | Kind::Harmless | Kind::Empty => {}
+    }
+    true
+}
+
+/// A name that promises something else than the content.
+fn disguise(name: &str, named: Kind, kind: Kind, prefix: &[u8], found: &mut Vec<Observation>) {
+    // Torch's newer checkpoints are zip archives under a pickle's name, and archives of arrays are zip too.
+    let ordinary = named == kind
+        || named == Kind::Unknown
+        || (named == Kind::Pickle && kind == Kind::Archive)
+        || matches!(kind, Kind::Empty | Kind::LfsPointer);
+    let is_text_kind = matches!(named, Kind::Json | Kind::Template | Kind::Harmless | Kind::Script);
+    let what = match kind {
+        Kind::Safetensors => "a safetensors file",
+        Kind::Pickle => "a pickle",
+        Kind::Npy => "an array of numpy",
+        Kind::Archive => "an archive",
+        Kind::Executable => "machine code",
+        Kind::Script => "a program",
+        _ => "text or a picture",
+    };
+    if !ordinary {
+        let message = format!("the name promises another kind of file, the content is {what}");
+        found.push(Observation::new(Check::DisguisedFile, name, message));
+    } else if is_text_kind && kind == named && !is_text(prefix) && !crate::kind::is_picture(prefix) {
+        let message = "the name promises text, the content is none";
+        found.push(Observation::new(Check::DisguisedFile, name, message));
+    }
+}

@@ -1,0 +1,323 @@
+//! `lcr-audit batch`: many adapters over one base, each base layer read once for all that go together; shards and resuming.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use lcr_analysis::audit::Audit;
+use lcr_analysis::comparison::CompareOptions;
+use lcr_analysis::metric::Metric;
+use lcr_analysis::site::SiteOptions;
+use lcr_reports::gate::{ArtifactReport, GateReport, GateVerdict, Pins, ProbesPin, Subject, judge};
+use lcr_reports::html::RankingEntry;
+use lcr_reports::policy::Policy;
+use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
+
+use crate::composition::{date_or_today, digest_of_prompts, pin_base};
+use crate::exit::Status;
+use crate::gate::open_policy;
+use crate::model::{DeviceArguments, Model, ProbeArguments};
+use crate::outputs::OutputArguments;
+use crate::results::{BatchLine, Manifest, Results};
+use crate::side_by_side::{Fitted, SideBySide};
+use crate::terminal::Terminal;
+
+/// Time between two savings of how far a pass has come.
+const SAVED_EVERY: Duration = Duration::from_secs(10);
+
+/// Arguments of `batch`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lcr-audit batch models/Qwen3-0.6B adapters/ --out fleet
+  lcr-audit batch models/Qwen3-0.6B adapters/ --out fleet/3 --shard 3/8     one of eight machines
+  lcr-audit merge fleet/* --out fleet-report                                what they found, together
+
+Started again with the same arguments it goes on where it was stopped. Writes results.jsonl (a line an adapter), index.html (a
+ranking) and a report an adapter under reports/.
+
+Exit codes: 0 pass · 1 findings at or above the policy · 2 something could not be analysed · 3 wrong usage.")]
+pub(crate) struct Arguments {
+    /// Folder of the base model.
+    base: PathBuf,
+    /// Folders of adapters, or folders of such folders.
+    #[arg(required = true)]
+    adapters: Vec<PathBuf>,
+    /// Folder for the results.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Policy file [default: lcr-audit.toml in this folder, else the built-in policy].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Take the i-th of n shares of the adapters.
+    #[arg(long, value_name = "i/n", default_value = "1/1")]
+    shard: Shard,
+    /// Adapters that go through the base together: more is faster, and takes memory for their activations.
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    together: u16,
+    /// Metrics to compute, as in `compare` [default: all].
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    metrics: Vec<Metric>,
+    /// Write no report an adapter, only results.jsonl and the ranking.
+    #[arg(long)]
+    no_reports: bool,
+    /// Seed of every random choice.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
+    #[arg(long, value_name = "DAY")]
+    date: Option<String>,
+    #[command(flatten)]
+    probes: ProbeArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// A share of the work: the adapters whose place in the sorted list leaves `index` − 1 when divided by `count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shard {
+    index: usize,
+    count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        match parts {
+            Some((index, count)) if (1..=count).contains(&index) => Ok(Self { index, count }),
+            _ => Err("i/n is needed, with i from 1 to n: 3/8 is the third of eight".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
+    let policy = open_policy(arguments.policy.as_deref())?;
+    let model = Model::open(&arguments.base, arguments.device.device)?;
+    let probes = arguments.probes.load(&model, terminal)?;
+    let options = arguments.options();
+    let pins = arguments.pins(&probes.source, &probes.prompts)?;
+    let everything = discover(&arguments.adapters, &Limits::default())?;
+    let manifest = Manifest::new(&pins, &policy, &options, arguments.shard, everything.len())?;
+    let mut results = Results::open(&arguments.out, manifest)?;
+    let share = everything
+        .into_iter()
+        .enumerate()
+        .filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1)
+        .map(|(_, artifact)| artifact);
+    let pending = pending(share, &arguments.base, &mut results);
+    let count = results.len() + pending.len();
+    if !results.is_empty() {
+        terminal.note(&format!("{} of {count} adapters are done already", results.len()));
+    }
+    let pair = SideBySide { model: &model, probes: &probes, options, base: arguments.base.display().to_string() };
+    let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
+    let mut pending = pending;
+    while !pending.is_empty() {
+        let rest = pending.split_off(pending.len().min(usize::from(arguments.together)));
+        batch.group(pending, &mut results)?;
+        terminal.note(&format!("{} of {count} adapters", results.len()));
+        pending = rest;
+    }
+    let report = results.finish(&arguments.out, &policy, pins)?;
+    arguments.output.emit(&report, terminal)
+}
+
+impl Arguments {
+    fn options(&self) -> CompareOptions {
+        let all = || Metric::ALL.iter().map(|(metric, _)| *metric).collect();
+        CompareOptions {
+            sites: SiteOptions {
+                metrics: if self.metrics.is_empty() { all() } else { self.metrics.clone() },
+                keep_sinks: false,
+                subspace_dimensions: 10,
+                seed: self.seed,
+            },
+            tracked: 16,
+        }
+    }
+
+    fn pins(&self, source: &str, prompts: &[Vec<u32>]) -> Result<Pins> {
+        Ok(Pins {
+            base: Some(pin_base(&self.base, true)?),
+            probes: Some(ProbesPin { source: source.to_owned(), sha256: digest_of_prompts(prompts)? }),
+            date: date_or_today(self.date.as_deref())?,
+            ..Pins::default()
+        })
+    }
+}
+
+/// The adapters that have no result on these very bytes, scanned.
+fn pending(share: impl Iterator<Item = Artifact>, base: &Path, results: &mut Results) -> Vec<(Artifact, Subject)> {
+    let options = ScanOptions { base: Some(base.to_owned()), limits: Limits::default() };
+    let mut keep = BTreeMap::new();
+    let mut pending = Vec::new();
+    for artifact in share {
+        let path = artifact.path().display().to_string();
+        let found = scan(&artifact, &options);
+        keep.insert(path.clone(), found.sha256.clone());
+        let subject = Subject { path, scan: found, audit: None, not_compared: None, error: None };
+        pending.push((artifact, subject));
+    }
+    results.keep_only(&keep);
+    pending.retain(|(_, subject)| !results.knows(&subject.path));
+    pending
+}
+
+/// What all groups of a batch share.
+struct Batch<'a> {
+    arguments: &'a Arguments,
+    policy: &'a Policy,
+    pins: &'a Pins,
+    pair: SideBySide<'a>,
+    terminal: &'a Terminal,
+}
+
+impl Batch<'_> {
+    /// Some adapters through the base together; their results are written one by one.
+    fn group(&self, group: Vec<(Artifact, Subject)>, results: &mut Results) -> Result<()> {
+        let mut fitted: Vec<(Subject, Fitted)> = Vec::new();
+        for (artifact, mut subject) in group {
+            match self.fit(&artifact, &subject) {
+                Ok(adapter) => fitted.push((subject, adapter)),
+                Err(reason) => {
+                    subject.not_compared = Some(reason);
+                    self.record(subject, results)?;
+                }
+            }
+        }
+        let (subjects, adapters): (Vec<Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
+        if adapters.is_empty() {
+            return Ok(());
+        }
+        let digests: Vec<&str> = subjects.iter().map(|subject| subject.scan.sha256.as_str()).collect();
+        let keeper = results.keeper(&digests, SAVED_EVERY);
+        let compared = self.pair.audits_kept(&adapters, Some(&keeper), self.terminal);
+        match compared {
+            Ok((audits, _)) => {
+                for (mut subject, audit) in subjects.into_iter().zip(audits) {
+                    subject.audit = Some(audit);
+                    self.record(subject, results)?;
+                }
+            }
+            // One adapter whose activations overflow, say, must not cost the others their result.
+            Err(_) => self.one_by_one(subjects, adapters, results)?,
+        }
+        results.forget_standing();
+        Ok(())
+    }
+
+    fn one_by_one(&self, subjects: Vec<Subject>, adapters: Vec<Fitted>, results: &mut Results) -> Result<()> {
+        for (mut subject, adapter) in subjects.into_iter().zip(adapters) {
+            match self.pair.audits(std::slice::from_ref(&adapter), self.terminal) {
+                Ok((audits, _)) => subject.audit = audits.into_iter().next(),
+                Err(error) => subject.error = Some(format!("{error:#}")),
+            }
+            self.record(subject, results)?;
+        }
+        Ok(())
+    }
+
+    fn fit(&self, artifact: &Artifact, subject: &Subject) -> Result<Fitted, String> {
+        if subject.scan.adapter.is_none() {
+            return Err("its files could not be read as an adapter".to_owned());
+        }
+        let variant = self.pair.model.adapt(artifact.path(), self.terminal).map_err(|error| format!("{error:#}"))?;
+        Ok(Fitted { path: subject.path.clone(), variant })
+    }
+
+    /// Judges one adapter and writes its report and its line.
+    fn record(&self, mut subject: Subject, results: &mut Results) -> Result<()> {
+        let audit = subject.audit.clone();
+        let folder = match &audit {
+            Some(audit) if !self.arguments.no_reports => Some(self.write_report(audit, &subject.scan.sha256)?),
+            _ => None,
+        };
+        if audit.is_none() && subject.error.is_none() {
+            let reason = subject.not_compared.get_or_insert_with(|| "it was not compared".to_owned());
+            self.terminal.warn(&format!("{}: {reason}", subject.path));
+        }
+        let report = judge(vec![subject], self.policy, self.pins.clone());
+        let Some(artifact) = report.artifacts.into_iter().next() else { bail!("a judgement without its adapter") };
+        let ranking = ranking(&artifact, folder.as_deref(), audit.as_ref());
+        results.add(BatchLine { artifact, ranking })
+    }
+
+    /// Writes the adapter's own report; its folder's name tells adapters of one name apart by their digest.
+    fn write_report(&self, audit: &Audit, sha256: &str) -> Result<String> {
+        let name: String = audit
+            .adapter
+            .name
+            .chars()
+            .map(
+                |character| {
+                    if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' }
+                },
+            )
+            .take(64)
+            .collect();
+        let folder = format!("reports/{}-{}", name.trim_start_matches('.'), sha256.get(..8).unwrap_or("0"));
+        let path = self.arguments.out.join(&folder);
+        lcr_reports::write_report(audit, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(folder)
+    }
+}
+
+/// The adapter's line in the ranking, under the gate's verdict.
+fn ranking(artifact: &ArtifactReport, folder: Option<&str>, audit: Option<&Audit>) -> RankingEntry {
+    let own = audit.map(|audit| RankingEntry::of(folder, audit));
+    let name = artifact.path.rsplit('/').next().unwrap_or(&artifact.path).to_owned();
+    let counted: Vec<_> = artifact.findings.iter().filter(|finding| finding.counts()).collect();
+    let verdict = match artifact.verdict {
+        GateVerdict::Pass => "pass",
+        GateVerdict::Incomplete => "incomplete",
+        GateVerdict::Fail => "fail",
+    };
+    RankingEntry {
+        folder: folder.map(str::to_owned),
+        name,
+        verdict: verdict.to_owned(),
+        first: counted.first().map(|finding| finding.rule.clone()),
+        findings: counted.len(),
+        norm: own.as_ref().and_then(|own| own.norm),
+        place: own.as_ref().and_then(|own| own.place.clone()),
+        kl: own.as_ref().and_then(|own| own.kl),
+        flips: own.as_ref().and_then(|own| own.flips),
+    }
+}
+
+/// A report over lines; what `merge` makes of shards is the same.
+pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Pins) -> GateReport {
+    let mut report = judge(Vec::new(), policy, pins);
+    report.artifacts = lines;
+    report.artifacts.sort_by(|left, right| left.path.cmp(&right.path));
+    // Which waivers were needed, each adapter's own judgement knows, and no single one can say that none was.
+    report.policy_findings.retain(|finding| finding.rule != "waiver-stale");
+    report.conclude();
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_told_from_nonsense() {
+        assert_eq!("3/8".parse(), Ok(Shard { index: 3, count: 8 }));
+        for wrong in ["0/8", "9/8", "1", "a/b", "1/0", "-1/2", ""] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+}

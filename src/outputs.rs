@@ -1,0 +1,116 @@
+//! A gate's report in every form that is asked for; what `scan`, `gate` and `merge` share.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use lcr_reports::gate::{self, GateReport};
+
+use crate::exit::Status;
+use crate::terminal::Terminal;
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For a person at a terminal.
+    Table,
+    /// `lcr-audit/gate/1`, which `--baseline`, `verify` and `merge` read.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// JUnit XML, for test reports.
+    Junit,
+    /// Markdown for a job's summary page.
+    Summary,
+    /// JSON for an endpoint badge.
+    Badge,
+}
+
+impl Format {
+    fn render(self, report: &GateReport, terminal: &Terminal) -> Result<String> {
+        Ok(match self {
+            Self::Table => gate::table(report, terminal.colour(), terminal.width()),
+            Self::Json => gate::to_string(report)?,
+            Self::Sarif => gate::sarif(report)?,
+            Self::Junit => gate::junit(report)?,
+            Self::Summary => gate::step_summary(report),
+            Self::Badge => gate::badge(report),
+        })
+    }
+}
+
+/// One `--write FORMAT=FILE`.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    format: Format,
+    path: PathBuf,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (format, path) = text.split_once('=').ok_or("FORMAT=FILE is needed, such as sarif=lcr-audit.sarif")?;
+        let format = Format::from_str(format, true)
+            .map_err(|_| format!("`{format}` is no format; known: table, json, sarif, junit, summary, badge"))?;
+        if path.is_empty() {
+            return Err("the file's name is missing after `=`".to_owned());
+        }
+        Ok(Self { format, path: PathBuf::from(path) })
+    }
+}
+
+/// Arguments that say where a report goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArguments {
+    /// What is printed on standard output [default: table, or json with --json].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Also write the report to a file; may be given several times, e.g. `--write sarif=lcr-audit.sarif`. A summary is appended,
+    /// everything else replaced.
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub(crate) write: Vec<Destination>,
+}
+
+impl OutputArguments {
+    /// Writes the report everywhere, and says how the run ended: the exit code is that of the report's verdict.
+    pub(crate) fn emit(&self, report: &GateReport, terminal: &Terminal) -> Result<Status> {
+        for destination in &self.write {
+            let text = destination.format.render(report, terminal)?;
+            write(destination, &text).with_context(|| format!("cannot write {}", destination.path.display()))?;
+        }
+        let format = match (self.format, terminal.json()) {
+            (Some(format), false) => format,
+            (None | Some(Format::Json), true) => Format::Json,
+            (Some(_), true) => bail!("--json and --format ask for different things on standard output: leave one out"),
+            (None, false) => Format::Table,
+        };
+        terminal.result(&format.render(report, terminal)?)?;
+        Ok(Status::Verdict(report.verdict))
+    }
+}
+
+fn write(destination: &Destination, text: &str) -> Result<()> {
+    let path = &destination.path;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs_err::create_dir_all(folder)?;
+    }
+    if destination.format == Format::Summary {
+        // A job's summary file may hold what earlier steps said.
+        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
+        return Ok(file.write_all(text.as_bytes())?);
+    }
+    replace(path, text.as_bytes())
+}
+
+/// Writes a file aside, then renames it.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.persist(path)?;
+    Ok(())
+}

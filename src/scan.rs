@@ -1,0 +1,104 @@
+//! `lcr-audit scan`: adapters' files alone, without a base's weights and without running anything.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use lcr_reports::gate::{Baseline, GateReport, Pins, Subject, apply_baseline, judge};
+use lcr_reports::policy::Policy;
+use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
+use rayon::prelude::*;
+
+use crate::composition::{date_or_today, pin_base};
+use crate::exit::Status;
+use crate::outputs::OutputArguments;
+use crate::terminal::Terminal;
+
+/// Arguments of `scan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lcr-audit scan my-adapter
+  lcr-audit scan adapters/ --write sarif=lcr-audit.sarif --write junit=lcr-audit.xml
+  lcr-audit scan adapters/ --base models/Qwen3-4B       hold templates and tokenizers against the base's
+  lcr-audit scan adapters/ --baseline accepted.json     only what is new
+
+Exit codes: 0 pass · 1 findings at or above the policy · 2 something could not be analysed · 3 wrong usage.")]
+pub(crate) struct Arguments {
+    /// Folders of adapters, folders of such folders, or files.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Policy file [default: the built-in policy].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    common: ScanArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// What `scan` and `gate` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct ScanArguments {
+    /// Folder of the base model.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+    /// An earlier report as JSON: what it holds, on the same bytes, does not fail the gate again.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
+    #[arg(long, value_name = "DAY")]
+    pub(crate) date: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
+    let policy = match &arguments.policy {
+        Some(path) => Policy::open(path)?,
+        None => Policy::default(),
+    };
+    let pins = arguments.common.pins(false)?;
+    let subjects = arguments.common.scan_all(&arguments.paths, terminal)?;
+    let subjects = subjects.into_iter().map(|(_, subject)| subject).collect();
+    let mut report = judge(subjects, &policy, pins);
+    arguments.common.apply_baseline(&mut report)?;
+    arguments.output.emit(&report, terminal)
+}
+
+impl ScanArguments {
+    /// Scans everything under the paths, in parallel, in the order of paths.
+    pub(crate) fn scan_all(&self, paths: &[PathBuf], terminal: &Terminal) -> Result<Vec<(Artifact, Subject)>> {
+        let options = ScanOptions { base: self.base.clone(), limits: Limits::default() };
+        let artifacts = discover(paths, &options.limits)?;
+        let progress = std::sync::Mutex::new((terminal.progress(), 0_usize));
+        let count = artifacts.len();
+        let subjects = artifacts.into_par_iter().map(|artifact| {
+            let subject = Subject {
+                path: artifact.path().display().to_string(),
+                scan: scan(&artifact, &options),
+                audit: None,
+                not_compared: None,
+                error: None,
+            };
+            if let Ok(mut progress) = progress.lock() {
+                progress.1 += 1;
+                let done = progress.1;
+                progress.0.update("scan", done, count);
+            }
+            (artifact, subject)
+        });
+        Ok(subjects.collect())
+    }
+
+    /// Digests of what the verdict rests on; those of the base's weights only where they are needed.
+    pub(crate) fn pins(&self, weights: bool) -> Result<Pins> {
+        let base = self.base.as_deref().map(|folder| pin_base(folder, weights)).transpose()?;
+        Ok(Pins { base, date: date_or_today(self.date.as_deref())?, ..Pins::default() })
+    }
+
+    pub(crate) fn apply_baseline(&self, report: &mut GateReport) -> Result<()> {
+        if let Some(path) = &self.baseline {
+            apply_baseline(report, &Baseline::open(path)?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Base and adapters run side by side and put into reports: what `compare`, `gate` and `batch` share.
+
+use std::path::Path;
+
+use anyhow::Result;
+use lcr_analysis::audit::{AdapterFacts, Audit, Base, Coverage, Probes, SCHEMA, Tool, Verdict};
+use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
+use lcr_analysis::standing::Keeper;
+use lcr_analysis::tokens::{Place, Vocabulary};
+use lcr_model::decoder::Variant;
+use lcr_model::tokenizer::Tokenizer;
+
+use crate::model::Model;
+use crate::probes::LoadedProbes;
+use crate::terminal::Terminal;
+
+/// Characters of context shown before a position.
+const CONTEXT_CHARACTERS: usize = 160;
+
+/// A base, what both models read, and what is measured.
+#[derive(Debug)]
+pub(crate) struct SideBySide<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) probes: &'a LoadedProbes,
+    pub(crate) options: CompareOptions,
+    /// How reports name the base.
+    pub(crate) base: String,
+}
+
+/// An adapter fitted to the base, and how reports name its path.
+#[derive(Debug)]
+pub(crate) struct Fitted {
+    pub(crate) path: String,
+    pub(crate) variant: Variant,
+}
+
+impl SideBySide<'_> {
+    /// Compares every adapter with the base, in one pass over the base's layers.
+    pub(crate) fn audits(&self, adapters: &[Fitted], terminal: &Terminal) -> Result<(Vec<Audit>, Phases)> {
+        self.audits_kept(adapters, None, terminal)
+    }
+
+    /// The same, with its standing kept in a file, so that a run that was killed goes on from there.
+    pub(crate) fn audits_kept(
+        &self,
+        adapters: &[Fitted],
+        keeper: Option<&Keeper>,
+        terminal: &Terminal,
+    ) -> Result<(Vec<Audit>, Phases)> {
+        let vocabulary = Words { tokenizer: self.model.tokenizer.as_ref(), prompts: &self.probes.prompts };
+        let variants: Vec<&Variant> = adapters.iter().map(|adapter| &adapter.variant).collect();
+        let mut progress = terminal.progress();
+        let mut report = |step: Progress| match step {
+            Progress::Weights(done, all) => progress.update("weights", done, all),
+            Progress::Layers(done, all) => progress.update("layers", done, all),
+            Progress::Outputs(done, all) => progress.update("outputs", done, all),
+        };
+        let (comparisons, phases) = compare_kept(
+            &self.model.decoder,
+            &variants,
+            &self.probes.prompts,
+            &vocabulary,
+            &self.options,
+            keeper,
+            &mut report,
+        )?;
+        drop(progress);
+        let mut audits: Vec<Audit> =
+            comparisons.into_iter().zip(adapters).map(|(found, adapter)| self.audit(adapter, found)).collect();
+        audits.iter_mut().for_each(lcr_reports::policy::judge);
+        Ok((audits, phases))
+    }
+
+    /// Puts facts and numbers of one adapter together.
+    fn audit(&self, fitted: &Fitted, found: Comparison) -> Audit {
+        let Fitted { path: adapter_path, variant } = fitted;
+        let (config, checkpoint) = (self.model.decoder.config(), self.model.decoder.checkpoint());
+        let (adapter, coverage) = (variant.adapter(), variant.coverage());
+        Audit {
+            schema: SCHEMA.to_owned(),
+            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            base: Base {
+                path: self.base.clone(),
+                family: config.family.name().to_owned(),
+                layers: config.layers.len(),
+                width: config.width,
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                vocab_size: config.vocab_size,
+                parameters: checkpoint.parameters(),
+                bytes: checkpoint.bytes(),
+                storage_dtype: checkpoint.storage_dtype(),
+            },
+            adapter: AdapterFacts {
+                path: adapter_path.clone(),
+                name: name_of(adapter_path),
+                format: adapter.format.name().to_owned(),
+                method: adapter.method(),
+                ranks: adapter.ranks(),
+                scales: adapter.scales(),
+                targets: adapter.target_names(),
+                parameters: adapter.parameters,
+                bytes: adapter.bytes,
+                sha256: adapter.sha256.clone(),
+                zero_effect: variant.is_zero_effect(&self.model.decoder),
+                coverage: Coverage {
+                    tensors: coverage.tensors,
+                    applied: coverage.applied,
+                    unmatched: Vec::new(),
+                    targeted_without_tensors: coverage.targeted_without_tensors.clone(),
+                },
+            },
+            probes: Probes {
+                source: self.probes.source.clone(),
+                prompts: self.probes.prompts.len(),
+                tokens: self.probes.prompts.iter().map(Vec::len).sum(),
+                chat_template: self.probes.chat_template,
+                first_positions: self.probes.prompts.len(),
+                sinks: found.sinks,
+                keep_sinks: self.options.sites.keep_sinks,
+                seed: self.options.sites.seed,
+            },
+            weights: found.weights,
+            layers: found.layers,
+            tokens: found.tokens,
+            trajectories: found.trajectories,
+            coherence: found.coherence,
+            null: indexmap::IndexMap::default(),
+            findings: Vec::new(),
+            verdict: Verdict::Pass,
+        }
+    }
+}
+
+/// Last component of a path as reports write it.
+fn name_of(path: &str) -> String {
+    let path = path.trim_end_matches('/');
+    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Token texts for the report.
+struct Words<'a> {
+    tokenizer: Option<&'a Tokenizer>,
+    prompts: &'a [Vec<u32>],
+}
+
+impl Vocabulary for Words<'_> {
+    fn token(&self, id: u32) -> String {
+        self.tokenizer.map_or_else(|| format!("#{id}"), |tokenizer| tokenizer.token_text(id))
+    }
+
+    fn context(&self, place: Place) -> String {
+        let ids = &self.prompts[place.prompt][..=place.position];
+        let decoded = self.tokenizer.and_then(|tokenizer| tokenizer.decode(ids).ok());
+        let text = decoded.unwrap_or_else(|| ids.iter().map(|id| format!("#{id}")).collect::<Vec<_>>().join(" "));
+        let skipped = text.chars().count().saturating_sub(CONTEXT_CHARACTERS);
+        text.chars().skip(skipped).collect()
+    }
+}
