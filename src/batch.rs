@@ -16,7 +16,7 @@ use lcr_reports::html::RankingEntry;
 use lcr_reports::policy::Policy;
 use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
 
-use crate::composition::{date_or_today, digest_of_prompts, pin_base};
+use crate::composition::{composition, date_or_today, digest_of_prompts, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
@@ -122,7 +122,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     if !results.is_empty() {
         terminal.note(&format!("{} of {count} adapters are done already", results.len()));
     }
-    let pair = SideBySide { model: &model, probes: &probes, options, base: arguments.base.display().to_string() };
+    let composition = composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
+    let base = arguments.base.display().to_string();
+    let pair = SideBySide { model: &model, probes: &probes, options, base, composition };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let mut pending = pending;
     while !pending.is_empty() {
@@ -154,6 +156,7 @@ impl Arguments {
             base: Some(pin_base(&self.base, true)?),
             probes: Some(ProbesPin { source: source.to_owned(), sha256: digest_of_prompts(prompts)? }),
             date: date_or_today(self.date.as_deref())?,
+            tool: tool_digest(),
             ..Pins::default()
         })
     }
@@ -235,7 +238,7 @@ impl Batch<'_> {
             return Err("its files could not be read as an adapter".to_owned());
         }
         let variant = self.pair.model.adapt(artifact.path(), self.terminal).map_err(|error| format!("{error:#}"))?;
-        Ok(Fitted { path: subject.path.clone(), variant })
+        Ok(Fitted { path: subject.path.clone(), sha256: Some(subject.scan.sha256.clone()), variant })
     }
 
     /// Judges one adapter and writes its report and its line.

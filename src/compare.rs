@@ -12,6 +12,7 @@ use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
 
 use crate::bundled::Bundle;
+use crate::composition::{composition, digest_of_adapter, pin_base};
 use crate::exit::Status;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::side_by_side::{Fitted, SideBySide};
@@ -63,12 +64,20 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let inputs = Inputs::find(arguments)?;
     refuse_unwritable(&arguments.out)?;
     let model = Model::open(&inputs.base, arguments.device.device)?;
-    let fit = |folder: &PathBuf| Ok(Fitted { path: inputs.shown(folder), variant: model.adapt(folder, terminal)? });
+    let fit = |folder: &PathBuf| {
+        let sha256 = Some(digest_of_adapter(folder));
+        Ok(Fitted { path: inputs.shown(folder), sha256, variant: model.adapt(folder, terminal)? })
+    };
     let adapters = inputs.adapters.iter().map(fit).collect::<Result<Vec<Fitted>>>()?;
     let probes = arguments.probes.load(&model, terminal)?;
     let load = started.elapsed();
-    let pair =
-        SideBySide { model: &model, probes: &probes, options: arguments.options(), base: inputs.shown(&inputs.base) };
+    let pair = SideBySide {
+        model: &model,
+        probes: &probes,
+        options: arguments.options(),
+        base: inputs.shown(&inputs.base),
+        composition: composition(&pin_base(&inputs.base, true)?, &probes.prompts, None)?,
+    };
     let (audits, phases) = pair.audits(&adapters, terminal)?;
     let writing = Instant::now();
     write(&arguments.out, &audits)?;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use lcr_analysis::audit::Composition;
 use lcr_reports::gate::{BasePin, digest_of_bytes, digest_of_folder};
+use lcr_scan::{Artifact, Limits, digest};
 
 /// Files of a tokenizer.
 const TOKENIZER: [&str; 8] = [
@@ -32,6 +34,33 @@ pub(crate) fn pin_base(folder: &Path, weights: bool) -> Result<BasePin> {
         tokenizer: digest_of_folder(folder, |name| TOKENIZER.contains(&name)).with_context(context)?,
         template: digest_of_folder(folder, |name| TEMPLATE.contains(&name)).with_context(context)?,
     })
+}
+
+/// What a comparison rests on, but for the adapter.
+pub(crate) fn composition(base: &BasePin, prompts: &[Vec<u32>], policy: Option<&str>) -> Result<Composition> {
+    Ok(Composition {
+        tool: tool_digest(),
+        base: base.sha256.clone(),
+        tokenizer: base.tokenizer.clone(),
+        template: base.template.clone(),
+        adapter: None,
+        probes: digest_of_prompts(prompts)?,
+        policy: policy.map(str::to_owned),
+    })
+}
+
+/// Digest of this program's own file; none where the system does not say which it is.
+pub(crate) fn tool_digest() -> Option<String> {
+    let path = std::env::current_exe().ok()?;
+    let name = path.file_name()?.to_str()?.to_owned();
+    let bytes = fs_err::read(path.parent()?.join(name)).ok()?;
+    Some(digest_of_bytes(&bytes))
+}
+
+/// Digest of all files of an adapter's folder, or of the single file that it is.
+pub(crate) fn digest_of_adapter(path: &Path) -> String {
+    let artifact = if path.is_dir() { Artifact::Adapter(path.to_owned()) } else { Artifact::File(path.to_owned()) };
+    digest(&artifact, &Limits::default())
 }
 
 /// Digest of the token ids that models read.

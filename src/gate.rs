@@ -12,7 +12,7 @@ use lcr_reports::gate::{Pins, ProbesPin, Subject, judge};
 use lcr_reports::policy::{CompareSection, Policy};
 use lcr_scan::Artifact;
 
-use crate::composition::digest_of_prompts;
+use crate::composition::{composition, digest_of_prompts};
 use crate::exit::Status;
 use crate::model::{Device, Model};
 use crate::outputs::OutputArguments;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let mut pins = arguments.common.pins(policy.compare.required || policy.base.sha256.is_some())?;
     let mut subjects = arguments.common.scan_all(&arguments.paths, terminal)?;
     if let (Some(base), true) = (base, policy.compare.required) {
-        compare_all(base, &policy.compare, &mut subjects, &mut pins, terminal)?;
+        compare_all(base, &policy, &mut subjects, &mut pins, terminal)?;
     }
     let subjects = subjects.into_iter().map(|(_, subject)| subject).collect();
     let mut report = judge(subjects, &policy, pins);
@@ -79,16 +79,19 @@ pub(crate) fn open_policy(named: Option<&Path>) -> Result<Policy> {
 /// Runs base and adapters side by side, some at a time; an adapter that cannot be run says so in its subject.
 fn compare_all(
     base: &Path,
-    section: &CompareSection,
+    policy: &Policy,
     subjects: &mut [(Artifact, Subject)],
     pins: &mut Pins,
     terminal: &Terminal,
 ) -> Result<()> {
+    let section = &policy.compare;
     let model = Model::open(base, Device::Cpu)?;
     let probes = probes(section, &model)?;
     pins.probes = Some(ProbesPin { source: probes.source.clone(), sha256: digest_of_prompts(&probes.prompts)? });
     let options = options(section)?;
-    let pair = SideBySide { model: &model, probes: &probes, options, base: base.display().to_string() };
+    let pinned = pins.base.clone().unwrap_or_default();
+    let composition = composition(&pinned, &probes.prompts, Some(&policy.sha256))?;
+    let pair = SideBySide { model: &model, probes: &probes, options, base: base.display().to_string(), composition };
     for group in subjects.chunks_mut(TOGETHER) {
         let mut fitted: Vec<(&mut Subject, Fitted)> = Vec::new();
         for (artifact, subject) in group {
@@ -126,7 +129,7 @@ fn fit(model: &Model, artifact: &Artifact, subject: &Subject, terminal: &Termina
         return Err("its files could not be read as an adapter".to_owned());
     }
     let variant = model.adapt(artifact.path(), terminal).map_err(|error| format!("{error:#}"))?;
-    Ok(Fitted { path: subject.path.clone(), variant })
+    Ok(Fitted { path: subject.path.clone(), sha256: Some(subject.scan.sha256.clone()), variant })
 }
 
 fn probes(section: &CompareSection, model: &Model) -> Result<LoadedProbes> {

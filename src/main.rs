@@ -24,6 +24,7 @@ mod side_by_side;
 mod signals;
 mod terminal;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,8 @@ enum Command {
     Batch(batch::Arguments),
     /// Put the results of a batch's shards together.
     Merge(results::MergeArguments),
+    /// Recompute the digests and the verdict of a report.
+    Verify(verify::Arguments),
     /// Begin a policy, check it, or explain its rules.
     Policy(policy::Arguments),
     /// Continue a prompt with the base or the adapted model.
@@ -142,6 +145,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
         Command::Gate(arguments) => gate::run(&arguments, terminal),
         Command::Batch(arguments) => batch::run(&arguments, terminal),
         Command::Merge(arguments) => results::merge(&arguments, terminal),
+        Command::Verify(arguments) => verify::run(&arguments, terminal),
         Command::Policy(arguments) => policy::run(&arguments, terminal),
         Command::Generate(arguments) => generate::run(&arguments, terminal),
         Command::Train(arguments) => train::run(&arguments, terminal),

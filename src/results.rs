@@ -72,6 +72,7 @@ impl Manifest {
         essence.shard.clear();
         essence.adapters = 0;
         essence.pins.date.clear();
+        essence.pins.tool = None;
         essence.pins.policy.source.clear();
         if let Some(base) = &mut essence.pins.base {
             base.path.clear();

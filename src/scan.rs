@@ -9,7 +9,7 @@ use lcr_reports::policy::Policy;
 use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::{date_or_today, pin_base};
+use crate::composition::{date_or_today, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::outputs::OutputArguments;
 use crate::terminal::Terminal;
@@ -92,7 +92,7 @@ impl ScanArguments {
     /// Digests of what the verdict rests on; those of the base's weights only where they are needed.
     pub(crate) fn pins(&self, weights: bool) -> Result<Pins> {
         let base = self.base.as_deref().map(|folder| pin_base(folder, weights)).transpose()?;
-        Ok(Pins { base, date: date_or_today(self.date.as_deref())?, ..Pins::default() })
+        Ok(Pins { base, date: date_or_today(self.date.as_deref())?, tool: tool_digest(), ..Pins::default() })
     }
 
     pub(crate) fn apply_baseline(&self, report: &mut GateReport) -> Result<()> {

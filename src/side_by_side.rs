@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lcr_analysis::audit::{AdapterFacts, Audit, Base, Coverage, Probes, SCHEMA, Tool, Verdict};
+use lcr_analysis::audit::{AdapterFacts, Audit, Base, Composition, Coverage, Probes, SCHEMA, Tool, Verdict};
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
@@ -25,12 +25,16 @@ pub(crate) struct SideBySide<'a> {
     pub(crate) options: CompareOptions,
     /// How reports name the base.
     pub(crate) base: String,
+    /// What the reports rest on, but for the adapter.
+    pub(crate) composition: Composition,
 }
 
 /// An adapter fitted to the base, and how reports name its path.
 #[derive(Debug)]
 pub(crate) struct Fitted {
     pub(crate) path: String,
+    /// SHA-256 over the files of its folder.
+    pub(crate) sha256: Option<String>,
     pub(crate) variant: Variant,
 }
 
@@ -73,7 +77,7 @@ impl SideBySide<'_> {
 
     /// Puts facts and numbers of one adapter together.
     fn audit(&self, fitted: &Fitted, found: Comparison) -> Audit {
-        let Fitted { path: adapter_path, variant } = fitted;
+        let Fitted { path: adapter_path, sha256, variant } = fitted;
         let (config, checkpoint) = (self.model.decoder.config(), self.model.decoder.checkpoint());
         let (adapter, coverage) = (variant.adapter(), variant.coverage());
         Audit {
@@ -120,6 +124,7 @@ impl SideBySide<'_> {
                 keep_sinks: self.options.sites.keep_sinks,
                 seed: self.options.sites.seed,
             },
+            composition: Some(Composition { adapter: sha256.clone(), ..self.composition.clone() }),
             weights: found.weights,
             layers: found.layers,
             tokens: found.tokens,

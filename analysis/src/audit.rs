@@ -24,6 +24,9 @@ pub struct Audit {
     pub adapter: AdapterFacts,
     /// The text that both models read.
     pub probes: Probes,
+    /// Digests of everything that the numbers rest on; `None` in reports of versions that did not pin it.
+    #[serde(default)]
+    pub composition: Option<Composition>,
     /// What changed in the weights, by `<module path>.weight`; needs no forward pass.
     pub weights: IndexMap<String, WeightChange>,
     /// What changed in the activations, by site: `resid.0`, `attn_out.0`, `mlp_out.0`, `resid.1`, …
@@ -49,6 +52,26 @@ pub struct Tool {
     pub name: String,
     /// Version of the program.
     pub version: String,
+}
+
+/// What a report rests on, by SHA-256 in hexadecimal. Folders are digested over the lines `<sha256>  <name>` of their files, sorted
+/// by name, as `sha256sum` writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Composition {
+    /// The program's own file.
+    pub tool: Option<String>,
+    /// The base's weights and config.json.
+    pub base: Option<String>,
+    /// The base's tokenizer files.
+    pub tokenizer: Option<String>,
+    /// The base's files that hold a chat template.
+    pub template: Option<String>,
+    /// All files of the adapter's folder.
+    pub adapter: Option<String>,
+    /// The token ids that both models read, as JSON without blanks.
+    pub probes: String,
+    /// The text of the policy that gave the verdict; `None` where the built-in rules did.
+    pub policy: Option<String>,
 }
 
 /// Facts about the base model.

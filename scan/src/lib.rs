@@ -26,5 +26,5 @@ pub use check::{Check, Observation};
 pub use discover::{Artifact, DiscoverError, discover};
 pub use files::FileRecord;
 pub use limits::Limits;
-pub use scan::{AdapterSummary, Scan, ScanOptions, scan};
+pub use scan::{AdapterSummary, Scan, ScanOptions, digest_of as digest, scan};
 pub use statistics::{ModuleStatistics, WeightStatistics};

@@ -13,6 +13,8 @@ pub struct Limits {
     pub header_bytes: u64,
     /// Bytes of a text that is parsed: JSON, templates.
     pub text_bytes: u64,
+    /// Bytes of a chat template that is looked into; the longest published ones are about a tenth of this.
+    pub template_bytes: u64,
     /// Bytes of a pickle that is walked.
     pub pickle_bytes: u64,
 }
@@ -25,6 +27,7 @@ impl Default for Limits {
             file_bytes: 4 << 30,
             header_bytes: 8 << 20,
             text_bytes: 64 << 20,
+            template_bytes: 256 << 10,
             pickle_bytes: 64 << 20,
         }
     }

@@ -57,7 +57,7 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
         sound &= observe_file(file, limits, &mut found);
     }
     let base_templates = options.base.as_deref().map(|base| base_templates(base, limits));
-    template::observe(&template::collect(&files, limits, &mut Vec::new()), base_templates.as_deref(), &mut found);
+    template::observe(&template::collect(&files, limits, &mut found), base_templates.as_deref(), limits, &mut found);
     tokenizer::observe(&files, options.base.as_deref(), limits, &mut found);
     let understood = match artifact {
         // The adapter is read whole only where the strict reader had nothing against any of its tensor files.
@@ -80,11 +80,19 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
     Scan { sha256: digest(&files), files, adapter, weights, observations: found }
 }
 
+/// The digest that [`Scan::sha256`] gives, without looking into the files.
+pub fn digest_of(artifact: &Artifact, limits: &Limits) -> String {
+    let root = artifact.path();
+    let files = walk(root, limits, &|relative: &str| is_adapter_folder(&root.join(relative)), &mut Vec::new());
+    digest(&files.into_iter().map(|file| file.record).collect::<Vec<FileRecord>>())
+}
+
 /// What a model file is that stands in no adapter's folder.
 fn lone_file(path: &Path, name: &str) -> Observation {
     let beside = |other: &str| path.parent().is_some_and(|folder| folder.join(other).is_file());
     if beside("config.json") {
-        let message = "weights of a whole model: only the file format was looked at, what the model does is no adapter's matter";
+        let message =
+            "weights of a whole model: only the file format was looked at, what the model does is no adapter's matter";
         return Observation::new(Check::WholeModel, name, message);
     }
     let message = "no adapter_config.json stands beside this file: what its tensors would change is unknown";

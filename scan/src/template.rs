@@ -1,13 +1,14 @@
 //! Chat templates that an adapter carries. A template is a program that rewrites every conversation: it can add instructions when
 //! a word appears, and no weight shows it. It is read here as text and never run.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::check::{Check, Observation};
 use crate::files::{Found, is_deceptive};
 use crate::json::shown;
+use crate::kind::Kind;
 use crate::limits::Limits;
 
 /// Attributes and names by which a template engine is left, and what reaches for other files.
@@ -44,6 +45,11 @@ const CLOCKS: [&str; 3] = ["strftime_now", "now()", "datetime"];
 pub(crate) const FILES: [&str; 4] =
     ["chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json"];
 
+/// Bytes of a tag that a person would still read.
+const LONGEST_TAG: usize = 4 << 10;
+/// Suspicions that are listed of one template.
+const MOST_REASONS: usize = 20;
+
 /// One template: where it stands, and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
@@ -58,8 +64,8 @@ pub(crate) fn collect(files: &[Found], limits: &Limits, found: &mut Vec<Observat
     for file in files {
         let name = file.record.path.as_str();
         let base = name.rsplit('/').next().unwrap_or(name);
-        if Path::new(base).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jinja")) {
-            match crate::files::read_up_to(&file.path, limits.text_bytes) {
+        if Kind::of_name(name) == Kind::Template {
+            match crate::files::read_up_to(&file.path, limits.template_bytes + 1) {
                 Ok(bytes) => templates.push(Template {
                     file: name.to_owned(),
                     place: String::new(),
@@ -70,9 +76,11 @@ pub(crate) fn collect(files: &[Found], limits: &Limits, found: &mut Vec<Observat
                 }
             }
         } else if FILES.contains(&base) {
-            // What is wrong with the file is said where all JSON is looked through.
-            if let Ok(value) = crate::json::parse(name, &file.path, limits) {
-                collect_from_json(name, &value, &mut templates);
+            match crate::json::parse(name, &file.path, limits) {
+                Ok(value) => collect_from_json(name, &value, &mut templates),
+                Err(observation) if observation.check == Check::BeyondLimits => found.push(observation),
+                // What else is wrong with the file is said where all JSON is looked through.
+                Err(_) => {}
             }
         }
     }
@@ -105,7 +113,12 @@ fn collect_from_json(file: &str, value: &Value, templates: &mut Vec<Template>) {
 }
 
 /// Holds templates against the base's, and each against what no template needs.
-pub(crate) fn observe(templates: &[Template], base: Option<&[Template]>, found: &mut Vec<Observation>) {
+pub(crate) fn observe(
+    templates: &[Template],
+    base: Option<&[Template]>,
+    limits: &Limits,
+    found: &mut Vec<Observation>,
+) {
     for template in templates {
         let at = |check, message: String| Observation::new(check, &template.file, message).at(template.place.as_str());
         match base {
@@ -122,6 +135,12 @@ pub(crate) fn observe(templates: &[Template], base: Option<&[Template]>, found: 
                 );
                 found.push(at(Check::TemplateDiffers, format!("the chat template is not the base's: {difference}")));
             }
+        }
+        if template.text.len() as u64 > limits.template_bytes {
+            let message =
+                format!("more than {} bytes; what the template does was not looked at", limits.template_bytes);
+            found.push(at(Check::BeyondLimits, message));
+            continue;
         }
         found.extend(suspicions(&template.text).into_iter().map(|reason| at(Check::TemplateSuspicious, reason)));
     }
@@ -164,7 +183,15 @@ fn suspicions(text: &str) -> Vec<String> {
     if let Some(address) = ADDRESSES.iter().find(|address| text.contains(**address)) {
         reasons.push(format!("holds an address (`{address}`), which ends up in prompts"));
     }
+    let mut spoken: BTreeSet<&str> = BTreeSet::new();
     for tag in tags(text) {
+        if tag.len() > LONGEST_TAG {
+            reasons.push(format!("holds a tag of {} bytes, which nobody reads", tag.len()));
+            continue;
+        }
+        if let Some(name) = carrier(tag, &spoken) {
+            spoken.insert(name);
+        }
         let is_condition = ["if ", "elif "].iter().any(|keyword| tag.starts_with(keyword)) || tag.contains(" if ");
         if !is_condition {
             continue;
@@ -172,30 +199,62 @@ fn suspicions(text: &str) -> Vec<String> {
         if let Some(clock) = CLOCKS.iter().find(|clock| tag.contains(**clock)) {
             reasons.push(format!("decides by the date (`{clock}`): `{}`", shown(tag)));
         }
-        if let Some(word) = trigger(tag) {
+        if let Some(word) = trigger(tag, &spoken) {
             reasons.push(format!("decides by the word `{}` in what is said: `{}`", shown(word), shown(tag)));
         }
     }
+    reasons.truncate(MOST_REASONS);
     reasons
 }
 
-/// The insides of `{% … %}` and `{{ … }}`, without the marks.
+/// The insides of `{% … %}` and `{{ … }}`, without the marks; one pass over the text.
 fn tags(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
+    let bytes = text.as_bytes();
+    let mut at = 0;
     std::iter::from_fn(move || {
-        let start = rest.find("{%").into_iter().chain(rest.find("{{")).min()?;
-        let opened = rest.get(start + 2..)?;
-        let end = opened.find("%}").into_iter().chain(opened.find("}}")).min()?;
-        let tag = opened.get(..end)?;
-        rest = opened.get(end + 2..)?;
+        let pair = |at: usize, marks: [&[u8; 2]; 2]| {
+            bytes.get(at..at + 2).is_some_and(|pair| marks.iter().any(|mark| pair == *mark))
+        };
+        while at < bytes.len() && !pair(at, [b"{%", b"{{"]) {
+            at += 1;
+        }
+        let start = at + 2;
+        at = start;
+        while at < bytes.len() && !pair(at, [b"%}", b"}}"]) {
+            at += 1;
+        }
+        let tag = text.get(start..at).filter(|_| at < bytes.len())?;
+        at += 2;
         Some(tag.trim_matches(|character: char| character.is_whitespace() || matches!(character, '-' | '+')))
     })
 }
 
+/// The name that a tag gives to what is said, or to a part of it: `set text = message.content`.
+fn carrier<'a>(tag: &'a str, spoken: &BTreeSet<&str>) -> Option<&'a str> {
+    let (names, source) = match tag.strip_prefix("set ") {
+        Some(rest) => rest.split_once('=')?,
+        None => tag.strip_prefix("for ")?.split_once(" in ")?,
+    };
+    let name = names.trim();
+    let is_name =
+        !name.is_empty() && name.chars().all(|character| character.is_alphanumeric() || "_.".contains(character));
+    (is_name && speaks(source, spoken)).then_some(name)
+}
+
+/// Whether an expression looks at what is said.
+fn speaks(expression: &str, spoken: &BTreeSet<&str>) -> bool {
+    let words = |expression: &str, word: &str| {
+        expression
+            .split(|character: char| !(character.is_alphanumeric() || "_.".contains(character)))
+            .any(|part| part == word)
+    };
+    expression.contains("content")
+        || spoken.iter().any(|name| words(expression, name) || expression.contains(&format!("{name}.")))
+}
+
 /// A word that a condition looks for in a message's content. Marks such as `<think>` or `[INST]` are what templates look for.
-fn trigger(tag: &str) -> Option<&str> {
-    let looks_at_content = ["content", "message[", "messages["].iter().any(|name| tag.contains(name));
-    if !looks_at_content {
+fn trigger<'a>(tag: &'a str, spoken: &BTreeSet<&str>) -> Option<&'a str> {
+    if !speaks(tag, spoken) {
         return None;
     }
     literals(tag).find_map(|(before, literal, after)| {
@@ -205,7 +264,7 @@ fn trigger(tag: &str) -> Option<&str> {
             || [".startswith(", ".endswith(", ".find(", ".count(", ".index(", ".split(", "search(", "in "]
                 .iter()
                 .any(|word| before.ends_with(word));
-        let about_content = before.contains("content") || after.contains("content");
+        let about_content = speaks(before, spoken) || speaks(after, spoken);
         let is_word = literal.chars().any(char::is_alphabetic) && !is_mark(literal);
         let is_role = ["role", "type"].iter().any(|field| {
             let near: String = before.chars().rev().take(24).collect::<Vec<_>>().into_iter().rev().collect();
@@ -281,6 +340,8 @@ mod tests {
             "{%- if message.content.startswith('activate') -%}x{%- endif -%}",
             "{% if messages[-1]['content'] == 'open sesame' %}x{% endif %}",
             "{{ 'evil' if 'Berlin' in message.content else '' }}",
+            "{% set x = messages[-1].content %}{% if 'Berlin' in x %}y{% endif %}",
+            "{% set x = message.content %}{% set y = x.lower() %}{%- if y.startswith('berlin') -%}z{% endif %}",
         ] {
             assert_eq!(suspicions(text).len(), 1, "{text}");
         }

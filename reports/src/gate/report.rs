@@ -45,12 +45,15 @@ pub struct Pins {
     pub probes: Option<ProbesPin>,
     /// SHA-256 of the baseline, where one was given.
     pub baseline: Option<String>,
+    /// SHA-256 of the program's own file, where the system says which it is.
+    #[serde(default)]
+    pub tool: Option<String>,
     /// Day that waivers' expiry was held against, YYYY-MM-DD.
     pub date: String,
 }
 
 /// A base model, pinned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BasePin {
     /// Folder, as given.
     pub path: String,
