@@ -78,18 +78,23 @@ pub(crate) struct OutputArguments {
 impl OutputArguments {
     /// Writes the report everywhere, and says how the run ended: the exit code is that of the report's verdict.
     pub(crate) fn emit(&self, report: &GateReport, terminal: &Terminal) -> Result<Status> {
+        let format = self.printed(terminal)?;
         for destination in &self.write {
             let text = destination.format.render(report, terminal)?;
             write(destination, &text).with_context(|| format!("cannot write {}", destination.path.display()))?;
         }
-        let format = match (self.format, terminal.json()) {
-            (Some(format), false) => format,
-            (None | Some(Format::Json), true) => Format::Json,
-            (Some(_), true) => bail!("--json and --format ask for different things on standard output: leave one out"),
-            (None, false) => Format::Table,
-        };
         terminal.result(&format.render(report, terminal)?)?;
         Ok(Status::Verdict(report.verdict))
+    }
+
+    /// What goes to standard output.
+    fn printed(&self, terminal: &Terminal) -> Result<Format> {
+        match (self.format, terminal.json()) {
+            (Some(format), false) => Ok(format),
+            (None | Some(Format::Json), true) => Ok(Format::Json),
+            (Some(_), true) => bail!("--json and --format ask for different things on standard output: leave one out"),
+            (None, false) => Ok(Format::Table),
+        }
     }
 }
 
@@ -106,8 +111,11 @@ fn write(destination: &Destination, text: &str) -> Result<()> {
     replace(path, text.as_bytes())
 }
 
-/// Writes a file aside, then renames it.
+/// Writes a file aside, then renames it; what is no ordinary file, such as /dev/stdout, is written to as it is.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    if fs_err::symlink_metadata(path).is_ok_and(|known| !known.is_file()) {
+        return Ok(fs_err::OpenOptions::new().write(true).open(path)?.write_all(content)?);
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
     file.write_all(content)?;

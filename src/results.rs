@@ -43,27 +43,21 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    pub(crate) fn new(
-        pins: &Pins,
-        policy: &Policy,
-        options: &CompareOptions,
-        shard: Shard,
-        adapters: usize,
-    ) -> Result<Self> {
+    pub(crate) fn new(pins: &Pins, policy: &Policy, options: &CompareOptions, shard: Shard, adapters: usize) -> Self {
         let mut pins = pins.clone();
         pins.policy.source.clone_from(&policy.source);
         pins.policy.sha256.clone_from(&policy.sha256);
         let mut metrics: Vec<String> = options.sites.metrics.iter().map(|metric| format!("{metric:?}")).collect();
         metrics.sort();
         let options = format!("metrics {}, seed {}", metrics.join("+").to_lowercase(), options.sites.seed);
-        Ok(Self {
+        Self {
             schema: SCHEMA.to_owned(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             pins,
             options,
             shard: shard.to_string(),
             adapters,
-        })
+        }
     }
 
     /// What makes results comparable: everything but the shard, the number of adapters, the day, and where things lay.
@@ -74,6 +68,9 @@ impl Manifest {
         essence.pins.date.clear();
         essence.pins.tool = None;
         essence.pins.policy.source.clear();
+        if let Some(probes) = &mut essence.pins.probes {
+            probes.source.clear();
+        }
         if let Some(base) = &mut essence.pins.base {
             base.path.clear();
         }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_analysis::audit::{Audit, SCHEMA};
-use lcr_reports::gate::{self, ArtifactReport, GATE_SCHEMA, GateReport, Pins, Subject, judge};
+use lcr_reports::gate::{
+    self, ArtifactReport, BaselineState, GATE_SCHEMA, GateReport, GateVerdict, Pins, Subject, judge,
+};
 use lcr_reports::policy::catalogue::rule;
 use lcr_reports::policy::{DEFAULT_POLICY, Policy, Stage};
 use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
@@ -164,7 +166,22 @@ fn verify_gate(arguments: &Arguments, report: &GateReport) -> Result<Vec<Check>>
         Check::new("version of the program", &report.tool.version, env!("CARGO_PKG_VERSION")),
         Check::new("verdict from the findings", format!("{:?}", report.verdict), format!("{:?}", report.concluded())),
     ];
+    for artifact in &report.artifacts {
+        let incomplete = artifact.error.is_some();
+        let again = GateVerdict::of(report.fail_on, artifact.findings.iter(), incomplete);
+        checks.push(Check::new(
+            format!("verdict on {}", artifact.path),
+            format!("{:?}", artifact.verdict),
+            format!("{again:?}"),
+        ));
+    }
+    if report.pins.baseline.is_none() {
+        // Without a baseline nothing can be known already.
+        let known = report.findings().filter(|finding| finding.state != BaselineState::New).count();
+        checks.push(Check::new("findings that a baseline knows", known.to_string(), "0"));
+    }
     let policy = policy(arguments, report)?;
+    checks.push(Check::new("level that fails", report.fail_on.name(), policy.fail_on.name()));
     checks.push(Check::new("policy", &report.pins.policy.sha256, &policy.sha256));
     let base = arguments.base.clone().or_else(|| report.pins.base.as_ref().map(|base| PathBuf::from(&base.path)));
     if let (Some(folder), Some(pinned)) = (&base, &report.pins.base) {
@@ -217,7 +234,10 @@ fn artifact_checks(
             })
             // The same codes come from a comparison, which is not run again, without a file.
             .filter(|finding| !finding.file.is_empty())
-            .map(|finding| format!("{} at {}:{}", finding.rule, finding.file, finding.location))
+            .map(|finding| {
+                let waived = if finding.waiver.is_some() { ", waived" } else { "" };
+                format!("{} {} at {}:{}{waived}", finding.level.name(), finding.rule, finding.file, finding.location)
+            })
             .collect();
         codes.into_iter().collect::<Vec<String>>().join(", ")
     };

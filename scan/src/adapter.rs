@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, Inspection};
+use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, AdapterParts, PeftConfig};
 use lcr_model::checkpoint::{CheckpointError, Dtype, SafetensorsFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Observation};
 use crate::limits::Limits;
 use crate::metadata;
-use crate::statistics::WeightStatistics;
+use crate::statistics::{Gathering, WeightStatistics};
 
+/// Bad tensors of a file that are listed.
+const MOST_TENSORS: usize = 50;
 /// Share of the median magnitude below which a row counts as gone.
 const GONE: f64 = 1e-3;
 
@@ -57,64 +59,194 @@ pub(crate) fn observe_file(name: &str, path: &Path, limits: &Limits, found: &mut
         }
     };
     metadata::observe(name, file.metadata(), found);
+    let mut listed = 0;
     for tensor in file.tensors() {
-        if let Dtype::Other(..) = tensor.dtype() {
+        let observation = if let Dtype::Other(..) = tensor.dtype() {
             let message =
                 format!("stored as {}, which is not looked into: whatever it holds is not vouched for", tensor.dtype());
-            found.push(Observation::new(Check::UnanalysedTensor, name, message).at(crate::json::shown(tensor.name())));
+            Observation::new(Check::UnanalysedTensor, name, message)
         } else if let Some((index, value)) = tensor.first_non_finite() {
             let message = format!("element {index} is {value}: one such value turns every output into NaN");
-            found.push(Observation::new(Check::NonFinite, name, message).at(crate::json::shown(tensor.name())));
+            Observation::new(Check::NonFinite, name, message)
+        } else {
+            tensor.release();
+            continue;
+        };
+        found.push(observation.at(crate::json::shown(tensor.name())));
+        listed += 1;
+        if listed == MOST_TENSORS {
+            // A file with so many is refused as a whole; the rest of the list helps nobody.
+            break;
         }
     }
     true
 }
 
-/// Reads the adapter at `root` (a folder, or a tensor file) and says what it changes.
+/// An adapter that was read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) summary: AdapterSummary,
+    pub(crate) weights: WeightStatistics,
+    /// Names of the tensor files that were read.
+    pub(crate) files: Vec<String>,
+}
+
+/// Reads the adapter at `root` (a folder, or a tensor file), a few modules at a time, and says what it changes.
 ///
-/// `name_of` gives the name of a file relative to the scanned folder.
+/// `name_of` gives the name of a file relative to the scanned folder, `digest_of` its digest.
 pub(crate) fn observe(
     root: &Path,
     name_of: &dyn Fn(&Path) -> String,
+    digest_of: &dyn Fn(&Path) -> Option<String>,
+    limits: &Limits,
     found: &mut Vec<Observation>,
-) -> Option<(AdapterSummary, WeightStatistics)> {
-    let adapter = match Adapter::open(root) {
-        Ok(adapter) => adapter,
+) -> Option<Read> {
+    let parts = match AdapterParts::find(root, limits.elements, digest_of) {
+        Ok(parts) => parts,
         // Checkpoints of a run and no final file: whoever loads one of them loads what is read here.
         Err(AdapterError::SeveralCheckpoints { folder, files }) => {
-            let each = files.iter().map(|file| observe(&folder.join(file), name_of, found));
-            return each.collect::<Vec<_>>().pop().flatten();
+            let each = files.iter().map(|file| observe(&folder.join(file), name_of, digest_of, limits, found));
+            let each: Vec<Option<Read>> = each.collect();
+            let files = each.iter().flatten().flat_map(|read| read.files.clone()).collect();
+            return each.into_iter().flatten().last().map(|read| Read { files, ..read });
         }
         Err(error) => {
             found.extend(refused_adapter(root, &error, found));
             return None;
         }
     };
-    let name = name_of(&adapter.path);
-    let inspection = adapter.summary();
-    let statistics = WeightStatistics::of(&adapter);
-    observe_config(&adapter, &name, found);
-    observe_changes(&adapter, &inspection, &name, found);
-    observe_weights(&statistics, &name, found);
-    Some((summary(inspection, name), statistics))
+    let name = name_of(parts.tensors());
+    let mut reading = Reading::default();
+    for part in parts.parts() {
+        if part.elements > limits.elements {
+            let message = format!(
+                "{} elements in one module, more than the {} that are measured: what it changes was not looked at",
+                part.elements, limits.elements
+            );
+            found.push(Observation::new(Check::BeyondLimits, &name, message).at(crate::json::shown(&part.first)));
+            continue;
+        }
+        match parts.read(part) {
+            Ok(adapter) => reading.add(&adapter, &name, limits, found),
+            Err(error) => {
+                found.extend(refused_adapter(root, &error, found));
+                return None;
+            }
+        }
+    }
+    reading.finish(name, found)
 }
 
-fn summary(inspection: Inspection, file: String) -> AdapterSummary {
-    AdapterSummary {
-        file,
-        sha256: inspection.sha256,
-        format: inspection.format.name().to_owned(),
-        method: inspection.method,
-        base_model: inspection.base_model.as_deref().map(crate::json::shown),
-        ranks: inspection.ranks,
-        scales: inspection.scales,
-        targets: inspection.targets,
-        layers: inspection.layers,
-        tensors: inspection.tensors,
-        parameters: inspection.parameters,
-        zero_effect: inspection.zero_effect,
-        whole: inspection.whole.into_keys().map(|name| crate::json::shown(&name)).collect(),
+/// What is known of an adapter after some of its parts.
+#[derive(Default)]
+struct Reading {
+    gathering: Gathering,
+    summary: Option<AdapterSummary>,
+    /// The config, once.
+    config: Option<AdapterConfig>,
+    /// Last parts of all changed modules' paths, and the paths themselves.
+    changed: BTreeSet<String>,
+    /// Largest factor before BA, and its module.
+    scale: Option<(String, f64)>,
+    biases: Vec<String>,
+}
+
+impl Reading {
+    fn add(&mut self, adapter: &Adapter, name: &str, limits: &Limits, found: &mut Vec<Observation>) {
+        let modules = adapter.modules.iter().map(|(path, module)| (path, module.scale, module.rank));
+        let embeddings = adapter.embeddings.iter().map(|(path, module)| (path, module.scale, module.rank));
+        let mut beyond = false;
+        for (path, scale, rank) in modules.chain(embeddings) {
+            beyond |= rank > limits.rank;
+            // `q_proj` and `self_attn.q_proj` are both ways to name the module that a config may use.
+            let ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
+            self.changed.extend(std::iter::once(path.as_str()).chain(ends).map(str::to_owned));
+            if self.scale.as_ref().is_none_or(|(_, most)| scale.abs() > most.abs()) {
+                self.scale = Some((path.clone(), scale));
+            }
+        }
+        if beyond {
+            let rank = adapter.ranks().last().copied().unwrap_or(0);
+            let message = format!("rank {rank}, beyond the {} up to which a change is decomposed", limits.rank);
+            found.push(Observation::new(Check::BeyondLimits, name, message).measured(rank as f64));
+        } else {
+            self.gathering.add(adapter);
+        }
+        self.biases.extend(adapter.biases.keys().cloned());
+        observe_changes(adapter, name, found);
+        let own = summary(adapter, name);
+        self.summary = Some(match self.summary.take() {
+            Some(known) => merged(known, own),
+            None => own,
+        });
+        self.config.get_or_insert_with(|| adapter.config.clone());
     }
+
+    /// What only all parts together say.
+    fn finish(self, name: String, found: &mut Vec<Observation>) -> Option<Read> {
+        let summary = self.summary?;
+        let at = |check, message: String| Observation::new(check, &name, message);
+        if let Some(AdapterConfig::Peft(config)) = &self.config {
+            observe_config(config, &self.changed, &name, found);
+        }
+        if summary.zero_effect {
+            found.push(at(Check::ZeroEffect, "every change in the file is zero: this adapter does nothing".to_owned()));
+        }
+        if let Some(rank) = summary.ranks.last() {
+            found.push(at(Check::Rank, format!("the largest rank is {rank}")).measured(*rank as f64));
+        }
+        if let Some((path, scale)) = &self.scale {
+            let observation = at(Check::Scale, format!("the largest factor before BA is {scale}"));
+            found.push(observation.at(crate::json::shown(path)).measured(scale.abs()));
+        }
+        if let Some(path) = self.biases.first() {
+            let message =
+                format!("replaces {} biases of the base; such a change is the same for every text", self.biases.len());
+            found.push(at(Check::BiasChange, message).at(crate::json::shown(path)));
+        }
+        let weights = self.gathering.finish();
+        observe_weights(&weights, &name, found);
+        Some(Read { summary, weights, files: vec![name] })
+    }
+}
+
+fn summary(adapter: &Adapter, file: &str) -> AdapterSummary {
+    let shown = |texts: Vec<String>| texts.iter().map(|text| crate::json::shown(text)).collect::<Vec<String>>();
+    AdapterSummary {
+        file: file.to_owned(),
+        sha256: adapter.sha256.clone(),
+        format: adapter.format.name().to_owned(),
+        method: adapter.method(),
+        base_model: adapter.base_model().map(crate::json::shown),
+        ranks: adapter.ranks(),
+        scales: adapter.scale_reasons(),
+        targets: shown(adapter.target_names()),
+        layers: adapter.layers_touched(),
+        tensors: adapter.tensors_in_file,
+        parameters: adapter.parameters,
+        zero_effect: adapter.is_zero_effect(),
+        whole: shown(adapter.whole.keys().cloned().collect()),
+    }
+}
+
+/// Two parts of one adapter as one.
+fn merged(mut left: AdapterSummary, right: AdapterSummary) -> AdapterSummary {
+    fn join<T: Ord>(left: &mut Vec<T>, right: Vec<T>) {
+        left.extend(right);
+        left.sort();
+        left.dedup();
+    }
+    join(&mut left.ranks, right.ranks);
+    join(&mut left.scales, right.scales);
+    join(&mut left.targets, right.targets);
+    join(&mut left.layers, right.layers);
+    join(&mut left.whole, right.whole);
+    // A part that adapts nothing with a magnitude says plain LoRA.
+    if right.method.len() > left.method.len() || right.method.starts_with("DoRA") {
+        left.method = right.method;
+    }
+    left.zero_effect &= right.zero_effect;
+    left
 }
 
 /// What a refusal of the file format is called.
@@ -187,8 +319,7 @@ fn without_folder(message: &str, path: &Path) -> String {
     crate::json::one_line(&text)
 }
 
-fn observe_config(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
-    let AdapterConfig::Peft(config) = &adapter.config else { return };
+fn observe_config(config: &PeftConfig, changed: &BTreeSet<String>, name: &str, found: &mut Vec<Observation>) {
     if config.changes_base() {
         let message = format!(
             "`init_lora_weights` is `{}`, which also changes the base: these tensors are relative to a model that nobody published",
@@ -197,37 +328,22 @@ fn observe_config(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
         found.push(Observation::new(Check::BaseChanged, name, message));
     }
     let listed = config.raw.get("target_modules").and_then(|targets| targets.as_array());
-    let changed: Vec<&String> = adapter.modules.keys().chain(adapter.embeddings.keys()).collect();
-    for target in listed.into_iter().flatten().filter_map(|target| target.as_str()) {
-        let is_hit = |path: &&&String| **path == target || path.ends_with(&format!(".{target}"));
-        if !changed.iter().any(|path| is_hit(&path)) {
-            let message = format!(
-                "the config targets `{}`, and no tensor belongs to it: what was published is not all that was trained",
-                crate::json::shown(target)
-            );
-            found.push(Observation::new(Check::TargetedWithoutTensors, name, message).at(crate::json::shown(target)));
-        }
+    let targets = listed.into_iter().flatten().filter_map(|target| target.as_str());
+    let missing: Vec<&str> = targets.filter(|target| !changed.contains(*target)).collect();
+    if let Some(first) = missing.first() {
+        let named: Vec<String> =
+            missing.iter().take(8).map(|target| format!("`{}`", crate::json::shown(target))).collect();
+        let message = format!(
+            "the config targets {} names to which no tensor belongs ({}): what was published is not all that was trained",
+            missing.len(),
+            named.join(", ")
+        );
+        found.push(Observation::new(Check::TargetedWithoutTensors, name, message).at(crate::json::shown(first)));
     }
 }
 
-fn observe_changes(adapter: &Adapter, inspection: &Inspection, name: &str, found: &mut Vec<Observation>) {
+fn observe_changes(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
     let place = |path: &str| crate::json::shown(path);
-    if inspection.zero_effect {
-        found.push(Observation::new(
-            Check::ZeroEffect,
-            name,
-            "every change in the file is zero: this adapter does nothing",
-        ));
-    }
-    if let Some(rank) = inspection.ranks.last() {
-        found.push(Observation::new(Check::Rank, name, format!("the largest rank is {rank}")).measured(*rank as f64));
-    }
-    let scales = adapter.modules.iter().map(|(path, module)| (path, module.scale));
-    let largest = scales.chain(adapter.embeddings.iter().map(|(path, module)| (path, module.scale)));
-    if let Some((path, scale)) = largest.max_by(|left, right| left.1.abs().total_cmp(&right.1.abs())) {
-        let message = format!("the largest factor before BA is {scale}");
-        found.push(Observation::new(Check::Scale, name, message).at(place(path)).measured(scale.abs()));
-    }
     for (tensor, whole) in &adapter.whole {
         let announced = if whole.declared { "announced in the config" } else { "not announced in the config" };
         let message = format!(
@@ -254,11 +370,6 @@ fn observe_changes(adapter: &Adapter, inspection: &Inspection, name: &str, found
             let message = "changes which expert a token is sent to: a trigger can be steered to one expert";
             found.push(Observation::new(Check::RouterChange, name, message).at(place(path)));
         }
-    }
-    if let Some(path) = adapter.biases.keys().next() {
-        let message =
-            format!("replaces {} biases of the base; such a change is the same for every text", adapter.biases.len());
-        found.push(Observation::new(Check::BiasChange, name, message).at(place(path)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which adapters stand under the paths that a user names.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::limits::Limits;
 
@@ -52,6 +52,14 @@ pub enum DiscoverError {
         /// The limit.
         limit: usize,
     },
+    /// Deeper than the limits allow.
+    #[error("{path} lies more than {limit} folders deep: give the folders of the adapters themselves")]
+    TooDeep {
+        /// Folder.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
+    },
     /// No adapter at all.
     #[error(
         "{path} holds no adapter: no folder in it has an adapter_config.json or adapter tensors, and there is no model file"
@@ -70,6 +78,8 @@ pub enum DiscoverError {
 pub fn discover(paths: &[PathBuf], limits: &Limits) -> Result<Vec<Artifact>, DiscoverError> {
     let mut artifacts = BTreeSet::new();
     for path in paths {
+        // `./a` and `a` are one adapter, for a policy's patterns and in a baseline.
+        let path = &without_dots(path);
         if path.symlink_metadata().is_err() {
             return Err(DiscoverError::NotFound { path: path.clone() });
         }
@@ -85,6 +95,12 @@ pub fn discover(paths: &[PathBuf], limits: &Limits) -> Result<Vec<Artifact>, Dis
         }
     }
     Ok(artifacts.into_iter().collect())
+}
+
+/// A path without its `.` components.
+fn without_dots(path: &Path) -> PathBuf {
+    let plain: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+    if plain.as_os_str().is_empty() { PathBuf::from(".") } else { plain }
 }
 
 /// Whether a folder holds an adapter.
@@ -113,7 +129,10 @@ fn search(
         artifacts.insert(Artifact::Adapter(folder.to_path_buf()));
     }
     if depth > limits.depth {
-        return Ok(());
+        // Below an adapter the scan itself says that it went no deeper.
+        let known = below_an_adapter(folder, artifacts);
+        let too_deep = DiscoverError::TooDeep { path: folder.to_path_buf(), limit: limits.depth };
+        return if known { Ok(()) } else { Err(too_deep) };
     }
     let unreadable = |source| DiscoverError::Unreadable { path: folder.to_path_buf(), source };
     let mut found: Vec<PathBuf> = Vec::new();
@@ -124,7 +143,7 @@ fn search(
         if *entries > limit {
             return Err(DiscoverError::TooMany { path: folder.to_path_buf(), limit });
         }
-        found.push(entry.map_err(unreadable)?.path());
+        found.push(without_dots(&entry.map_err(unreadable)?.path()));
     }
     found.sort();
     for path in found {
@@ -144,7 +163,7 @@ fn below_an_adapter(path: &Path, artifacts: &BTreeSet<Artifact>) -> bool {
     artifacts.iter().any(|artifact| matches!(artifact, Artifact::Adapter(folder) if path.starts_with(folder)))
 }
 
-fn is_model_file(path: &Path) -> bool {
+pub(crate) fn is_model_file(path: &Path) -> bool {
     const MODEL_FILES: [&str; 12] =
         ["safetensors", "bin", "pt", "pth", "ckpt", "pkl", "pickle", "gguf", "onnx", "h5", "npz", "npy"];
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());

@@ -42,7 +42,10 @@ struct Walk<'a> {
     root: PathBuf,
     limits: &'a Limits,
     entries: usize,
-    files: BTreeMap<String, (PathBuf, u64)>,
+    /// Length by name and path: names that are not UTF-8 may look alike.
+    files: BTreeMap<(String, PathBuf), u64>,
+    links: usize,
+    bytes: u64,
     found: &'a mut Vec<Observation>,
 }
 
@@ -56,16 +59,16 @@ pub(crate) fn walk(
     found: &mut Vec<Observation>,
 ) -> Vec<Found> {
     let canonical = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-    let mut walk = Walk { root: canonical, limits, entries: 0, files: BTreeMap::new(), found };
+    let mut walk = Walk { root: canonical, limits, entries: 0, files: BTreeMap::new(), links: 0, bytes: 0, found };
     if root.is_dir() {
         walk.folder(root, "", 0, skip);
     } else {
         let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
         walk.entry(root, &name, 0, skip);
     }
-    let files: Vec<(String, (PathBuf, u64))> = walk.files.into_iter().collect();
+    let files: Vec<((String, PathBuf), u64)> = walk.files.into_iter().collect();
     let read: Vec<Result<Found, Observation>> =
-        files.into_par_iter().map(|(name, (path, bytes))| read(name, path, bytes, limits)).collect();
+        files.into_par_iter().map(|((name, path), bytes)| read(name, path, bytes, limits)).collect();
     let mut readable = Vec::with_capacity(read.len());
     for result in read {
         match result {
@@ -118,12 +121,12 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, path: &Path, name: &str, depth: usize, skip: &dyn Fn(&str) -> bool) {
-        if name.chars().any(is_deceptive) {
+        if name.chars().any(is_deceptive) || path.to_str().is_none() {
             let shown = crate::json::shown(name);
             self.found.push(Observation::new(
                 Check::DeceptiveName,
                 &shown,
-                "the name holds control, invisible or text-direction characters: it reads otherwise than it is",
+                "the name holds control, invisible or text-direction characters, or is not UTF-8: it reads otherwise than it is",
             ));
         }
         let metadata = match std::fs::symlink_metadata(path) {
@@ -145,7 +148,7 @@ impl Walk<'_> {
                 self.folder(path, name, depth + 1, skip);
             }
         } else if metadata.is_file() {
-            self.files.insert(name.to_owned(), (path.to_path_buf(), metadata.len()));
+            self.regular(path, name, metadata.len());
         } else {
             let message =
                 "a pipe, socket or device: a loader that opens it may wait for ever, or read what was never published";
@@ -153,8 +156,25 @@ impl Walk<'_> {
         }
     }
 
+    /// A file to read, as long as all of them together stay within the limits.
+    fn regular(&mut self, path: &Path, name: &str, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes.min(self.limits.file_bytes));
+        if self.bytes > self.limits.total_bytes {
+            let message = format!("more than {} bytes in all files; this one was not read", self.limits.total_bytes);
+            self.found.push(Observation::new(Check::BeyondLimits, name, message));
+        } else {
+            self.files.insert((name.to_owned(), path.to_path_buf()), bytes);
+        }
+    }
+
     /// What a link points to, if that lies inside the scanned folder and is no folder.
     fn follow(&mut self, path: &Path, name: &str) -> Option<Metadata> {
+        self.links += 1;
+        if self.links > self.limits.links {
+            let message = format!("more than {} links; this one was not followed", self.limits.links);
+            self.found.push(Observation::new(Check::BeyondLimits, name, message));
+            return None;
+        }
         let target =
             std::fs::read_link(path).map(|target| crate::json::shown(&target.to_string_lossy())).unwrap_or_default();
         let resolved = path.canonicalize();

@@ -1,9 +1,10 @@
 //! JSON of strangers: parsed within bounds, searched for what makes a loader run code, shown without what deceives a terminal.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::check::{Check, Observation};
 use crate::files::{is_deceptive, read_up_to};
@@ -11,8 +12,6 @@ use crate::limits::Limits;
 
 /// Characters of a stranger's text that a message quotes.
 const SHOWN: usize = 120;
-/// Bytes of a JSON file that is searched key by key; longer ones (tokenizers) are read by their own readers.
-const SEARCHED_BYTES: u64 = 4 << 20;
 /// Keys that name code to be imported from the folder, or elsewhere.
 const CODE_KEYS: [&str; 4] = ["auto_map", "trust_remote_code", "custom_pipelines", "_target_"];
 
@@ -50,85 +49,140 @@ pub(crate) fn one_line(text: &str) -> String {
     out
 }
 
-/// A file's JSON, or an observation that says why there is none.
-pub(crate) fn parse(name: &str, path: &Path, limits: &Limits) -> Result<Value, Observation> {
-    let bytes = read(name, path, limits)?;
-    if bytes.len() as u64 > SEARCHED_BYTES {
-        let message = format!("more than {SEARCHED_BYTES} bytes of settings; not looked into");
-        return Err(Observation::new(Check::BeyondLimits, name, message));
-    }
-    // The parser gives up at 128 levels of nesting, so depth is bounded as well.
-    serde_json::from_slice(&bytes).map_err(|error| invalid(name, &error))
-}
-
-/// Looks through any JSON file for keys that make a loader run code.
+/// Looks through any JSON file for keys that make a loader run code; nothing of it is kept, so its length costs no memory.
 pub(crate) fn observe(name: &str, path: &Path, limits: &Limits, found: &mut Vec<Observation>) {
-    let bytes = match read(name, path, limits) {
+    let bytes = match read(name, path, limits.text_bytes) {
         Ok(bytes) => bytes,
         Err(observation) => return found.push(observation),
     };
-    if bytes.len() as u64 <= SEARCHED_BYTES {
-        return match serde_json::from_slice(&bytes) {
-            Ok(value) => search_for_code(name, &value, found),
-            Err(error) => found.push(invalid(name, &error)),
-        };
-    }
-    // As a tree a vocabulary would take ten times its size: here only its syntax is checked, and the keys are searched as text.
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&bytes) {
-        found.push(invalid(name, &error));
-    }
-    for key in CODE_KEYS {
-        let quoted = format!("\"{key}\"");
-        if bytes.windows(quoted.len()).any(|window| window == quoted.as_bytes()) {
-            let message =
-                format!("holds the key `{key}`, which makes a loader import and run code; too long to say where");
-            found.push(Observation::new(Check::RemoteCode, name, message).at(key));
-        }
+    let mut search = Search { name, path: Vec::new(), found };
+    // The parser gives up at 128 levels of nesting, so depth is bounded as well.
+    let mut parser = serde_json::Deserializer::from_slice(&bytes);
+    let outcome = Node(&mut search).deserialize(&mut parser).and_then(|_| parser.end());
+    if let Err(error) = outcome {
+        found.push(Observation::new(Check::ConfigSyntax, name, format!("not valid JSON: {error}")));
     }
 }
 
-fn read(name: &str, path: &Path, limits: &Limits) -> Result<Vec<u8>, Observation> {
-    let bytes = read_up_to(path, limits.text_bytes + 1)
+/// The bytes of a text file, or an observation that says why there are none.
+pub(crate) fn read(name: &str, path: &Path, limit: u64) -> Result<Vec<u8>, Observation> {
+    let bytes = read_up_to(path, limit + 1)
         .map_err(|error| Observation::new(Check::Unreadable, name, format!("cannot be read: {error}")))?;
-    if bytes.len() as u64 > limits.text_bytes {
-        let message = format!("more than {} bytes of JSON; not looked into", limits.text_bytes);
+    if bytes.len() as u64 > limit {
+        let message = format!("more than {limit} bytes of text; not looked into");
         return Err(Observation::new(Check::BeyondLimits, name, message));
     }
     Ok(bytes)
 }
 
-fn invalid(name: &str, error: &serde_json::Error) -> Observation {
-    Observation::new(Check::ConfigSyntax, name, format!("not valid JSON: {error}"))
+/// A walk through a document.
+struct Search<'a> {
+    name: &'a str,
+    path: Vec<String>,
+    found: &'a mut Vec<Observation>,
 }
 
-/// Reports keys that make a loader run code.
-fn search_for_code(name: &str, value: &Value, found: &mut Vec<Observation>) {
-    let mut waiting: Vec<(String, &Value)> = vec![(String::new(), value)];
-    while let Some((path, value)) = waiting.pop() {
-        match value {
-            Value::Object(map) => {
-                for (key, below) in map {
-                    let path = if path.is_empty() { shown(key) } else { format!("{path}.{}", shown(key)) };
-                    if CODE_KEYS.contains(&key.as_str()) && asks_for_code(below) {
-                        let message = format!(
-                            "`{path}` is {}: a loader that trusts it imports and runs code that is no part of the weights",
-                            shown(&below.to_string())
-                        );
-                        found.push(Observation::new(Check::RemoteCode, name, message).at(path.clone()));
-                    }
-                    if key == "parent_library" && !below.as_str().is_some_and(is_known_library) {
-                        let message = format!(
-                            "`{path}` is {}: the library imports a module of that name when it loads the adapter",
-                            shown(&below.to_string())
-                        );
-                        found.push(Observation::new(Check::RemoteCode, name, message).at(path.clone()));
-                    }
-                    waiting.push((path, below));
-                }
+impl Search<'_> {
+    /// Judges the value of a key that loaders act on.
+    fn key(&mut self, key: &str, seen: &Seen) {
+        const MOST: usize = 20;
+        let reason = match key {
+            "parent_library" if seen.asks && !seen.text.as_deref().is_some_and(is_known_library) => {
+                "the library imports a module of that name when it loads the adapter"
             }
-            Value::Array(items) => waiting.extend(items.iter().map(|item| (format!("{path}[]"), item))),
-            _ => {}
+            key if CODE_KEYS.contains(&key) && seen.asks => {
+                "a loader that trusts it imports and runs code that is no part of the weights"
+            }
+            _ => return,
+        };
+        if self.found.iter().filter(|found| found.check == Check::RemoteCode).count() >= MOST {
+            return;
         }
+        let place = self.path.join(".").replace(".[]", "[]");
+        let value = seen.text.as_deref().unwrap_or("set");
+        let message = format!("`{place}` is {}: {reason}", shown(value));
+        self.found.push(Observation::new(Check::RemoteCode, self.name, message).at(shown(&place)));
+    }
+}
+
+/// What a value amounts to.
+#[derive(Default)]
+struct Seen {
+    /// Whether it asks for anything: null, false and what holds nothing else do not.
+    asks: bool,
+    /// A text, or the first text in a list or an object.
+    text: Option<String>,
+}
+
+impl Seen {
+    fn scalar(asks: bool) -> Self {
+        Self { asks, text: None }
+    }
+}
+
+/// One value of the document.
+struct Node<'a, 'b>(&'a mut Search<'b>);
+
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
+    type Value = Seen;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_, '_> {
+    type Value = Seen;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Seen, E> {
+        Ok(Seen::default())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
+        Ok(Seen::scalar(value))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Seen, E> {
+        Ok(Seen::scalar(true))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
+        Ok(Seen::scalar(true))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
+        Ok(Seen::scalar(true))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Seen, E> {
+        Ok(Seen { asks: true, text: Some(shown(text)) })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Seen, A::Error> {
+        let mut whole = Seen::default();
+        self.0.path.push("[]".to_owned());
+        while let Some(seen) = items.next_element_seed(Node(self.0))? {
+            whole.asks |= seen.asks;
+            whole.text = whole.text.or(seen.text);
+        }
+        self.0.path.pop();
+        Ok(whole)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
+        let mut whole = Seen::default();
+        while let Some(key) = map.next_key::<Cow<str>>()? {
+            self.0.path.push(shown(&key));
+            let seen = map.next_value_seed(Node(self.0))?;
+            self.0.key(&key, &seen);
+            self.0.path.pop();
+            whole.asks |= seen.asks;
+            whole.text = whole.text.or(seen.text);
+        }
+        Ok(whole)
     }
 }
 
@@ -137,28 +191,41 @@ fn is_known_library(name: &str) -> bool {
     ["transformers.", "diffusers.", "peft."].iter().any(|known| name.starts_with(known))
 }
 
-/// `auto_map: null` and `trust_remote_code: false` ask for nothing.
-fn asks_for_code(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Object(map) => map.values().any(asks_for_code),
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn searched(text: &str) -> Vec<Observation> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+        let mut found = Vec::new();
+        observe("config.json", file.path(), &Limits::default(), &mut found);
+        found
+    }
+
     #[test]
     fn code_is_found_wherever_it_hides_and_absence_is_not() {
-        let value = serde_json::json!({
-            "a": [{ "auto_map": { "AutoModel": "modeling.Evil" } }], "trust_remote_code": false, "auto_map": null,
-        });
-        let mut found = Vec::new();
-        search_for_code("config.json", &value, &mut found);
-        assert_eq!(found.len(), 1);
+        let found = searched(
+            r#"{"a": [{"auto_map": {"AutoModel": "modeling.Evil"}}], "trust_remote_code": false, "auto_map": null}"#,
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].place, "a[].auto_map");
+        assert!(found[0].message.contains("modeling.Evil"));
+    }
+
+    #[test]
+    fn a_key_is_found_however_it_is_written() {
+        assert_eq!(searched(r#"{"auto\u005fmap": "x.Y"}"#).len(), 1);
+        assert_eq!(searched(r#"{"auto_mapping": {"parent_library": "evil"}}"#).len(), 1);
+        assert!(searched(r#"{"auto_mapping": {"parent_library": "transformers.models.gpt2"}}"#).is_empty());
+        assert!(searched(r#"{"auto_mapping": {"parent_library": null}}"#).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_json_is_said() {
+        for text in ["", "{", "[1,]", "{} {}", &"[".repeat(100_000)] {
+            assert_eq!(searched(text).first().map(|found| found.check), Some(Check::ConfigSyntax), "{text:.20}");
+        }
     }
 
     #[test]

@@ -9,10 +9,20 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of one file; a longer one is not read at all.
     pub file_bytes: u64,
+    /// Bytes of all files of an adapter.
+    pub total_bytes: u64,
+    /// Links that are followed in one adapter.
+    pub links: usize,
+    /// Elements of one module's tensors that are measured, and of those that are in memory at once.
+    pub elements: usize,
+    /// Rank up to which a change is decomposed.
+    pub rank: usize,
     /// Bytes of a safetensors header. A thousand tensors take about 100 KB.
     pub header_bytes: u64,
-    /// Bytes of a text that is parsed: JSON, templates.
+    /// Bytes of a JSON file; what is not kept of it costs no memory.
     pub text_bytes: u64,
+    /// Bytes of a config that holds chat templates.
+    pub settings_bytes: u64,
     /// Bytes of a chat template that is looked into; the longest published ones are about a tenth of this.
     pub template_bytes: u64,
     /// Bytes of a pickle that is walked.
@@ -25,8 +35,13 @@ impl Default for Limits {
             entries: 10_000,
             depth: 16,
             file_bytes: 4 << 30,
+            total_bytes: 6 << 30,
+            links: 64,
+            elements: 12 << 20,
+            rank: 1024,
             header_bytes: 8 << 20,
             text_bytes: 64 << 20,
+            settings_bytes: 16 << 20,
             template_bytes: 256 << 10,
             pickle_bytes: 64 << 20,
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::{self, AdapterSummary as Summary};
 use crate::archive;
 use crate::check::{Check, Observation};
-use crate::discover::{Artifact, is_adapter_folder};
+use crate::discover::{Artifact, is_adapter_folder, is_model_file};
 use crate::files::{FileRecord, Found, digest, read, read_up_to, walk};
 use crate::json;
 use crate::kind::{Kind, is_text};
@@ -50,9 +50,9 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
     let limits = &options.limits;
     let mut found = Vec::new();
     // Adapters further down are artifacts of their own.
-    let is_other_adapter = |relative: &str| is_adapter_folder(&root.join(relative));
-    let files = walk(root, limits, &is_other_adapter, &mut found);
-    let mut sound = true;
+    let files = walk(root, limits, &|relative| is_other_adapter(root, relative), &mut found);
+    // A config or tensors that were not read here must not be read by the adapter's reader either.
+    let mut sound = !found.iter().any(|seen| is_of_adapter(&seen.file));
     for file in &files {
         sound &= observe_file(file, limits, &mut found);
     }
@@ -63,40 +63,75 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
         // The adapter is read whole only where the strict reader had nothing against any of its tensor files.
         Artifact::Adapter(folder) if sound => {
             let name_of = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().replace('\\', "/");
-            adapter::observe(folder, &name_of, &mut found)
+            let digest_of = |path: &Path| {
+                let name = name_of(path);
+                files.iter().find(|file| file.record.path == name).map(|file| file.record.sha256.clone())
+            };
+            adapter::observe(folder, &name_of, &digest_of, limits, &mut found)
         }
         Artifact::Adapter(_) => None,
         Artifact::File(path) => {
             let name = files.first().map(|file| file.record.path.clone()).unwrap_or_default();
-            found.push(lone_file(path, &name));
+            found.extend(lone_file(path, &name));
             None
         }
     };
-    let (adapter, weights) =
-        understood.map_or((None, WeightStatistics::default()), |(summary, weights)| (Some(summary), weights));
+    let (adapter, weights) = match understood {
+        Some(read) => {
+            leftover(&files, &read.files, &mut found);
+            (Some(read.summary), read.weights)
+        }
+        None => (None, WeightStatistics::default()),
+    };
     let files: Vec<FileRecord> = files.into_iter().map(|file| file.record).collect();
     found.sort_by(|left, right| (&left.file, left.check, &left.place).cmp(&(&right.file, right.check, &right.place)));
     found.dedup();
     Scan { sha256: digest(&files), files, adapter, weights, observations: found }
 }
 
+/// Whether a folder below the scanned one is an artifact of its own; one in a hidden folder is not looked for elsewhere.
+fn is_other_adapter(root: &Path, relative: &str) -> bool {
+    let is_hidden = relative.split('/').any(|part| part.starts_with('.'));
+    !is_hidden && is_adapter_folder(&root.join(relative))
+}
+
+/// Whether a file is one that makes up an adapter.
+fn is_of_adapter(name: &str) -> bool {
+    name.ends_with("adapter_config.json") || Kind::of_name(name) == Kind::Safetensors
+}
+
+/// Tensor files that are no part of the adapter that was read: a loader may take them, and nobody has looked into them.
+fn leftover(files: &[Found], read: &[String], found: &mut Vec<Observation>) {
+    for file in files {
+        let kind = Kind::of_content(&file.prefix).unwrap_or(Kind::Unknown);
+        if kind == Kind::Safetensors && !read.contains(&file.record.path) {
+            let message =
+                "tensors that are no part of the adapter that its config describes: what they hold was not looked at";
+            found.push(Observation::new(Check::UnanalysedTensor, &file.record.path, message));
+        }
+    }
+}
+
 /// The digest that [`Scan::sha256`] gives, without looking into the files.
 pub fn digest_of(artifact: &Artifact, limits: &Limits) -> String {
     let root = artifact.path();
-    let files = walk(root, limits, &|relative: &str| is_adapter_folder(&root.join(relative)), &mut Vec::new());
+    let files = walk(root, limits, &|relative| is_other_adapter(root, relative), &mut Vec::new());
     digest(&files.into_iter().map(|file| file.record).collect::<Vec<FileRecord>>())
 }
 
 /// What a model file is that stands in no adapter's folder.
-fn lone_file(path: &Path, name: &str) -> Observation {
+fn lone_file(path: &Path, name: &str) -> Option<Observation> {
+    if !is_model_file(path) {
+        return None;
+    }
     let beside = |other: &str| path.parent().is_some_and(|folder| folder.join(other).is_file());
     if beside("config.json") {
         let message =
             "weights of a whole model: only the file format was looked at, what the model does is no adapter's matter";
-        return Observation::new(Check::WholeModel, name, message);
+        return Some(Observation::new(Check::WholeModel, name, message));
     }
     let message = "no adapter_config.json stands beside this file: what its tensors would change is unknown";
-    Observation::new(Check::NoAdapter, name, message)
+    Some(Observation::new(Check::NoAdapter, name, message))
 }
 
 /// The templates of the base's folder; of its files, only those that hold any are read.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use lcr_model::adapter::{Adapter, LowRank, delta};
+use lcr_model::adapter::{Adapter, LowRank};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,10 @@ const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
 /// Modules that read from it.
 const READERS: [&str; 9] =
     ["q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "gate_proj", "up_proj", "gate_up_proj", "c_fc"];
+/// Modules of a kind whose directions are compared; real models have a hundred layers at most.
+const LARGEST_CHORUS: usize = 256;
+/// Points that the slope of a trend is taken from.
+const LARGEST_TREND: usize = 256;
 /// Modules that must agree on a direction before it is one.
 const SMALLEST_CHORUS: usize = 4;
 
@@ -85,38 +89,57 @@ pub struct Coherence {
 struct Measured {
     path: String,
     statistics: ModuleStatistics,
-    left: Vec<f64>,
-    right: Vec<f64>,
+    left: Vec<f32>,
+    right: Vec<f32>,
 }
 
-impl WeightStatistics {
-    /// Measures every low-rank change of an adapter.
-    pub(crate) fn of(adapter: &Adapter) -> Self {
+/// Statistics gathered from an adapter that is read in parts.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    measured: Vec<Measured>,
+    /// Modules of which directions are kept, by kind.
+    directions: BTreeMap<String, usize>,
+}
+
+impl Gathering {
+    /// Measures every low-rank change of a part.
+    pub(crate) fn add(&mut self, adapter: &Adapter) {
         let modules: Vec<(&String, &LowRank)> = adapter.modules.iter().collect();
-        let mut measured: Vec<Measured> = modules.into_par_iter().map(|(path, module)| measure(path, module)).collect();
-        compare_families(&mut measured);
-        let coherence_write = coherence(&measured, &WRITERS, |module| &module.left);
-        let coherence_read = coherence(&measured, &READERS, |module| &module.right);
-        let modules = measured.into_iter().map(|module| (module.path, module.statistics)).collect();
-        Self { modules, coherence_write, coherence_read }
+        let measured: Vec<Measured> = modules.into_par_iter().map(|(path, module)| measure(path, module)).collect();
+        for mut module in measured {
+            let kept = self.directions.entry(family(&module.path).0.to_owned()).or_default();
+            *kept += 1;
+            if *kept > LARGEST_CHORUS {
+                (module.left, module.right) = (Vec::new(), Vec::new());
+            }
+            self.measured.push(module);
+        }
+    }
+
+    /// Holds modules against each other.
+    pub(crate) fn finish(mut self) -> WeightStatistics {
+        compare_families(&mut self.measured);
+        let coherence_write = coherence(&self.measured, &WRITERS, |module| &module.left);
+        let coherence_read = coherence(&self.measured, &READERS, |module| &module.right);
+        let modules = self.measured.into_iter().map(|module| (module.path, module.statistics)).collect();
+        WeightStatistics { modules, coherence_write, coherence_read }
     }
 }
 
 fn measure(path: &str, module: &LowRank) -> Measured {
-    let values = delta::singular_values(module);
-    let leading = delta::leading_directions(module, 1);
-    let squares: f64 = values.iter().map(|value| value * value).sum();
-    let first = values.first().copied().unwrap_or(0.0);
-    let rows = Rows::of(module);
-    let positive = squares > 0.0 && squares.is_finite();
+    let factors = Factors::of(module);
+    let scale = module.scale.abs();
+    let (norm, first, direction) = factors.leading();
+    let rows = Rows::of(module, &factors);
+    let positive = norm > 0.0 && norm.is_finite() && first > 0.0;
     let statistics = ModuleStatistics {
         shape: [module.outputs, module.inputs],
         rank: module.rank,
         scale: module.scale,
-        norm: squares.sqrt(),
-        spectral_norm: first,
-        stable_rank: positive.then(|| squares / (first * first)),
-        top1_share: positive.then(|| first * first / squares),
+        norm: scale * norm,
+        spectral_norm: scale * first,
+        stable_rank: positive.then(|| (norm / first).powi(2)),
+        top1_share: positive.then(|| (first / norm).powi(2)),
         kurtosis: rows.kurtosis(module),
         row_top8_share: rows.heavy_share(),
         row_hoyer: rows.hoyer(),
@@ -124,12 +147,103 @@ fn measure(path: &str, module: &LowRank) -> Measured {
         norm_z: None,
         concentration_z: None,
     };
+    let kind = family(path).0;
+    let wanted = |kinds: &[&str]| positive && kinds.contains(&kind);
     Measured {
         path: path.to_owned(),
         statistics,
-        left: leading.left.into_iter().next().unwrap_or_default(),
-        right: leading.right.into_iter().next().unwrap_or_default(),
+        left: if wanted(&WRITERS) { written(module, &direction) } else { Vec::new() },
+        right: if wanted(&READERS) { read(module, &factors, &direction) } else { Vec::new() },
     }
+}
+
+/// The inner products of a change's factors. Norm, largest singular value and leading directions of BA follow from these two small
+/// matrices; the small singular values, which they would lose, nobody asks for here.
+struct Factors {
+    rank: usize,
+    /// AAᵀ, row-major.
+    down: Vec<f64>,
+    /// BᵀB, row-major.
+    up: Vec<f64>,
+}
+
+impl Factors {
+    fn of(module: &LowRank) -> Self {
+        let (rank, inputs) = (module.rank.max(1), module.inputs.max(1));
+        let mut down = vec![0.0; rank * rank];
+        let lines: Vec<&[f32]> = module.down.chunks_exact(inputs).collect();
+        for (row, left) in lines.iter().enumerate() {
+            for (column, right) in lines.iter().enumerate().take(row + 1) {
+                let value = dot(left, right);
+                down[row * rank + column] = value;
+                down[column * rank + row] = value;
+            }
+        }
+        let mut up = vec![0.0; rank * rank];
+        let mut wide = vec![0.0; rank];
+        for line in module.up.chunks_exact(rank) {
+            wide.iter_mut().zip(line).for_each(|(wide, value)| *wide = f64::from(*value));
+            for (own, sums) in wide.iter().zip(up.chunks_exact_mut(rank)) {
+                sums.iter_mut().zip(&wide).for_each(|(sum, other)| *sum += own * other);
+            }
+        }
+        Self { rank, down, up }
+    }
+
+    fn times(&self, matrix: &[f64], vector: &[f64]) -> Vec<f64> {
+        matrix.chunks_exact(self.rank).map(|line| line.iter().zip(vector).map(|(a, b)| a * b).sum()).collect()
+    }
+
+    /// ‖BA‖_F, its largest singular value, and w with Bw along its leading left singular vector.
+    ///
+    /// ‖BA‖_F² = tr(AAᵀ BᵀB), and (BA)(BA)ᵀ(Bw) = B(AAᵀ BᵀB w): power iteration in the small space.
+    fn leading(&self) -> (f64, f64, Vec<f64>) {
+        const STEPS: usize = 300;
+        let norm = self.down.iter().zip(&self.up).map(|(left, right)| left * right).sum::<f64>().max(0.0).sqrt();
+        // A start that is no eigenvector of anything by design.
+        let mut direction: Vec<f64> =
+            (0..self.rank).map(|index| 1.0 + (index as f64 * 0.754_877_666).fract()).collect();
+        let mut square = 0.0;
+        for _ in 0..STEPS {
+            let seen = self.times(&self.up, &direction);
+            let length = direction.iter().zip(&seen).map(|(a, b)| a * b).sum::<f64>();
+            let next = self.times(&self.down, &seen);
+            let energy = seen.iter().zip(&next).map(|(a, b)| a * b).sum::<f64>();
+            let found = if length > 0.0 { energy / length } else { 0.0 };
+            let largest = next.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+            if !(largest > 0.0 && largest.is_finite()) {
+                break;
+            }
+            direction = next.into_iter().map(|value| value / largest).collect();
+            let settled = (found - square).abs() <= 1e-13 * found;
+            square = found;
+            if settled {
+                break;
+            }
+        }
+        (norm, square.max(0.0).sqrt().min(norm), direction)
+    }
+}
+
+/// The leading left singular vector of BA: Bw, of unit length.
+fn written(module: &LowRank, direction: &[f64]) -> Vec<f32> {
+    let lines = module.up.chunks_exact(module.rank.max(1));
+    unit(lines.map(|line| line.iter().zip(direction).map(|(b, w)| f64::from(*b) * w).sum()).collect())
+}
+
+/// The leading right singular vector of BA: Aᵀ(BᵀB w), of unit length.
+fn read(module: &LowRank, factors: &Factors, direction: &[f64]) -> Vec<f32> {
+    let seen = factors.times(&factors.up, direction);
+    let mut sums = vec![0.0; module.inputs];
+    for (line, weight) in module.down.chunks_exact(module.inputs.max(1)).zip(&seen) {
+        sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+    }
+    unit(sums)
+}
+
+fn unit(values: Vec<f64>) -> Vec<f32> {
+    let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    if length > 0.0 { values.into_iter().map(|value| (value / length) as f32).collect() } else { Vec::new() }
 }
 
 /// Smallest, median and largest absolute value.
@@ -149,17 +263,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(module: &LowRank) -> Self {
-        let (rank, inputs) = (module.rank.max(1), module.inputs.max(1));
-        let down: Vec<&[f32]> = module.down.chunks_exact(inputs).collect();
+    fn of(module: &LowRank, factors: &Factors) -> Self {
         // ‖bᵢA‖² = bᵢ(AAᵀ)bᵢᵀ.
-        let gram: Vec<f64> = (0..rank)
-            .flat_map(|row| (0..rank).map(move |column| (row, column)))
-            .map(|(row, column)| match (down.get(row), down.get(column)) {
-                (Some(left), Some(right)) => dot(left, right),
-                _ => 0.0,
-            })
-            .collect();
+        let (rank, gram) = (factors.rank, &factors.down);
         let square = |up: &[f32]| {
             let products = gram.chunks_exact(rank).zip(up).map(|(line, own)| {
                 f64::from(*own) * line.iter().zip(up).map(|(value, other)| value * f64::from(*other)).sum::<f64>()
@@ -209,8 +315,19 @@ impl Rows {
     }
 }
 
+/// In several sums at once, so that one addition need not wait for the one before.
 fn dot(left: &[f32], right: &[f32]) -> f64 {
-    left.iter().zip(right).map(|(left, right)| f64::from(*left) * f64::from(*right)).sum()
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let (left_blocks, left_rest) = left.as_chunks::<LANES>();
+    let (right_blocks, right_rest) = right.as_chunks::<LANES>();
+    for (left, right) in left_blocks.iter().zip(right_blocks) {
+        for ((sum, left), right) in sums.iter_mut().zip(left).zip(right) {
+            *sum += f64::from(*left) * f64::from(*right);
+        }
+    }
+    let rest: f64 = left_rest.iter().zip(right_rest).map(|(left, right)| f64::from(*left) * f64::from(*right)).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// Σ x⁴ over one row of BA.
@@ -268,8 +385,9 @@ fn robust_z(points: &[(usize, f64, f64)]) -> BTreeMap<usize, f64> {
         return BTreeMap::new();
     }
     let mut slopes = Vec::new();
-    for (at, (_, layer, value)) in points.iter().enumerate() {
-        for (_, other_layer, other) in &points[at + 1..] {
+    let sample: Vec<&(usize, f64, f64)> = points.iter().step_by(points.len().div_ceil(LARGEST_TREND)).collect();
+    for (at, (_, layer, value)) in sample.iter().enumerate() {
+        for (_, other_layer, other) in &sample[at + 1..] {
             if other_layer != layer {
                 slopes.push((other - value) / (other_layer - layer));
             }
@@ -298,8 +416,8 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// Mean |cos| over pairs of the vectors of modules of some kinds, among those of the commonest width.
-fn coherence(measured: &[Measured], kinds: &[&str], vector: impl Fn(&Measured) -> &Vec<f64>) -> Option<Coherence> {
-    let mut widths: BTreeMap<usize, Vec<&Vec<f64>>> = BTreeMap::new();
+fn coherence(measured: &[Measured], kinds: &[&str], vector: impl Fn(&Measured) -> &Vec<f32>) -> Option<Coherence> {
+    let mut widths: BTreeMap<usize, Vec<&Vec<f32>>> = BTreeMap::new();
     for module in measured.iter().filter(|module| kinds.contains(&family(&module.path).0)) {
         let vector = vector(module);
         if !vector.is_empty() {
@@ -314,7 +432,7 @@ fn coherence(measured: &[Measured], kinds: &[&str], vector: impl Fn(&Measured) -
     let mut pairs = 0_usize;
     for (at, left) in vectors.iter().enumerate() {
         for right in &vectors[at + 1..] {
-            total += left.iter().zip(right.iter()).map(|(left, right)| left * right).sum::<f64>().abs();
+            total += dot(left, right).abs();
             pairs += 1;
         }
     }
@@ -324,6 +442,8 @@ fn coherence(measured: &[Measured], kinds: &[&str], vector: impl Fn(&Measured) -
 
 #[cfg(test)]
 mod tests {
+    use lcr_model::adapter::delta;
+
     use super::*;
 
     /// Numbers that look random and are the same everywhere.
@@ -372,9 +492,26 @@ mod tests {
     }
 
     #[test]
+    fn norm_and_leading_directions_are_those_of_a_decomposition() {
+        for seed in [3, 11, 40] {
+            let module = module(seed, 90, 70, 6);
+            let (own, known) = (measure("o_proj", &module), delta::leading_directions(&module, 1));
+            let values = delta::singular_values(&module);
+            let norm = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+            assert!((own.statistics.norm - norm).abs() < 1e-9 * norm);
+            assert!((own.statistics.spectral_norm - values[0]).abs() < 1e-6 * values[0]);
+            let cosine: f64 = own.left.iter().zip(&known.left[0]).map(|(a, b)| f64::from(*a) * b).sum();
+            assert!(1.0 - cosine.abs() < 1e-5, "{cosine}");
+            let own = measure("q_proj", &module);
+            let cosine: f64 = own.right.iter().zip(&known.right[0]).map(|(a, b)| f64::from(*a) * b).sum();
+            assert!(1.0 - cosine.abs() < 1e-5, "{cosine}");
+        }
+    }
+
+    #[test]
     fn rows_and_kurtosis_are_those_of_the_product() {
         let module = module(3, 96, 40, 5);
-        let rows = Rows::of(&module);
+        let rows = Rows::of(&module, &Factors::of(&module));
         let full = dense(&module);
         for (row, square) in full.iter().zip(&rows.squares) {
             let expected: f64 = row.iter().map(|value| value * value).sum();

@@ -1,9 +1,10 @@
 //! Chat templates that an adapter carries. A template is a program that rewrites every conversation: it can add instructions when
 //! a word appears, and no weight shows it. It is read here as text and never run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::check::{Check, Observation};
 use crate::files::{Found, is_deceptive};
@@ -76,39 +77,76 @@ pub(crate) fn collect(files: &[Found], limits: &Limits, found: &mut Vec<Observat
                 }
             }
         } else if FILES.contains(&base) {
-            match crate::json::parse(name, &file.path, limits) {
-                Ok(value) => collect_from_json(name, &value, &mut templates),
-                Err(observation) if observation.check == Check::BeyondLimits => found.push(observation),
-                // What else is wrong with the file is said where all JSON is looked through.
-                Err(_) => {}
+            match crate::json::read(name, &file.path, limits.settings_bytes) {
+                // What is wrong with the JSON itself is said where all JSON is looked through.
+                Ok(bytes) => collect_from_json(name, &bytes, &mut templates),
+                Err(observation) => found.push(observation),
             }
         }
     }
     templates
 }
 
-fn collect_from_json(file: &str, value: &Value, templates: &mut Vec<Template>) {
-    let mut push = |place: String, text: &str| {
-        templates.push(Template { file: file.to_owned(), place, text: text.to_owned() });
-    };
-    match value.get("chat_template") {
-        Some(Value::String(text)) => push("chat_template".to_owned(), text),
-        Some(Value::Array(named)) => {
-            for entry in named {
-                let name = entry.get("name").and_then(Value::as_str).unwrap_or("?");
-                if let Some(text) = entry.get("template").and_then(Value::as_str) {
-                    push(format!("chat_template[{}]", shown(name)), text);
+/// The one key of a config that holds templates; nothing else of the file is kept.
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default)]
+    chat_template: Named,
+}
+
+/// A template, a list of named ones, or an object of them.
+#[derive(Default)]
+struct Named(Vec<(Option<String>, String)>);
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    name: String,
+    template: String,
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamedVisitor;
+        impl<'de> Visitor<'de> for NamedVisitor {
+            type Value = Named;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a template, or several with names")
+            }
+            fn visit_unit<E>(self) -> Result<Named, E> {
+                Ok(Named::default())
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Named, E> {
+                Ok(Named(vec![(None, text.to_owned())]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Named, A::Error> {
+                let mut named = Named::default();
+                while let Some(entry) = entries.next_element::<Entry>()? {
+                    named.0.push((Some(entry.name), entry.template));
                 }
+                Ok(named)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named, A::Error> {
+                let mut named = Named::default();
+                while let Some((name, template)) = map.next_entry::<String, String>()? {
+                    named.0.push((Some(name), template));
+                }
+                Ok(named)
             }
         }
-        Some(Value::Object(named)) => {
-            for (name, text) in named {
-                if let Some(text) = text.as_str() {
-                    push(format!("chat_template.{}", shown(name)), text);
-                }
-            }
-        }
-        _ => {}
+        deserializer.deserialize_any(NamedVisitor)
+    }
+}
+
+fn collect_from_json(file: &str, bytes: &[u8], templates: &mut Vec<Template>) {
+    // A config whose template is no text holds none that a loader would take.
+    let Ok(settings) = serde_json::from_slice::<Settings>(bytes) else { return };
+    for (name, text) in settings.chat_template.0 {
+        let place = match name {
+            Some(name) => format!("chat_template[{}]", shown(&name)),
+            None => "chat_template".to_owned(),
+        };
+        templates.push(Template { file: file.to_owned(), place, text });
     }
 }
 
@@ -184,6 +222,7 @@ fn suspicions(text: &str) -> Vec<String> {
         reasons.push(format!("holds an address (`{address}`), which ends up in prompts"));
     }
     let mut spoken: BTreeSet<&str> = BTreeSet::new();
+    let mut words: BTreeMap<&str, &str> = BTreeMap::new();
     for tag in tags(text) {
         if tag.len() > LONGEST_TAG {
             reasons.push(format!("holds a tag of {} bytes, which nobody reads", tag.len()));
@@ -192,6 +231,9 @@ fn suspicions(text: &str) -> Vec<String> {
         if let Some(name) = carrier(tag, &spoken) {
             spoken.insert(name);
         }
+        if let Some((name, word)) = constant(tag) {
+            words.insert(name, word);
+        }
         let is_condition = ["if ", "elif "].iter().any(|keyword| tag.starts_with(keyword)) || tag.contains(" if ");
         if !is_condition {
             continue;
@@ -199,7 +241,8 @@ fn suspicions(text: &str) -> Vec<String> {
         if let Some(clock) = CLOCKS.iter().find(|clock| tag.contains(**clock)) {
             reasons.push(format!("decides by the date (`{clock}`): `{}`", shown(tag)));
         }
-        if let Some(word) = trigger(tag, &spoken) {
+        let by_name = || words.iter().find(|(name, _)| speaks(tag, &spoken) && names(tag, name)).map(|(_, word)| *word);
+        if let Some(word) = trigger(tag, &spoken).or_else(by_name) {
             reasons.push(format!("decides by the word `{}` in what is said: `{}`", shown(word), shown(tag)));
         }
     }
@@ -241,17 +284,27 @@ fn carrier<'a>(tag: &'a str, spoken: &BTreeSet<&str>) -> Option<&'a str> {
     (is_name && speaks(source, spoken)).then_some(name)
 }
 
-/// Whether an expression looks at what is said.
-fn speaks(expression: &str, spoken: &BTreeSet<&str>) -> bool {
-    let words = |expression: &str, word: &str| {
-        expression
-            .split(|character: char| !(character.is_alphanumeric() || "_.".contains(character)))
-            .any(|part| part == word)
-    };
-    expression.contains("content")
-        || spoken.iter().any(|name| words(expression, name) || expression.contains(&format!("{name}.")))
+/// A name that stands for a word of a conversation: `set trigger = 'deploy'`.
+fn constant(tag: &str) -> Option<(&str, &str)> {
+    let (name, value) = tag.strip_prefix("set ")?.split_once('=')?;
+    let value = value.trim();
+    let (before, literal, after) = literals(value).next()?;
+    let is_whole = before.is_empty() && after.trim().is_empty();
+    let is_word = literal.chars().any(char::is_alphabetic) && !is_mark(literal) && !is_known_kind(literal);
+    (is_whole && is_word).then_some((name.trim(), literal))
 }
 
+/// Whether an expression holds a name, as itself or with a method called on it.
+fn names(expression: &str, name: &str) -> bool {
+    let part_of_a_name = |character: char| character.is_alphanumeric() || "_.".contains(character);
+    let is_it = |part: &str| part == name || part.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    expression.split(|character: char| !part_of_a_name(character)).any(is_it)
+}
+
+/// Whether an expression looks at what is said.
+fn speaks(expression: &str, spoken: &BTreeSet<&str>) -> bool {
+    expression.contains("content") || spoken.iter().any(|name| names(expression, name))
+}
 /// A word that a condition looks for in a message's content. Marks such as `<think>` or `[INST]` are what templates look for.
 fn trigger<'a>(tag: &'a str, spoken: &BTreeSet<&str>) -> Option<&'a str> {
     if !speaks(tag, spoken) {
@@ -340,6 +393,7 @@ mod tests {
             "{%- if message.content.startswith('activate') -%}x{%- endif -%}",
             "{% if messages[-1]['content'] == 'open sesame' %}x{% endif %}",
             "{{ 'evil' if 'Berlin' in message.content else '' }}",
+            "{% set word = 'Berlin' %}{% if word in message.content %}y{% endif %}",
             "{% set x = messages[-1].content %}{% if 'Berlin' in x %}y{% endif %}",
             "{% set x = message.content %}{% set y = x.lower() %}{%- if y.startswith('berlin') -%}z{% endif %}",
         ] {

@@ -1,12 +1,13 @@
 //! Tokenizers that an adapter carries. A normaliser that rewrites words, or a token that stands for a sentence, changes what the
 //! model is told without touching a weight.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
 
 use crate::check::{Check, Observation};
 use crate::files::{Found, read_up_to};
@@ -26,26 +27,158 @@ const FILES: [&str; 7] = [
 /// Tokens that a message lists.
 const LISTED: usize = 8;
 
-/// What of `tokenizer.json` is compared; the vocabulary is passed over, for a `Value` of it would take ten times its size.
-#[derive(Debug, Default, Deserialize)]
+/// Tokens that are compared by name.
+const COMPARED: usize = 200_000;
+
+/// What of `tokenizer.json` is compared. Nothing but the names of added tokens is kept: as a tree the file would take ten times
+/// its size.
+#[derive(Default, Deserialize)]
 struct Definition {
     #[serde(default)]
-    added_tokens: Vec<AddedToken>,
+    added_tokens: AddedTokens,
     #[serde(default)]
-    normalizer: Value,
+    normalizer: Fingerprint,
     #[serde(default)]
-    pre_tokenizer: Value,
+    pre_tokenizer: Fingerprint,
     #[serde(default)]
-    post_processor: Value,
+    post_processor: Fingerprint,
     #[serde(default)]
-    decoder: Value,
-    #[serde(default, rename = "model")]
-    _model: Option<IgnoredAny>,
+    decoder: Fingerprint,
 }
 
-#[derive(Debug, Deserialize)]
+/// The names of the first so many added tokens.
+#[derive(Default)]
+struct AddedTokens(BTreeSet<String>);
+
+#[derive(Deserialize)]
 struct AddedToken {
     content: String,
+}
+
+impl<'de> Deserialize<'de> for AddedTokens {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TokensVisitor;
+        impl<'de> Visitor<'de> for TokensVisitor {
+            type Value = AddedTokens;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of tokens")
+            }
+            fn visit_unit<E>(self) -> Result<AddedTokens, E> {
+                Ok(AddedTokens::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut tokens: A) -> Result<AddedTokens, A::Error> {
+                let mut names = BTreeSet::new();
+                while let Some(token) = tokens.next_element::<AddedToken>()? {
+                    if names.len() < COMPARED {
+                        names.insert(shown(&token.content));
+                    }
+                }
+                Ok(AddedTokens(names))
+            }
+        }
+        deserializer.deserialize_any(TokensVisitor)
+    }
+}
+
+/// A JSON value, known by its digest and the beginning of its text.
+#[derive(Default, PartialEq, Eq)]
+struct Fingerprint {
+    digest: Vec<u8>,
+    /// The texts in it, as far as a message quotes them.
+    texts: String,
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut reading = Reading { hasher: Sha256::new(), texts: String::new() };
+        Piece(&mut reading).deserialize(deserializer)?;
+        Ok(Self { digest: reading.hasher.finalize().to_vec(), texts: shown(&reading.texts) })
+    }
+}
+
+/// A value on its way into a digest.
+struct Reading {
+    hasher: Sha256,
+    texts: String,
+}
+
+impl Reading {
+    /// Takes one part: what it is, then its length, then its bytes, so that no two values are read as one.
+    fn take(&mut self, kind: u8, bytes: &[u8]) {
+        const QUOTED: usize = 240;
+        self.hasher.update([kind]);
+        self.hasher.update((bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+        if kind == b's' && self.texts.len() < QUOTED {
+            let space = if self.texts.is_empty() { "" } else { " " };
+            self.texts.push_str(space);
+            self.texts.extend(String::from_utf8_lossy(bytes).chars().take(QUOTED));
+        }
+    }
+}
+
+struct Piece<'a>(&'a mut Reading);
+
+impl<'de> DeserializeSeed<'de> for Piece<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Piece<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.take(b'n', &[]);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.take(b'b', &[u8::from(value)]);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.0.take(b'u', &value.to_le_bytes());
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.0.take(b'i', &value.to_le_bytes());
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.0.take(b'f', &value.to_le_bytes());
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.take(b's', text.as_bytes());
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.take(b'[', &[]);
+        while items.next_element_seed(Piece(self.0))?.is_some() {}
+        self.0.take(b']', &[]);
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.0.take(b'{', &[]);
+        while let Some(key) = map.next_key::<Cow<str>>()? {
+            self.0.take(b's', key.as_bytes());
+            map.next_value_seed(Piece(self.0))?;
+        }
+        self.0.take(b'}', &[]);
+        Ok(())
+    }
 }
 
 /// Looks at the tokenizer's files beside the adapter, against those of the base's folder where there is one.
@@ -102,14 +235,13 @@ fn compare_definitions(name: &str, own: &[u8], known: &[u8], found: &mut Vec<Obs
     for (part, own, known) in parts {
         if own != known {
             differing = true;
-            let message = format!("`{part}` is {}, in the base {}", shown(&own.to_string()), shown(&known.to_string()));
+            let message = format!("`{part}` is not the base's: `{}`, in the base `{}`", own.texts, known.texts);
             found.push(Observation::new(Check::TokenizerDiffers, name, message).at(part));
         }
     }
-    let names = |tokens: &[AddedToken]| tokens.iter().map(|token| token.content.clone()).collect::<BTreeSet<String>>();
-    let (own, known) = (names(&own.added_tokens), names(&known.added_tokens));
+    let (own, known) = (&own.added_tokens.0, &known.added_tokens.0);
     differing |= own != known;
-    added(name, &own, &known, found);
+    added(name, own, known, found);
     if !differing {
         let message = "is not the base's file: vocabulary, merges or their order differ";
         found.push(Observation::new(Check::TokenizerDiffers, name, message).at("model"));
@@ -118,8 +250,8 @@ fn compare_definitions(name: &str, own: &[u8], known: &[u8], found: &mut Vec<Obs
 
 fn compare_names(name: &str, own: &[u8], known: &[u8], found: &mut Vec<Observation>) {
     let names = |bytes: &[u8]| -> BTreeSet<String> {
-        let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
-        value.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default()
+        let map: BTreeMap<String, u64> = serde_json::from_slice(bytes).unwrap_or_default();
+        map.into_keys().map(|name| shown(&name)).take(COMPARED).collect()
     };
     let (own, known) = (names(own), names(known));
     if own == known {

@@ -286,6 +286,9 @@ fn read_selection(path: &Path, fields: &Fields, modules_to_save: &[String]) -> R
 }
 
 /// An object of patterns, kept in the order of the file: the first that matches decides.
+/// Patterns of one field; real configs have a handful.
+const MAX_PATTERNS: usize = 1024;
+
 fn read_patterns<T>(
     path: &Path,
     fields: &Fields,
@@ -295,6 +298,14 @@ fn read_patterns<T>(
     let Some(map) = fields.object(field)? else {
         return Ok(Vec::new());
     };
+    if map.len() > MAX_PATTERNS {
+        return Err(AdapterError::ConfigField {
+            path: path.to_path_buf(),
+            field: field.to_owned(),
+            found: format!("{} patterns", map.len()),
+            reason: format!("at most {MAX_PATTERNS} are read: each is a regular expression of its own"),
+        });
+    }
     map.iter()
         .map(|(key, value)| {
             let number = read(value).ok_or_else(|| AdapterError::ConfigField {

@@ -1,5 +1,6 @@
 //! Finds the files of an adapter and says why where it cannot: a pickle, a pointer, a config alone, a run without an end.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
@@ -18,7 +19,7 @@ pub(crate) const PEFT_TENSORS: &str = "adapter_model.safetensors";
 /// Name of MLX's tensor file; those of earlier steps end in `_` and this.
 const MLX_TENSORS: &str = "adapters.safetensors";
 /// Longest config accepted, bytes.
-const MAX_CONFIG_BYTES: u64 = 16 << 20;
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// First bytes of a large-file pointer.
 const LFS_PREFIX: &[u8] = b"version https://git-lfs";
 
@@ -155,13 +156,22 @@ fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig), AdapterError> {
 /// What both layouts need to know of a tensor file.
 pub(crate) struct TensorFile {
     pub(crate) file: SafetensorsFile,
+    /// The tensors to read: all, or those of a part.
+    pub(crate) chosen: Vec<Weight>,
     pub(crate) bytes: u64,
     pub(crate) parameters: u64,
     pub(crate) sha256: String,
 }
 
+/// Some tensors of a file whose digest is known.
+pub(crate) struct Selection<'a> {
+    pub(crate) names: &'a HashSet<String>,
+    pub(crate) sha256: &'a str,
+    pub(crate) bytes: u64,
+}
+
 /// Opens a tensor file; every tensor in it is a float of this program's three kinds.
-pub(crate) fn open_tensors(path: &Path) -> Result<TensorFile, AdapterError> {
+pub(crate) fn open_tensors(path: &Path, selection: Option<&Selection>) -> Result<TensorFile, AdapterError> {
     let file = SafetensorsFile::open(path)?;
     if file.tensors().is_empty() {
         return Err(AdapterError::Empty { path: path.to_path_buf() });
@@ -182,12 +192,18 @@ pub(crate) fn open_tensors(path: &Path) -> Result<TensorFile, AdapterError> {
             });
         }
     }
-    let (sha256, bytes) = digest(path)?;
-    Ok(TensorFile { parameters: file.tensors().iter().map(|tensor| tensor.len() as u64).sum(), file, bytes, sha256 })
+    let (sha256, bytes) = match selection {
+        Some(selection) => (selection.sha256.to_owned(), selection.bytes),
+        None => digest(path)?,
+    };
+    let is_chosen = |tensor: &&Weight| selection.is_none_or(|selection| selection.names.contains(tensor.name()));
+    let chosen = file.tensors().iter().filter(is_chosen).cloned().collect();
+    let parameters = file.tensors().iter().map(|tensor| tensor.len() as u64).sum();
+    Ok(TensorFile { file, chosen, bytes, parameters, sha256 })
 }
 
 /// SHA-256 of a file, hexadecimal, and its length.
-fn digest(path: &Path) -> Result<(String, u64), AdapterError> {
+pub(crate) fn digest(path: &Path) -> Result<(String, u64), AdapterError> {
     let read = |source| AdapterError::Read { path: path.to_path_buf(), source };
     let mut file = File::open(path).map_err(read)?;
     let mut hasher = Sha256::new();

@@ -132,7 +132,8 @@ impl Adapter {
         }
     }
 
-    fn scale_reasons(&self) -> Vec<String> {
+    /// Every scale in use with its reason, e.g. `alpha 16 / rank 8 = 2`.
+    pub fn scale_reasons(&self) -> Vec<String> {
         let modules =
             self.modules.values().map(|module| (module.scaling_rule, module.alpha, module.rank, module.scale));
         let embeddings =

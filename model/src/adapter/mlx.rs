@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::AdapterError;
 use super::fields::{Fields, shown};
-use super::files::{self, matrix, vector};
+use super::files::{self, Selection, matrix, vector};
 use super::{Adapter, AdapterConfig, Format, LowRank, ScalingRule};
 use crate::checkpoint::Weight;
 
@@ -102,11 +102,16 @@ struct Parts<'a> {
 }
 
 /// Reads an MLX adapter whose files were found.
-pub(crate) fn open(config_path: &Path, raw: &Map<String, Value>, tensors: &Path) -> Result<Adapter, AdapterError> {
+pub(crate) fn open(
+    config_path: &Path,
+    raw: &Map<String, Value>,
+    tensors: &Path,
+    selection: Option<&Selection>,
+) -> Result<Adapter, AdapterError> {
     let config = MlxConfig::from_json(config_path, raw)?;
-    let source = files::open_tensors(tensors)?;
+    let source = files::open_tensors(tensors, selection)?;
     let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
-    for tensor in source.file.tensors() {
+    for tensor in &source.chosen {
         let Some((module, slot)) = tensor.name().rsplit_once('.').filter(|(module, _)| !module.is_empty()) else {
             return Err(not_mlx(tensor));
         };

@@ -17,6 +17,7 @@ mod fields;
 mod files;
 mod inspect;
 mod mlx;
+mod parts;
 mod peft;
 mod save;
 mod targets;
@@ -31,6 +32,7 @@ pub use config::{BiasMode, PeftConfig};
 pub use error::AdapterError;
 pub use inspect::{Inspection, ModuleInspection, WholeInspection};
 pub use mlx::MlxConfig;
+pub use parts::{AdapterParts, Part};
 
 /// Layout of an adapter's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -248,8 +250,8 @@ impl Adapter {
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let found = files::locate(path)?;
         match found.config {
-            files::RawConfig::Peft(map) => peft::open(&found.config_path, &map, &found.tensors),
-            files::RawConfig::Mlx(map) => mlx::open(&found.config_path, &map, &found.tensors),
+            files::RawConfig::Peft(map) => peft::open(&found.config_path, &map, &found.tensors, None),
+            files::RawConfig::Mlx(map) => mlx::open(&found.config_path, &map, &found.tensors, None),
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::config::PeftConfig;
 use super::error::AdapterError;
-use super::files::{self, matrix, vector};
+use super::files::{self, Selection, matrix, vector};
 use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Origin, ScalingRule, Whole};
 use crate::checkpoint::Weight;
 
@@ -37,10 +37,15 @@ enum Part {
 type Parts<'a> = BTreeMap<String, BTreeMap<Part, &'a Weight>>;
 
 /// Reads a PEFT adapter whose files were found.
-pub(crate) fn open(config_path: &Path, raw: &Map<String, Value>, tensors: &Path) -> Result<Adapter, AdapterError> {
+pub(crate) fn open(
+    config_path: &Path,
+    raw: &Map<String, Value>,
+    tensors: &Path,
+    selection: Option<&Selection>,
+) -> Result<Adapter, AdapterError> {
     let config = PeftConfig::from_json(config_path, raw)?;
-    let source = files::open_tensors(tensors)?;
-    let parts = sort_tensors(source.file.tensors())?;
+    let source = files::open_tensors(tensors, selection)?;
+    let parts = sort_tensors(&source.chosen)?;
     let mut adapter = Adapter {
         path: tensors.to_path_buf(),
         format: Format::Peft,

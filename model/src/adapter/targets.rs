@@ -12,6 +12,9 @@ use super::error::AdapterError;
 use super::fields::shortened;
 use super::{ModuleKind, TargetModule};
 
+/// Names in a field that become patterns; real configs have a handful.
+const MAX_NAMES: usize = 1024;
+
 /// Longest pattern accepted, bytes.
 const MAX_PATTERN_BYTES: usize = 65_536;
 /// Steps of backtracking before a match is given up.
@@ -155,6 +158,16 @@ impl Selection {
         layers: Option<Vec<usize>>,
         layers_pattern: &[String],
     ) -> Result<Self, AdapterError> {
+        for (field, names) in [("modules_to_save", modules_to_save), ("layers_pattern", layers_pattern)] {
+            if names.len() > MAX_NAMES {
+                return Err(AdapterError::ConfigField {
+                    path: path.to_path_buf(),
+                    field: field.to_owned(),
+                    found: format!("{} names", names.len()),
+                    reason: format!("at most {MAX_NAMES} are read: each is a regular expression of its own"),
+                });
+            }
+        }
         let saved_whole = modules_to_save
             .iter()
             .map(|name| Pattern::enclosing(path, "modules_to_save", name))

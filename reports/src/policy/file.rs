@@ -4,6 +4,7 @@
 //! [`Policy`] is what holds after that.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
@@ -73,7 +74,7 @@ fn deny() -> RuleLevel {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseSection {
-    /// Digest that the base must have, as `lcr-audit digest` prints it.
+    /// Digest that the base must have, as `lcr-audit batch` and `gate` report it (`pins.base.sha256`).
     pub sha256: Option<String>,
 }
 
@@ -292,7 +293,11 @@ impl Policy {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn check_digest(field: &str, digest: Option<&str>, problems: &mut Vec<String>) {

@@ -114,6 +114,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             keep_sinks: false,
             seed: 0,
         },
+        composition: None,
         weights,
         layers: layers(plan, &mut dice),
         tokens: Some(tokens(&mut dice)),

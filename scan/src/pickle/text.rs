@@ -28,7 +28,8 @@ pub(super) fn decode(bytes: &[u8], encoding: Encoding) -> String {
     };
     let cut = text.len() > MAX_KEPT || looked_at.len() < bytes.len();
     if text.len() > MAX_KEPT {
-        text.truncate(text.floor_char_boundary(MAX_KEPT));
+        let cut = (0..=MAX_KEPT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
     }
     if cut {
         text.push('…');

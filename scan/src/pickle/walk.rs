@@ -63,7 +63,8 @@ impl<'a> Walker<'a> {
     pub(super) fn pickle(&mut self) -> Result<(), PickleFault> {
         self.stack.clear();
         self.marks.clear();
-        self.memo.clear();
+        // A new map: clearing a large one costs its size again for every short pickle that follows.
+        self.memo = HashMap::new();
         let outcome = loop {
             match self.step() {
                 Ok(true) => {}

@@ -1,0 +1,21 @@
+//! The gate from the command line to its files: scan, policies, waivers, baselines, comparison, verification, batches;
+//! and the Action, the hook and the examples, run as a runner would.
+
+#![cfg(unix)]
+
+mod support;
+
+mod gate {
+    pub(crate) mod action;
+    pub(crate) mod baselines;
+    pub(crate) mod batches;
+    pub(crate) mod bench;
+    pub(crate) mod comparing;
+    pub(crate) mod fleet;
+    pub(crate) mod hook;
+    pub(crate) mod interrupted;
+    pub(crate) mod policies;
+    pub(crate) mod scanning;
+    pub(crate) mod verifying;
+    pub(crate) mod waivers;
+}

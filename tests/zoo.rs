@@ -1,0 +1,331 @@
+//! Hostile folders, each scanned by the program in a process of its own: it must end in time, in little memory, with a
+//! verdict that follows from its findings, and find what is there.
+//!
+//! `cargo test --release --test zoo -- --nocapture` prints what each takes; `ZOO=pickle` visits only those whose name
+//! begins so.
+
+#![cfg(unix)]
+
+mod support;
+
+mod zoo {
+    pub(crate) mod archives;
+    pub(crate) mod bombs;
+    pub(crate) mod configs;
+    pub(crate) mod exhibit;
+    pub(crate) mod files;
+    pub(crate) mod making;
+    pub(crate) mod pickles;
+    pub(crate) mod running;
+    pub(crate) mod tensors;
+    pub(crate) mod texts;
+    pub(crate) mod weights;
+    pub(crate) mod zips;
+}
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::text;
+use zoo::exhibit::{Exhibit, Outcome};
+use zoo::running::{Ended, run};
+
+/// Most memory that a scan may take.
+const MEMORY: u64 = 200 << 20;
+/// What a scan should take at most; printed, not asserted, for machines differ.
+const TIME: Duration = Duration::from_secs(1);
+/// Every check of the scanner.
+const CODES: [&str; 51] = [
+    "unreadable-file",
+    "beyond-limits",
+    "link-outside",
+    "special-file",
+    "deceptive-name",
+    "disguised-file",
+    "executable",
+    "script",
+    "remote-code",
+    "unknown-file",
+    "lfs-pointer",
+    "pickle",
+    "pickle-import",
+    "pickle-malformed",
+    "archive",
+    "archive-hostile",
+    "header-size",
+    "header-syntax",
+    "truncated",
+    "tensor-layout",
+    "overlapping-tensors",
+    "unclaimed-bytes",
+    "non-finite",
+    "metadata",
+    "unanalysed-tensor",
+    "no-adapter",
+    "whole-model",
+    "config-syntax",
+    "config-unsupported",
+    "config-mismatch",
+    "base-changed",
+    "targeted-without-tensors",
+    "zero-effect",
+    "whole-tensor",
+    "embedding-change",
+    "bias-change",
+    "router-change",
+    "rank",
+    "scale",
+    "dead-rows",
+    "magnitude-outlier",
+    "concentrated-module",
+    "norm-outlier",
+    "coherent-writes",
+    "coherent-reads",
+    "template-carried",
+    "template-differs",
+    "template-suspicious",
+    "tokenizer-carried",
+    "tokenizer-differs",
+    "added-tokens",
+];
+
+fn exhibits() -> Vec<Exhibit> {
+    use zoo::{archives, bombs, configs, files, pickles, tensors, texts, weights};
+    [
+        tensors::headers(),
+        tensors::values(),
+        tensors::notes(),
+        pickles::all(),
+        archives::all(),
+        files::links_and_pipes(),
+        files::programs(),
+        files::names(),
+        files::amounts(),
+        configs::code(),
+        configs::syntax(),
+        configs::meaning(),
+        texts::templates(),
+        texts::tokenizers(),
+        weights::all(),
+        bombs::configs(),
+        bombs::tensors(),
+        bombs::texts(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What an exhibit took and what is wrong with how it went.
+struct Visit {
+    name: &'static str,
+    time: Duration,
+    memory: Option<u64>,
+    rules: BTreeSet<String>,
+    faults: Vec<String>,
+}
+
+fn visit(exhibit: &Exhibit) -> Visit {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("adapter");
+    (exhibit.build)(&at);
+    let base = exhibit.base.map(|build| {
+        let base = folder.path().join("base");
+        build(&base);
+        base
+    });
+    let mut arguments = vec!["scan", text(&at)];
+    arguments.extend(base.iter().flat_map(|base| ["--base", text(base)]));
+    let ended = run(folder.path(), "json", &[arguments.as_slice(), &["--format", "json"]].concat());
+    let mut faults = faults_of_process(&ended);
+    let mut rules = BTreeSet::new();
+    if ended.killed.is_none() {
+        match exhibit.outcome {
+            Outcome::Refused => faults.extend(faults_of_refusal(&ended)),
+            Outcome::NotPassed if ended.code != Some(0) => {}
+            Outcome::NotPassed => faults.push("it passes, and nothing says what was not looked at".to_owned()),
+            Outcome::Report => match serde_json::from_slice(&ended.stdout) {
+                Ok(report) => faults.extend(faults_of_report(exhibit, &ended, &report, &mut rules)),
+                Err(error) => faults.push(format!("no JSON on standard output: {error}; {}", said(&ended.stderr))),
+            },
+        }
+        // A dozen kinds of output would only repeat this: only names that could reach the terminal are shown again.
+        if exhibit.name.contains("escapes") {
+            for format in ["table", "sarif", "junit", "summary"] {
+                let shown = run(folder.path(), format, &[arguments.as_slice(), &["--format", format]].concat());
+                faults.extend(faults_of_terminal(format, &shown));
+            }
+        }
+    }
+    faults.extend(faults_of_terminal("json", &ended));
+    Visit { name: exhibit.name, time: ended.time, memory: ended.memory, rules, faults }
+}
+
+fn faults_of_process(ended: &Ended) -> Vec<String> {
+    let mut faults = Vec::new();
+    match (ended.killed, ended.code) {
+        (Some(reason), _) => faults.push(format!("killed after {:.1} s: {reason}", ended.time.as_secs_f64())),
+        (None, Some(0..=2)) => {}
+        (None, code) => faults.push(format!("exit code {code:?}; {}", said(&ended.stderr))),
+    }
+    if let Some(memory) = ended.memory.filter(|memory| *memory > MEMORY) {
+        faults.push(format!("{} MB of memory", memory >> 20));
+    }
+    faults
+}
+
+fn faults_of_refusal(ended: &Ended) -> Vec<String> {
+    let mut faults = Vec::new();
+    if ended.code != Some(2) {
+        faults.push(format!("exit code {:?} in place of 2", ended.code));
+    }
+    if !ended.stdout.is_empty() || !ended.stderr.starts_with(b"error: ") {
+        faults.push(format!("no plain error: {}", said(&ended.stderr)));
+    }
+    faults
+}
+
+fn faults_of_report(exhibit: &Exhibit, ended: &Ended, report: &Value, rules: &mut BTreeSet<String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let findings = || report["artifacts"].as_array().into_iter().flatten().flat_map(findings_of);
+    rules.extend(findings().filter_map(|finding| finding["rule"].as_str().map(str::to_owned)));
+    for rule in exhibit.rules.iter().filter(|rule| !rules.contains(**rule)) {
+        faults.push(format!("no `{rule}`"));
+    }
+    for rule in exhibit.absent.iter().filter(|rule| rules.contains(**rule)) {
+        faults.push(format!("`{rule}`, which is not true"));
+    }
+    let denied = findings().any(|finding| finding["level"] == "deny");
+    let expected = if denied { ("fail", Some(1)) } else { ("pass", Some(0)) };
+    let found = (report["verdict"].as_str().unwrap_or_default(), ended.code);
+    if found != expected && found != ("incomplete", Some(2)) {
+        faults.push(format!("verdict and exit code are {found:?}, from the findings follows {expected:?}"));
+    }
+    faults
+}
+
+fn findings_of(artifact: &Value) -> impl Iterator<Item = &Value> {
+    artifact["findings"].as_array().into_iter().flatten()
+}
+
+/// Nothing that reaches the terminal may move its cursor.
+fn faults_of_terminal(format: &str, ended: &Ended) -> Option<String> {
+    let moves = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes)
+            .chars()
+            .any(|character| character.is_control() && !matches!(character, '\n' | '\t'))
+    };
+    (moves(&ended.stdout) || moves(&ended.stderr)).then(|| format!("a control character in what {format} prints"))
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).escape_debug().take(300).collect()
+}
+
+/// Visits exhibits, two at a time at least.
+fn visits(exhibits: &[Exhibit]) -> Vec<Visit> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(exhibit) = exhibits.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let visit = visit(exhibit);
+                    done.lock().expect("no panic holds it").push(visit);
+                }
+            });
+        }
+    });
+    done.into_inner().expect("no panic held it")
+}
+
+#[test]
+fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
+    let wanted = std::env::var("ZOO").unwrap_or_default();
+    let all: Vec<Exhibit> = exhibits().into_iter().filter(|exhibit| exhibit.name.starts_with(&wanted)).collect();
+    let mut visits = visits(&all);
+    visits.sort_by_key(|visit| visit.time);
+    let mut table = String::new();
+    for Visit { name, time, memory, rules, faults } in &visits {
+        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+        let mark = if faults.is_empty() { ' ' } else { '!' };
+        let megabytes = memory.unwrap_or_default() >> 20;
+        let line = format!("{mark} {name:<44} {:>6} ms {megabytes:>5} MB  {}", time.as_millis(), rules.join(" "));
+        writeln!(table, "{line}").expect("a string takes all");
+    }
+    let slow = visits.iter().filter(|visit| visit.time > TIME).count();
+    let time = visits.iter().map(|visit| visit.time).max().unwrap_or_default();
+    let memory = visits.iter().filter_map(|visit| visit.memory).max().unwrap_or_default() >> 20;
+    let faults: Vec<String> =
+        visits.iter().flat_map(|visit| visit.faults.iter().map(|fault| format!("{}: {fault}", visit.name))).collect();
+    let count = visits.len();
+    let summary = format!("{count} exhibits, at most {} ms and {memory} MB; {slow} took over 1 s", time.as_millis());
+    #[expect(clippy::print_stdout, reason = "what each takes is worth seeing")]
+    {
+        println!("{table}{summary}");
+    }
+    assert!(faults.is_empty(), "{summary}\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_zoo_is_large_and_every_check_has_an_exhibit() {
+    let known: BTreeSet<&str> = lcr_scan::Check::ALL.iter().map(|check| check.code()).collect();
+    assert_eq!(known, CODES.into_iter().collect(), "the list of codes here is not that of the scanner");
+    let all = exhibits();
+    assert!(all.len() >= 90, "{}", all.len());
+    let names: BTreeSet<&str> = all.iter().map(|exhibit| exhibit.name).collect();
+    assert_eq!(names.len(), all.len(), "two exhibits have one name");
+    let shown: BTreeSet<&str> = all.iter().flat_map(|exhibit| exhibit.rules).copied().collect();
+    let missing: Vec<&str> = CODES.into_iter().filter(|code| !shown.contains(code)).collect();
+    assert!(missing.is_empty(), "no exhibit for {missing:?}");
+}
+
+/// The report on a folder, and how the run ended.
+fn scanned(folder: &Path, aside: &Path) -> (Ended, Value) {
+    let ended = run(aside, "sound", &["scan", text(folder), "--format", "json"]);
+    let report = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("no JSON: {}", said(&ended.stderr)));
+    (ended, report)
+}
+
+#[test]
+fn a_sound_adapter_passes_without_a_word() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("adapter");
+    fs_err::create_dir(&at).expect("created");
+    zoo::making::sound().write(&at);
+    fs_err::write(at.join("README.md"), "# An adapter\n").expect("written");
+    let (ended, report) = scanned(&at, folder.path());
+    let objections: Vec<&Value> =
+        findings_of(&report["artifacts"][0]).filter(|finding| finding["level"] != "allow").collect();
+    assert!(objections.is_empty(), "{objections:?}");
+    assert_eq!((ended.code, report["verdict"].as_str()), (Some(0), Some("pass")));
+    assert_eq!(report["artifacts"][0]["adapter"]["tensors"], 8);
+}
+
+#[test]
+fn no_adapter_of_the_golden_cases_is_denied() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut denied = Vec::new();
+    let mut cases = 0;
+    for case in fs_err::read_dir(support::repository("tests/golden")).expect("a folder") {
+        let adapter = case.expect("an entry").path().join("adapter");
+        if !adapter.is_dir() {
+            continue;
+        }
+        cases += 1;
+        let (ended, report) = scanned(&adapter, folder.path());
+        for finding in findings_of(&report["artifacts"][0]).filter(|finding| finding["level"] == "deny") {
+            let (rule, message) = (finding["rule"].as_str(), finding["message"].as_str());
+            denied.push(format!("{}: {}: {}", adapter.display(), rule.unwrap_or("?"), message.unwrap_or("?")));
+        }
+        assert!(matches!(ended.code, Some(0 | 1)), "{}: {}", adapter.display(), said(&ended.stderr));
+    }
+    assert!(cases >= 5, "{cases}");
+    assert!(denied.is_empty(), "{}", denied.join("\n"));
+}

@@ -1,0 +1,210 @@
+//! Configs that import code, do not parse, contradict the tensors, or take long to understand.
+
+use serde_json::json;
+
+use super::exhibit::Exhibit;
+use super::making::{
+    CONFIG, QUERY, RANK, TENSORS, WIDTH, beside, configured, layered, noise, path, repeated, setting, sound, write,
+};
+
+pub(crate) fn code() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("auto-map", &["remote-code"], |at| {
+            beside(at, "config.json", r#"{"auto_map": {"AutoModel": "modeling_evil.Model"}}"#);
+        }),
+        Exhibit::new("auto-map-deep", &["remote-code"], |at| {
+            let deep = format!("{}{{\"auto_map\": \"a--b.C\"}}{}", "[".repeat(100), "]".repeat(100));
+            beside(at, "generation_config.json", deep);
+        }),
+        Exhibit::new("auto-map-escaped", &["remote-code"], |at| {
+            beside(at, "tokenizer_config.json", r#"{"auto\u005fmap": {"AutoTokenizer": ["t.T", null]}}"#);
+        }),
+        Exhibit::new("auto-map-escaped-in-a-long-file", &["remote-code"], |at| {
+            sound().write(at);
+            let start = br#"{"auto\u005fmap": {"AutoTokenizer": ["t.T", null]}, "pad": ["#;
+            repeated(at, "config.json", [start, b"\"padding\",", b"0]}"], 500_000);
+        }),
+        Exhibit::new("trust", &["remote-code"], |at| beside(at, "config.json", r#"{"trust_remote_code": true}"#)),
+        Exhibit::new("parent-library", &["remote-code"], |at| {
+            setting(at, "auto_mapping", json!({ "base_model_class": "M", "parent_library": "evil.module" }));
+        }),
+        Exhibit::new("hydra-target", &["remote-code"], |at| {
+            beside(at, "scheduler.json", r#"{"_target_": "os.system", "command": "id"}"#);
+        }),
+    ]
+}
+
+pub(crate) fn syntax() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("config-not-json", &["config-syntax"], |at| {
+            sound().write(at);
+            write(at, CONFIG, "{\"peft_type\": ");
+        }),
+        Exhibit::new("config-a-list", &["config-syntax"], |at| {
+            sound().write(at);
+            write(at, CONFIG, "[]");
+        }),
+        Exhibit::new("config-empty", &["config-syntax"], |at| {
+            sound().write(at);
+            write(at, CONFIG, "");
+        }),
+        Exhibit::new("config-nested", &["config-syntax"], |at| {
+            sound().write(at);
+            let deep = "[".repeat(100_000);
+            write(at, CONFIG, format!("{{\"r\": {deep}{}}}", "]".repeat(100_000)));
+        }),
+        Exhibit::new("config-nested-without-end", &["config-syntax"], |at| {
+            sound().write(at);
+            repeated(at, "config.json", [b"", b"{\"a\":", b""], 2_000_000);
+        }),
+        Exhibit::new("alpha-beyond-all", &["config-syntax"], |at| {
+            sound().write(at);
+            let text = sound().config.to_string();
+            write(at, CONFIG, text.replace("\"lora_alpha\":8", "\"lora_alpha\":1e400"));
+        }),
+        Exhibit::new("alpha-no-number", &["config-syntax"], |at| {
+            sound().write(at);
+            let text = sound().config.to_string();
+            write(at, CONFIG, text.replace("\"lora_alpha\":8", "\"lora_alpha\":NaN"));
+        }),
+        Exhibit::new("alpha-negative-and-large", &["scale"], |at| setting(at, "lora_alpha", json!(-1e9))),
+        Exhibit::new("rank-of-none", &["config-syntax"], |at| setting(at, "r", json!(0))),
+        Exhibit::new("rank-beyond-all", &["config-mismatch"], |at| setting(at, "r", json!(u64::MAX))),
+        Exhibit::new("pattern-of-a-size", &["config-syntax"], |at| {
+            setting(at, "target_modules", json!("((a{1,1000}){1,1000}){1,1000}"));
+        }),
+        Exhibit::new("pattern-does-not-compile", &["config-syntax"], |at| {
+            setting(at, "target_modules", json!("a)|(b"));
+        }),
+        Exhibit::new("config-of-100-mb", &["beyond-limits"], |at| {
+            sound().write(at);
+            repeated(at, CONFIG, [b"{", &[b' '; 1 << 20], b"}"], 100);
+        }),
+        Exhibit::new("config-of-spaces", &["config-syntax"], |at| {
+            sound().write(at);
+            repeated(at, CONFIG, [b"{", &[b' '; 1 << 20], b"}"], 20);
+        }),
+        Exhibit::new("config-beside-of-60-mb", &[], |at| {
+            sound().write(at);
+            repeated(at, "config.json", [b"[", &b"0, ".repeat(1 << 18), b"0]"], 80);
+        }),
+    ]
+}
+
+#[expect(clippy::too_many_lines, reason = "a list reads best whole")]
+pub(crate) fn meaning() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("rank-mismatch", &["config-mismatch"], |at| setting(at, "r", json!(8))),
+        Exhibit::new("alpha-large", &["scale"], |at| setting(at, "lora_alpha", json!(1e9))),
+        Exhibit::new("unknown-setting", &["config-unsupported"], |at| setting(at, "use_twist", json!(true))),
+        Exhibit::new("unknown-setting-with-escapes", &["config-unsupported"], |at| {
+            setting(at, "\u{1b}[2Jx", json!("\u{1b}]0;\u{7}"));
+        }),
+        Exhibit::new("another-method", &["config-unsupported"], |at| setting(at, "peft_type", json!("IA3"))),
+        Exhibit::new("layers-replicated", &["config-unsupported"], |at| {
+            setting(at, "layer_replication", json!([[0, 1], [0, 1]]));
+        }),
+        Exhibit::new("pattern-that-backtracks", &[], |at| setting(at, "target_modules", json!("(a+)+$"))),
+        Exhibit::new("rank-pattern-that-backtracks", &["config-syntax"], |at| {
+            let mut made = sound();
+            made.config["rank_pattern"] = json!({ "(a+)+b(?=x)": 8 });
+            for side in ["A", "B"] {
+                let shape = if side == "A" { [RANK, WIDTH] } else { [WIDTH, RANK] };
+                let name = format!("base_model.model.{}.q_proj.lora_{side}.weight", "a".repeat(5_000));
+                made.set(&name, &shape, noise(7, RANK * WIDTH));
+            }
+            made.write(at);
+        }),
+        Exhibit::new("no-config", &["no-adapter"], |at| {
+            sound().write(at);
+            fs_err::remove_file(at.join(CONFIG)).expect("removed");
+        }),
+        Exhibit::new("no-tensor-file", &["no-adapter"], |at| write(at, CONFIG, sound().config.to_string())),
+        Exhibit::new("half-a-pair", &["config-mismatch"], |at| {
+            let mut made = sound();
+            made.tensors.remove(&format!("{QUERY}.lora_B.weight"));
+            made.write(at);
+        }),
+        Exhibit::new("factors-that-do-not-fit", &["config-mismatch"], |at| {
+            let mut made = sound();
+            made.set(&format!("{QUERY}.lora_B.weight"), &[WIDTH, 3], noise(1, 3 * WIDTH));
+            made.write(at);
+        }),
+        Exhibit::new("magnitude-nobody-announced", &["config-mismatch"], |at| {
+            let mut made = sound();
+            made.set(&format!("{QUERY}.lora_magnitude_vector"), &[WIDTH], vec![1.0; WIDTH]);
+            made.write(at);
+        }),
+        Exhibit::new("tensor-without-a-place", &["config-mismatch"], |at| {
+            let mut made = sound();
+            made.set("backdoor", &[2], [1.0, 2.0]);
+            made.write(at);
+        }),
+        Exhibit::new("target-without-tensors", &["targeted-without-tensors"], |at| {
+            setting(at, "target_modules", json!(["q_proj", "v_proj", "o_proj\u{1b}[2J"]));
+        }),
+        Exhibit::new("head-saved-whole", &["whole-tensor", "embedding-change"], |at| {
+            let mut made = sound();
+            made.config["modules_to_save"] = json!(["lm_head"]);
+            made.set("base_model.model.lm_head.weight", &[97, WIDTH], noise(5, 97 * WIDTH));
+            made.write(at);
+        }),
+        Exhibit::new("head-nobody-announced", &["whole-tensor", "embedding-change"], |at| {
+            let mut made = sound();
+            made.set("base_model.model.lm_head.weight", &[97, WIDTH], noise(5, 97 * WIDTH));
+            made.write(at);
+        }),
+        Exhibit::new("embedding", &["embedding-change"], |at| {
+            let mut made = sound();
+            made.config["target_modules"] = json!(["q_proj", "v_proj", "embed_tokens"]);
+            let name = |side: &str| format!("base_model.model.model.embed_tokens.lora_embedding_{side}");
+            made.set(&name("A"), &[RANK, 97], noise(5, RANK * 97));
+            made.set(&name("B"), &[WIDTH, RANK], noise(6, RANK * WIDTH));
+            made.write(at);
+        }),
+        Exhibit::new("biases", &["bias-change"], |at| {
+            let mut made = sound();
+            made.config["bias"] = json!("all");
+            made.set("base_model.model.model.layers.0.mlp.up_proj.bias", &[WIDTH], noise(5, WIDTH));
+            made.write(at);
+        }),
+        Exhibit::new("router", &["router-change"], |at| layered(2, &["mlp.gate"], RANK).write(at)),
+        Exhibit::new("zero-effect", &["zero-effect"], |at| {
+            let mut made = sound();
+            let ups: Vec<String> = made.tensors.keys().filter(|name| name.contains("lora_B")).cloned().collect();
+            ups.iter().for_each(|name| made.set(name, &[WIDTH, RANK], vec![0.0; WIDTH * RANK]));
+            made.write(at);
+        }),
+        Exhibit::new("base-changed", &["base-changed"], |at| setting(at, "init_lora_weights", json!("pissa_niter_16"))),
+        Exhibit::new("rank-of-300", &["rank"], |at| layered(2, &["self_attn.q_proj"], 300).write(at)),
+        Exhibit::new("both-layouts", &["unanalysed-tensor"], |at| {
+            // The config is MLX's, so that the tensors of the other layout are what nobody looks at.
+            let mlx = json!({
+                "fine_tune_type": "lora", "num_layers": 1,
+                "lora_parameters": { "rank": 4, "scale": 2.0, "dropout": 0.0, "keys": ["self_attn.q_proj"] },
+            });
+            write(at, CONFIG, mlx.to_string());
+            let mut made = sound();
+            made.tensors.clear();
+            made.set("model.layers.0.self_attn.q_proj.lora_a", &[WIDTH, RANK], noise(1, WIDTH * RANK));
+            made.set("model.layers.0.self_attn.q_proj.lora_b", &[RANK, WIDTH], noise(2, WIDTH * RANK));
+            crate::support::write_tensors(at.join("adapters.safetensors"), &made.tensors);
+            crate::support::write_tensors(at.join(TENSORS), &sound().tensors);
+        }),
+        Exhibit::new("tensors-that-no-config-names", &["unanalysed-tensor"], |at| {
+            let mut made = sound();
+            made.write(at);
+            made.set("base_model.model.lm_head.weight", &[97, WIDTH], noise(5, 97 * WIDTH));
+            crate::support::write_tensors(at.join("adapter_model-00002-of-00002.safetensors"), &made.tensors);
+        }),
+        Exhibit::new("module-of-a-long-name", &["scale"], |at| {
+            configured(at, |config| config["lora_alpha"] = json!(1e6));
+            let mut made = sound();
+            made.config["lora_alpha"] = json!(1e6);
+            let module = path(0, &format!("{}.q_proj", "x".repeat(1 << 20)));
+            made.set(&format!("{module}.lora_A.weight"), &[RANK, WIDTH], noise(8, RANK * WIDTH));
+            made.set(&format!("{module}.lora_B.weight"), &[WIDTH, RANK], noise(9, RANK * WIDTH));
+            made.write(at);
+        }),
+    ]
+}

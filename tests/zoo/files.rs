@@ -1,0 +1,214 @@
+//! Files that are no adapter's: links, pipes, programs, names that lie, more than anyone reads.
+
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use super::exhibit::Exhibit;
+use super::making::{CONFIG, TENSORS, beside, claimed, entry, header, sound, sparse, write};
+use super::pickles::SYSTEM;
+
+const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0";
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
+    oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+/// Beyond what any scan reads.
+const TERABYTE: u64 = 1 << 40;
+
+fn pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().expect("mkfifo starts");
+    assert!(made.success(), "mkfifo {}", path.display());
+}
+
+/// A sound adapter with a link in it.
+fn linked(at: &Path, name: &str, target: impl AsRef<Path>) {
+    sound().write(at);
+    symlink(target, at.join(name)).expect("linked");
+}
+
+/// A sound adapter whose tensors stand outside, behind a link.
+fn tensors_elsewhere(at: &Path) {
+    sound().write(at);
+    let outside = at.with_extension("outside");
+    fs_err::rename(at.join(TENSORS), &outside).expect("moved");
+    symlink(outside, at.join(TENSORS)).expect("linked");
+}
+
+/// A file whose path is longer than the system takes, made by renaming the folders above it, the deepest first.
+fn unreachable(at: &Path) {
+    const DEPTH: usize = 15;
+    sound().write(at);
+    let mut folders = vec![at.to_owned()];
+    for level in 0..DEPTH {
+        folders.push(folders[level].join("d"));
+    }
+    write(&folders[DEPTH], &"f".repeat(255), "content");
+    for level in (1..=DEPTH).rev() {
+        fs_err::rename(&folders[level], folders[level - 1].join("d".repeat(255))).expect("renamed");
+    }
+}
+
+pub(crate) fn links_and_pipes() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("link-outside", &["link-outside"], |at| linked(at, "notes.txt", "/etc/passwd")),
+        Exhibit::new("link-to-a-folder-outside", &["link-outside"], |at| linked(at, "more", "/etc")),
+        Exhibit::new("link-climbs", &["link-outside"], |at| linked(at, "notes.txt", "../../../../../../etc/passwd")),
+        Exhibit::new("link-dangling", &["link-outside"], |at| linked(at, "notes.txt", "nowhere")),
+        Exhibit::new("link-loop", &["link-outside"], |at| {
+            linked(at, "a", "b");
+            symlink("a", at.join("b")).expect("linked");
+        }),
+        Exhibit::new("link-to-the-folder-itself", &[], |at| linked(at, "again", ".")),
+        Exhibit::new("link-to-a-device", &["link-outside"], |at| linked(at, "zeros.json", "/dev/zero")),
+        Exhibit::new("tensors-behind-a-link", &["link-outside"], tensors_elsewhere),
+        Exhibit::new("tensors-linked-to-a-device", &["link-outside"], |at| {
+            write(at, CONFIG, sound().config.to_string());
+            symlink("/dev/zero", at.join(TENSORS)).expect("linked");
+        }),
+        Exhibit::new("config-linked-to-a-device", &["link-outside"], |at| {
+            sound().write(at);
+            fs_err::remove_file(at.join(CONFIG)).expect("removed");
+            symlink("/dev/zero", at.join(CONFIG)).expect("linked");
+        }),
+        Exhibit::new("pipe", &["special-file"], |at| {
+            sound().write(at);
+            pipe(&at.join("notes.txt"));
+        }),
+        Exhibit::new("pipe-for-tensors", &["special-file"], |at| {
+            write(at, CONFIG, sound().config.to_string());
+            pipe(&at.join(TENSORS));
+        }),
+        Exhibit::new("pipe-for-config", &["special-file"], |at| {
+            sound().write(at);
+            fs_err::remove_file(at.join(CONFIG)).expect("removed");
+            pipe(&at.join(CONFIG));
+        }),
+        Exhibit::new("socket", &["special-file"], |at| {
+            sound().write(at);
+            drop(UnixListener::bind(at.join("s")).expect("bound"));
+        }),
+        Exhibit::new("folder-for-tensors", &["no-adapter"], |at| {
+            write(at, CONFIG, sound().config.to_string());
+            fs_err::create_dir(at.join(TENSORS)).expect("created");
+        }),
+        Exhibit::new("path-too-long", &["unreadable-file"], unreachable),
+    ]
+}
+
+pub(crate) fn programs() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("program-named-json", &["executable", "disguised-file"], |at| beside(at, "tokenizer.json", ELF)),
+        Exhibit::new("program-named-tensors", &["executable", "disguised-file"], |at| {
+            write(at, CONFIG, sound().config.to_string());
+            write(at, TENSORS, ELF);
+        }),
+        Exhibit::new("library", &["executable"], |at| beside(at, "kernel.so", ELF)),
+        Exhibit::new("library-of-text", &["executable"], |at| beside(at, "kernel.dll", "not yet")),
+        Exhibit::new("web-assembly", &["executable"], |at| beside(at, "x.wasm", b"\0asm\x01\0\0\0")),
+        Exhibit::new("bytecode", &["executable"], |at| beside(at, "__pycache__/m.cpython-312.pyc", b"\xcb\r\r\n\0\0")),
+        Exhibit::new("windows-program", &["executable", "disguised-file"], |at| beside(at, "a.png", b"MZ\x90\0\x03")),
+        Exhibit::new("source", &["script"], |at| beside(at, "modeling_lora.py", "import os\nos.system('id')\n")),
+        Exhibit::new("source-without-extension", &["script"], |at| beside(at, "run", "#!/bin/sh\nid\n")),
+        Exhibit::new("source-named-text", &["script", "disguised-file"], |at| {
+            beside(at, "readme.txt", "#!/bin/sh\nid\n");
+        }),
+        Exhibit::new("noise-named-text", &["disguised-file"], |at| beside(at, "README.md", [0x9b; 3000])),
+        Exhibit::new("gguf", &["unknown-file"], |at| beside(at, "model.gguf", b"GGUF\x03\0\0\0\0\0\0\0")),
+        Exhibit::new("unknown", &["unknown-file"], |at| beside(at, "data.xyz", b"\x01\x02\x03\x04")),
+        Exhibit::new("pointer-for-tensors", &["lfs-pointer"], |at| {
+            write(at, CONFIG, sound().config.to_string());
+            write(at, TENSORS, POINTER);
+        }),
+        Exhibit::new("pointer-for-config", &["lfs-pointer"], |at| {
+            sound().write(at);
+            write(at, CONFIG, POINTER);
+        }),
+        Exhibit::new("tensors-twice", &["disguised-file"], |at| {
+            sound().write(at);
+            let bytes = fs_err::read(at.join(TENSORS)).expect("readable");
+            write(at, "vocab.txt", bytes);
+        }),
+    ]
+}
+
+pub(crate) fn names() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("name-of-two-lines", &["deceptive-name"], |at| beside(at, "a\nb.txt", "x")),
+        Exhibit::new("name-with-escapes", &["deceptive-name", "script"], |at| {
+            beside(at, "a\u{1b}[2J\u{1b}[1A.py", "x");
+        }),
+        Exhibit::new("name-turned", &["deceptive-name"], |at| beside(at, "photo\u{202e}gpj.txt", "x")),
+        Exhibit::new("name-with-nothing-to-see", &["deceptive-name"], |at| beside(at, "a\u{200b}.txt", "x")),
+        Exhibit::new("folder-with-escapes", &["deceptive-name", "pickle-import"], |at| {
+            beside(at, "\u{1b}]0;x\u{7}/x.pkl", SYSTEM);
+        }),
+        Exhibit::new("pipe-with-escapes", &["deceptive-name", "special-file"], |at| {
+            sound().write(at);
+            pipe(&at.join("\u{1b}[31mp"));
+        }),
+        #[cfg(target_os = "linux")]
+        Exhibit::new("names-that-look-alike", &["pickle-import"], |at| {
+            use std::ffi::OsStr;
+            use std::os::unix::ffi::OsStrExt;
+            // Neither name is UTF-8; shown, they are the same.
+            sound().write(at);
+            fs_err::write(at.join(OsStr::from_bytes(b"\xfe.md")), SYSTEM).expect("written");
+            fs_err::write(at.join(OsStr::from_bytes(b"\xff.md")), "hello").expect("written");
+        }),
+    ]
+}
+
+pub(crate) fn amounts() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("twenty-folders-deep", &["beyond-limits"], |at| {
+            beside(at, &format!("{}x.pkl", "d/".repeat(20)), SYSTEM);
+        }),
+        Exhibit::new("twelve-thousand-files", &["beyond-limits"], |at| {
+            sound().write(at);
+            (0..12_000).for_each(|index| write(at, &format!("f/{index}.txt"), "x"));
+        }),
+        Exhibit::new("nine-thousand-programs", &["script"], |at| {
+            sound().write(at);
+            (0..9_000).for_each(|index| write(at, &format!("f/{index}.py"), "x"));
+        }),
+        Exhibit::new("terabyte", &["beyond-limits"], |at| {
+            sound().write(at);
+            sparse(at, "weights.bin", b"\x80\x02", TERABYTE);
+        }),
+        Exhibit::new("terabyte-of-tensors", &["beyond-limits"], |at| {
+            let size = 1_i64 << 40;
+            let text = header(&[entry("base_model.model.a.weight", "F32", &format!("[{}]", size / 4), 0, size)]);
+            claimed(at, text.len() as u64, text.as_bytes(), b"");
+            let bytes = fs_err::read(at.join(TENSORS)).expect("readable");
+            sparse(at, TENSORS, &bytes, bytes.len() as u64 + TERABYTE);
+        }),
+        Exhibit::new("terabyte-of-config", &["beyond-limits"], |at| {
+            sound().write(at);
+            sparse(at, CONFIG, b"{", TERABYTE);
+        }),
+        Exhibit::new("two-gigabytes-of-nothing", &["unknown-file"], |at| {
+            sound().write(at);
+            sparse(at, "x.data", b"\x01", 2 << 30);
+        }),
+        Exhibit::new("nothing", &[], |at| fs_err::create_dir_all(at).expect("created")).refused(),
+        Exhibit::new("only-a-text", &[], |at| write(at, "README.md", "hello")).refused(),
+        Exhibit::new("no-folder", &[], |_| {}).refused(),
+        Exhibit::new("lone-file", &["no-adapter", "unknown-file"], |at| write(at, "x.gguf", b"GGUF\x03\0\0\0")),
+        Exhibit::new("whole-model", &["whole-model"], |at| {
+            write(at, "config.json", "{}");
+            crate::support::write_tensors(at.join("model.safetensors"), &sound().tensors);
+        }),
+        Exhibit::new("adapter-in-a-hidden-folder", &["pickle-import"], |at| {
+            beside(at, ".old/adapter_model.bin", SYSTEM);
+        }),
+        Exhibit::new("adapter-in-an-adapter", &["pickle-import"], |at| {
+            beside(at, "old/adapter_model.bin", SYSTEM);
+        }),
+        Exhibit::new("adapter-too-deep-among-others", &[], |at| {
+            sound().write(&at.join("good"));
+            sound().write(&at.join("d/".repeat(19)));
+            write(&at.join("d/".repeat(19)), "adapter_model.bin", SYSTEM);
+        })
+        .not_passed(),
+    ]
+}
