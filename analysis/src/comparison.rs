@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::AuditError;
 use crate::attention::{self, QueriesAndKeys};
 use crate::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
+use crate::coherence::coherence;
 use crate::linalg::NoConvergence;
 use crate::lockstep::{Lockstep, Step};
 use crate::metric::Metric;
@@ -21,7 +22,7 @@ use crate::site::{SiteOptions, SiteResult, compare_site};
 use crate::standing::{Found, Keeper, Keeping, Standing};
 use crate::tokens::{Place, TokenDivergences, Vocabulary};
 use crate::trajectory::{LensReading, TrackedTokens, read_lens, top_tokens, tracked_places};
-use crate::weights::{ChangedTensor, Measured, changed_tensors, coherence, natural_key};
+use crate::weights::{ChangedTensor, Measured, changed_tensors, natural_key};
 
 /// Bytes of logits that stand in memory at once, of all models together.
 const LOGIT_BYTES: usize = 96 << 20;

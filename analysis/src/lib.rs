@@ -7,6 +7,7 @@ pub mod activations;
 pub mod attention;
 pub mod audit;
 pub mod clusters;
+pub mod coherence;
 pub mod comparison;
 pub mod drift;
 pub mod linalg;

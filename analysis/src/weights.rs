@@ -13,7 +13,7 @@ use lcr_model::adapter::{LowRank, delta};
 use lcr_model::checkpoint::Weight;
 use lcr_model::decoder::{Decoder, Variant};
 
-use crate::audit::{Coherence, MergeSurvival, RowNormChange, RowRotation, WeightChange};
+use crate::audit::{MergeSurvival, RowNormChange, RowRotation, WeightChange};
 use crate::linalg::{NoConvergence, eigen, leading_eigenvectors, product};
 use crate::spectrum::{RANK_TOLERANCE, exp_entropy};
 
@@ -182,7 +182,7 @@ fn as_table(embedding: &lcr_model::adapter::EmbeddingLowRank) -> LowRank {
     }
 }
 
-/// The measurements of one tensor, and its leading directions for [`coherence`].
+/// The measurements of one tensor, and its leading directions for [`coherence`](crate::coherence::coherence).
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Measured {
     /// The report's entry.
@@ -677,43 +677,4 @@ fn heaviest_share(rows: &[f64], total: f64) -> f64 {
 /// √(2 ln n/d): the largest |cos| that n random directions of d dimensions reach.
 fn chance_cosine(directions: usize, dimensions: usize) -> f64 {
     (2.0 * (directions.max(1) as f64).ln() / dimensions.max(1) as f64).sqrt().min(1.0)
-}
-
-/// Modules that write into the stream, by the last part of their path.
-const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
-/// Modules that read from it.
-const READERS: [&str; 9] =
-    ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj", "c_attn", "c_fc"];
-
-/// Mean |cos| over pairs of modules of what each writes into and reads from a stream of `width`.
-pub fn coherence(measured: &[(String, Measured)], width: usize) -> Coherence {
-    let of = |kinds: &[&str], vector: fn(&Measured) -> &Vec<f64>| {
-        let vectors: Vec<&Vec<f64>> = measured
-            .iter()
-            .filter(|(name, measured)| {
-                let module = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
-                name.ends_with(".weight") && kinds.contains(&module) && vector(measured).len() == width
-            })
-            .map(|(_, measured)| vector(measured))
-            .collect();
-        mean_absolute_cosine(&vectors)
-    };
-    Coherence {
-        write: of(&WRITERS, |measured| &measured.left),
-        read: of(&READERS, |measured| &measured.right),
-        chance: (2.0 / (std::f64::consts::PI * width as f64)).sqrt(),
-    }
-}
-
-/// Over all pairs of unit vectors; `None` under two.
-fn mean_absolute_cosine(vectors: &[&Vec<f64>]) -> Option<f64> {
-    let mut sum = 0.0;
-    let mut pairs = 0;
-    for (index, left) in vectors.iter().enumerate() {
-        for right in &vectors[index + 1..] {
-            sum += left.iter().zip(*right).map(|(a, b)| a * b).sum::<f64>().abs();
-            pairs += 1;
-        }
-    }
-    (pairs > 0).then(|| sum / f64::from(pairs))
 }

@@ -36,7 +36,7 @@ impl Default for Limits {
             depth: 16,
             file_bytes: 4 << 30,
             total_bytes: 6 << 30,
-            links: 64,
+            links: 32,
             elements: 12 << 20,
             rank: 1024,
             header_bytes: 8 << 20,

@@ -68,9 +68,9 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
             let start = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
             sparse(at, TENSORS, &start, start.len() as u64 + 2 * factor as u64);
         }),
-        Exhibit::new("bomb-of-a-gigabyte-of-tensors", &[], |at| {
+        Exhibit::new("adapter-larger-than-its-memory", &[], |at| {
             // Honest adapters of large models are as long.
-            let (rank, width, modules) = (64_i64, 4096_i64, 512_i64);
+            let (rank, width, modules) = (64_i64, 4096_i64, 160_i64);
             let size = 4 * rank * width;
             let tensors = (0..2 * modules).map(|index| {
                 let name = super::making::path((index / 2) as usize, "self_attn.q_proj");

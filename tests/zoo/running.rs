@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// After this a scan counts as one that never ends.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Memory at which a scan is killed, so that it takes no other process with it.
 const KILLED_AT: u64 = 2 << 30;
 

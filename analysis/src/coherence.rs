@@ -1,0 +1,43 @@
+//! Whether the modules of an adapter agree on one direction of the stream, as the removal or the injection of one feature looks.
+
+use crate::audit::Coherence;
+use crate::weights::Measured;
+
+/// Modules that write into the stream, by the last part of their path.
+const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
+/// Modules that read from it.
+const READERS: [&str; 9] =
+    ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj", "c_attn", "c_fc"];
+
+/// Mean |cos| over pairs of modules of what each writes into and reads from a stream of `width`.
+pub fn coherence(measured: &[(String, Measured)], width: usize) -> Coherence {
+    let of = |kinds: &[&str], vector: fn(&Measured) -> &Vec<f64>| {
+        let vectors: Vec<&Vec<f64>> = measured
+            .iter()
+            .filter(|(name, measured)| {
+                let module = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
+                name.ends_with(".weight") && kinds.contains(&module) && vector(measured).len() == width
+            })
+            .map(|(_, measured)| vector(measured))
+            .collect();
+        mean_absolute_cosine(&vectors)
+    };
+    Coherence {
+        write: of(&WRITERS, |measured| &measured.left),
+        read: of(&READERS, |measured| &measured.right),
+        chance: (2.0 / (std::f64::consts::PI * width as f64)).sqrt(),
+    }
+}
+
+/// Over all pairs of unit vectors; `None` under two.
+fn mean_absolute_cosine(vectors: &[&Vec<f64>]) -> Option<f64> {
+    let mut sum = 0.0;
+    let mut pairs = 0;
+    for (index, left) in vectors.iter().enumerate() {
+        for right in &vectors[index + 1..] {
+            sum += left.iter().zip(*right).map(|(a, b)| a * b).sum::<f64>().abs();
+            pairs += 1;
+        }
+    }
+    (pairs > 0).then(|| sum / f64::from(pairs))
+}
