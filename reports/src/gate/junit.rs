@@ -173,7 +173,7 @@ fn common_properties(report: &GateReport) -> Vec<(&'static str, String)> {
 
 /// Rule and place: the same finding has the same name in every run.
 fn case_name(finding: &GateFinding) -> String {
-    format!("{}: {}", finding.rule, place(finding))
+    format!("{}: {}", visible(&finding.rule), place(finding))
 }
 
 /// What a finding at or above the level that fails the gate amounts to.
