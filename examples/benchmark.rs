@@ -6,6 +6,7 @@
 //! `--peer 'python3 peer_compare.py'` that command runs on the same files in the same run (arguments: BASE ADAPTER
 //! TOKENS.json bf16) and the ratio is printed.
 
+mod audited;
 mod measured;
 mod random_model;
 
@@ -13,18 +14,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
-use serde_json::json;
 
+use self::audited::{RandomAdapter, audit_program, make_tokens};
 use self::measured::{Measured, measure, say};
-use self::random_model::{HEAD_DIM, Noise, Shape, VOCABULARY, make_base, write_tensors};
+use self::random_model::{HEAD_DIM, Shape, VOCABULARY, make_base};
 
 /// Metrics that the usual script computes at the same sites.
 const SCRIPT_METRICS: &str = "cka,procrustes,subspace,spectrum,tokens";
 
 /// Rank of the adapter.
 const RANK: usize = 16;
+/// Seed of the adapter.
+const ADAPTER_SEED: u64 = 0x1234_5678_9ABC_DEF1;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -64,7 +67,8 @@ fn main() -> Result<()> {
         say(&format!("making {}", base.display()))?;
         make_base(&base, shape)?;
     }
-    make_adapter(&adapter, shape, &arguments)?;
+    let (dora, targets) = (arguments.dora, arguments.targets.as_slice());
+    RandomAdapter { shape, rank: RANK, dora, targets, seed: ADAPTER_SEED }.make(&adapter)?;
     make_tokens(&tokens, arguments.prompts, arguments.tokens)?;
     let program = audit_program()?;
     let files = [base.as_os_str(), adapter.as_os_str()];
@@ -102,16 +106,6 @@ impl std::fmt::Display for Measured {
             mebibytes(self.resident)
         )
     }
-}
-
-/// The program under test, beside this one.
-fn audit_program() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let program = own.ancestors().nth(2).context("no folder above")?.join("lcr-audit");
-    if !program.exists() {
-        bail!("{} is missing: run `cargo build --release` first", program.display());
-    }
-    Ok(program)
 }
 
 fn compare_with_peer(
@@ -172,39 +166,4 @@ fn product_time(rows: usize, inputs: usize, outputs: usize) -> Duration {
         .collect();
     times.sort();
     times[1]
-}
-
-fn make_adapter(folder: &Path, shape: Shape, arguments: &Arguments) -> Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let mut tensors = Vec::new();
-    for layer in 0..shape.layers {
-        for (name, outputs, inputs) in shape.linears() {
-            if !arguments.targets.iter().any(|target| name.ends_with(target.as_str())) {
-                continue;
-            }
-            let path = format!("base_model.model.model.layers.{layer}.{name}");
-            tensors.push((format!("{path}.lora_A.weight"), vec![RANK, inputs], 0.02));
-            tensors.push((format!("{path}.lora_B.weight"), vec![outputs, RANK], 0.01));
-            if arguments.dora {
-                tensors.push((format!("{path}.lora_magnitude_vector"), vec![outputs], 0.0));
-            }
-        }
-    }
-    // A row of W has norm 0.02·√width; a hundredth more makes every row longer.
-    let magnitude = 0.02 * (shape.width as f32).sqrt() * 1.01;
-    write_tensors(&folder.join("adapter_model.safetensors"), "F32", &tensors, magnitude)?;
-    let config = json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK, "lora_dropout": 0.0,
-        "bias": "none", "target_modules": arguments.targets, "use_dora": arguments.dora
-    });
-    std::fs::write(folder.join("adapter_config.json"), serde_json::to_vec_pretty(&config)?)?;
-    Ok(())
-}
-
-fn make_tokens(path: &Path, prompts: usize, tokens: usize) -> Result<()> {
-    let mut noise = Noise(77);
-    let ids: Vec<Vec<u64>> =
-        (0..prompts).map(|_| (0..tokens).map(|_| noise.next() % VOCABULARY as u64).collect()).collect();
-    std::fs::write(path, serde_json::to_vec(&ids)?)?;
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_analysis::audit::Audit;
-use lcr_analysis::comparison::CompareOptions;
+use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
 use lcr_reports::gate::{ArtifactReport, GateReport, GateVerdict, Pins, ProbesPin, Subject, judge};
@@ -129,8 +129,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let mut pending = pending;
     while !pending.is_empty() {
         let rest = pending.split_off(pending.len().min(usize::from(arguments.together)));
-        batch.group(pending, &mut results)?;
-        terminal.note(&format!("{} of {count} adapters", results.len()));
+        let timings = batch.group(pending, &mut results)?;
+        terminal.note(&format!("{} of {count} adapters · {timings}", results.len()));
         pending = rest;
     }
     let report = results.finish(&arguments.out, &policy, pins)?;
@@ -189,8 +189,8 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Some adapters through the base together; their results are written one by one.
-    fn group(&self, group: Vec<(Artifact, Subject)>, results: &mut Results) -> Result<()> {
+    /// Some adapters through the base together; their results are written one by one. Says where the time went.
+    fn group(&self, group: Vec<(Artifact, Subject)>, results: &mut Results) -> Result<Phases> {
         let mut fitted: Vec<(Subject, Fitted)> = Vec::new();
         for (artifact, mut subject) in group {
             match self.fit(&artifact, &subject) {
@@ -203,34 +203,39 @@ impl Batch<'_> {
         }
         let (subjects, adapters): (Vec<Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
         if adapters.is_empty() {
-            return Ok(());
+            return Ok(Phases::default());
         }
         let digests: Vec<&str> = subjects.iter().map(|subject| subject.scan.sha256.as_str()).collect();
         let keeper = results.keeper(&digests, SAVED_EVERY);
         let compared = self.pair.audits_kept(&adapters, Some(&keeper), self.terminal);
-        match compared {
-            Ok((audits, _)) => {
+        let phases = match compared {
+            Ok((audits, phases)) => {
                 for (mut subject, audit) in subjects.into_iter().zip(audits) {
                     subject.audit = Some(audit);
                     self.record(subject, results)?;
                 }
+                phases
             }
             // One adapter whose activations overflow, say, must not cost the others their result.
             Err(_) => self.one_by_one(subjects, adapters, results)?,
-        }
+        };
         results.forget_standing();
-        Ok(())
+        Ok(phases)
     }
 
-    fn one_by_one(&self, subjects: Vec<Subject>, adapters: Vec<Fitted>, results: &mut Results) -> Result<()> {
+    fn one_by_one(&self, subjects: Vec<Subject>, adapters: Vec<Fitted>, results: &mut Results) -> Result<Phases> {
+        let mut total = Phases::default();
         for (mut subject, adapter) in subjects.into_iter().zip(adapters) {
             match self.pair.audits(std::slice::from_ref(&adapter), self.terminal) {
-                Ok((audits, _)) => subject.audit = audits.into_iter().next(),
+                Ok((audits, phases)) => {
+                    subject.audit = audits.into_iter().next();
+                    total += phases;
+                }
                 Err(error) => subject.error = Some(format!("{error:#}")),
             }
             self.record(subject, results)?;
         }
-        Ok(())
+        Ok(total)
     }
 
     fn fit(&self, artifact: &Artifact, subject: &Subject) -> Result<Fitted, String> {

@@ -173,15 +173,7 @@ fn folder_names(audits: &[Audit]) -> Vec<String> {
 }
 
 fn timings(load: Duration, phases: &Phases, report: Duration) -> String {
-    let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
-    format!(
-        "load {} · weights {} · forward {} · metrics {} · report {}",
-        seconds(load),
-        seconds(phases.weights),
-        seconds(phases.forward),
-        seconds(phases.metrics),
-        seconds(report)
-    )
+    format!("load {:.1} s · {phases} · report {:.1} s", load.as_secs_f64(), report.as_secs_f64())
 }
 
 /// What a person reads at the end.

@@ -49,6 +49,22 @@ pub struct Phases {
     pub weights: Duration,
 }
 
+impl std::ops::AddAssign for Phases {
+    fn add_assign(&mut self, other: Self) {
+        self.forward += other.forward;
+        self.metrics += other.metrics;
+        self.weights += other.weights;
+    }
+}
+
+impl std::fmt::Display for Phases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { forward, metrics, weights } = self;
+        let [weights, forward, metrics] = [weights, forward, metrics].map(Duration::as_secs_f64);
+        write!(f, "weights {weights:.1} s · forward {forward:.1} s · metrics {metrics:.1} s")
+    }
+}
+
 /// How far a comparison has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

@@ -64,8 +64,18 @@ impl Noise {
     }
 }
 
-/// Streams tensors into a safetensors file.
-pub(crate) fn write_tensors(path: &Path, dtype: &str, tensors: &[(String, Vec<usize>, f32)], fill: f32) -> Result<()> {
+/// Seed of the bases.
+const BASE_SEED: u64 = 0x1234_5678_9ABC_DEF1;
+
+/// Streams tensors into a safetensors file: normal values of the deviation that stands beside each, or `fill` where that is zero.
+/// The seed must not be zero.
+pub(crate) fn write_tensors(
+    path: &Path,
+    dtype: &str,
+    tensors: &[(String, Vec<usize>, f32)],
+    fill: f32,
+    seed: u64,
+) -> Result<()> {
     let size = if dtype == "BF16" { 2 } else { 4 };
     let mut header = serde_json::Map::new();
     let mut end = 0;
@@ -79,7 +89,7 @@ pub(crate) fn write_tensors(path: &Path, dtype: &str, tensors: &[(String, Vec<us
     let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
     file.write_all(&(text.len() as u64).to_le_bytes())?;
     file.write_all(&text)?;
-    let mut noise = Noise(0x1234_5678_9ABC_DEF1);
+    let mut noise = Noise(seed);
     for (_, shape, deviation) in tensors {
         for _ in 0..shape.iter().product::<usize>() {
             let value = if *deviation == 0.0 { fill } else { noise.normal(*deviation) };
@@ -112,7 +122,7 @@ pub(crate) fn make_base(folder: &Path, shape: Shape) -> Result<()> {
         }
     }
     tensors.push(("model.norm.weight".to_owned(), vec![shape.width], 0.0));
-    write_tensors(&folder.join("model.safetensors"), "BF16", &tensors, 1.0)?;
+    write_tensors(&folder.join("model.safetensors"), "BF16", &tensors, 1.0, BASE_SEED)?;
     let config = json!({
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": shape.width,
         "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
