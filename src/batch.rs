@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_analysis::audit::Audit;
-use lcr_analysis::comparison::{CompareOptions, Phases};
+use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
 use lcr_reports::gate::{ArtifactReport, GateReport, GateVerdict, Pins, ProbesPin, Subject, judge};
@@ -25,8 +25,10 @@ use crate::results::{BatchLine, Manifest, Results};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
-/// Time between two savings of how far a pass has come.
-const SAVED_EVERY: Duration = Duration::from_secs(10);
+/// Adapters of one pass, unless told otherwise: more of them hardly save anything, and a pass ends later.
+const MOST_TOGETHER: usize = 16;
+/// Bytes that the activations of one pass may take, unless told otherwise.
+const ACTIVATION_BYTES: usize = 2 << 30;
 
 /// Arguments of `batch`.
 #[derive(Debug, Args)]
@@ -54,9 +56,13 @@ pub(crate) struct Arguments {
     /// Take the i-th of n shares of the adapters.
     #[arg(long, value_name = "i/n", default_value = "1/1")]
     shard: Shard,
-    /// Adapters that go through the base together: more is faster, and takes memory for their activations.
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
-    together: u16,
+    /// Adapters that go through the base together: more is faster, and takes memory for their activations [default: up to 16, as
+    /// many as take about 2 GiB].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    together: Option<u16>,
+    /// Seconds between two savings of how far a pass has come.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
+    save_every: f64,
     /// Metrics to compute, as in `compare` [default: all].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     metrics: Vec<Metric>,
@@ -117,8 +123,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         .enumerate()
         .filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1)
         .map(|(_, artifact)| artifact);
-    let pending = pending(share, &arguments.base, &mut results);
-    let count = results.len() + pending.len();
+    let mut waiting = scanned(share, &arguments.base, &mut results);
+    let count = waiting.len();
     if !results.is_empty() {
         terminal.note(&format!("{} of {count} adapters are done already", results.len()));
     }
@@ -126,18 +132,34 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let base = arguments.base.display().to_string();
     let pair = SideBySide { model: &model, probes: &probes, options, base, composition };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
-    let mut pending = pending;
-    while !pending.is_empty() {
-        let rest = pending.split_off(pending.len().min(usize::from(arguments.together)));
-        let timings = batch.group(pending, &mut results)?;
+    let together = arguments.together.map_or_else(|| batch.that_fit(), usize::from);
+    let mut group = interrupted(&mut waiting, &results);
+    waiting.retain(|(_, subject)| !results.knows(&subject.path));
+    loop {
+        if group.is_empty() {
+            group = waiting.drain(..waiting.len().min(together)).collect();
+        }
+        if group.is_empty() {
+            break;
+        }
+        let timings = batch.group(std::mem::take(&mut group), &mut results)?;
         terminal.note(&format!("{} of {count} adapters · {timings}", results.len()));
-        pending = rest;
     }
     let report = results.finish(&arguments.out, &policy, pins)?;
     arguments.output.emit(&report, terminal)
 }
 
+/// Seconds from the command line.
+fn seconds(text: &str) -> Result<f64, String> {
+    let known = text.parse().ok().filter(|seconds: &f64| Duration::try_from_secs_f64(*seconds).is_ok());
+    known.ok_or_else(|| "a number of seconds is needed, such as 10 or 0.5".to_owned())
+}
+
 impl Arguments {
+    fn save_every(&self) -> Duration {
+        Duration::try_from_secs_f64(self.save_every).unwrap_or(Duration::MAX)
+    }
+
     fn options(&self) -> CompareOptions {
         let all = || Metric::ALL.iter().map(|(metric, _)| *metric).collect();
         CompareOptions {
@@ -162,21 +184,41 @@ impl Arguments {
     }
 }
 
-/// The adapters that have no result on these very bytes, scanned.
-fn pending(share: impl Iterator<Item = Artifact>, base: &Path, results: &mut Results) -> Vec<(Artifact, Subject)> {
+/// An adapter's files, and what a scan of them said.
+type Scanned = (Artifact, Subject);
+
+/// Every adapter of the share, scanned; results on other bytes are forgotten.
+fn scanned(share: impl Iterator<Item = Artifact>, base: &Path, results: &mut Results) -> Vec<Scanned> {
     let options = ScanOptions { base: Some(base.to_owned()), limits: Limits::default() };
-    let mut keep = BTreeMap::new();
-    let mut pending = Vec::new();
-    for artifact in share {
-        let path = artifact.path().display().to_string();
-        let found = scan(&artifact, &options);
-        keep.insert(path.clone(), found.sha256.clone());
-        let subject = Subject { path, scan: found, audit: None, not_compared: None, error: None };
-        pending.push((artifact, subject));
+    let all: Vec<Scanned> = share
+        .map(|artifact| {
+            let path = artifact.path().display().to_string();
+            let found = scan(&artifact, &options);
+            (artifact, Subject { path, scan: found, audit: None, not_compared: None, error: None })
+        })
+        .collect();
+    results.keep_only(&all.iter().map(|(_, subject)| (subject.path.clone(), subject.scan.sha256.clone())).collect());
+    all
+}
+
+/// Takes out the adapters of the pass that was interrupted, those that have a result already among them: only together can they go on
+/// from where it stood. None where one of them is gone or all have their result.
+fn interrupted(waiting: &mut Vec<Scanned>, results: &Results) -> Vec<Scanned> {
+    let names = results.interrupted().unwrap_or_default();
+    let place = |name: &String| waiting.iter().position(|(_, subject)| name_in_pass(subject) == *name);
+    let Some(places) = names.iter().map(place).collect::<Option<Vec<usize>>>() else { return Vec::new() };
+    if places.iter().all(|place| results.knows(&waiting[*place].1.path)) {
+        return Vec::new();
     }
-    results.keep_only(&keep);
-    pending.retain(|(_, subject)| !results.knows(&subject.path));
-    pending
+    let mut taken: Vec<Option<Scanned>> = waiting.drain(..).map(Some).collect();
+    let group = places.into_iter().filter_map(|place| taken[place].take()).collect();
+    waiting.extend(taken.into_iter().flatten());
+    group
+}
+
+/// How the standing of a pass names an adapter: the same path with the same bytes.
+fn name_in_pass(subject: &Subject) -> String {
+    format!("{}  {}", subject.scan.sha256, subject.path)
 }
 
 /// What all groups of a batch share.
@@ -189,8 +231,17 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Adapters whose activations fit into memory together, by what each holds at once: see [`compare_kept`].
+    ///
+    /// [`compare_kept`]: lcr_analysis::comparison::compare_kept
+    fn that_fit(&self) -> usize {
+        let tokens = self.pair.probes.prompts.iter().map(Vec::len).sum();
+        let each = bytes_per_model(self.pair.model.decoder.config(), tokens);
+        (ACTIVATION_BYTES / each.max(1)).clamp(1, MOST_TOGETHER)
+    }
+
     /// Some adapters through the base together; their results are written one by one. Says where the time went.
-    fn group(&self, group: Vec<(Artifact, Subject)>, results: &mut Results) -> Result<Phases> {
+    fn group(&self, group: Vec<Scanned>, results: &mut Results) -> Result<Phases> {
         let mut fitted: Vec<(Subject, Fitted)> = Vec::new();
         for (artifact, mut subject) in group {
             match self.fit(&artifact, &subject) {
@@ -205,12 +256,14 @@ impl Batch<'_> {
         if adapters.is_empty() {
             return Ok(Phases::default());
         }
-        let digests: Vec<&str> = subjects.iter().map(|subject| subject.scan.sha256.as_str()).collect();
-        let keeper = results.keeper(&digests, SAVED_EVERY);
+        let keeper = results.keeper(subjects.iter().map(name_in_pass).collect(), self.arguments.save_every());
         let compared = self.pair.audits_kept(&adapters, Some(&keeper), self.terminal);
         let phases = match compared {
             Ok((audits, phases)) => {
                 for (mut subject, audit) in subjects.into_iter().zip(audits) {
+                    if results.knows(&subject.path) {
+                        continue;
+                    }
                     subject.audit = Some(audit);
                     self.record(subject, results)?;
                 }
@@ -226,6 +279,9 @@ impl Batch<'_> {
     fn one_by_one(&self, subjects: Vec<Subject>, adapters: Vec<Fitted>, results: &mut Results) -> Result<Phases> {
         let mut total = Phases::default();
         for (mut subject, adapter) in subjects.into_iter().zip(adapters) {
+            if results.knows(&subject.path) {
+                continue;
+            }
             match self.pair.audits(std::slice::from_ref(&adapter), self.terminal) {
                 Ok((audits, phases)) => {
                     subject.audit = audits.into_iter().next();

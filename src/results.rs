@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_analysis::comparison::CompareOptions;
-use lcr_analysis::standing::Keeper;
+use lcr_analysis::standing::{Keeper, variants_of};
 use lcr_reports::gate::{ArtifactReport, GateReport, Pins, digest_of_bytes};
 use lcr_reports::html::{RankingEntry, ranking};
 use lcr_reports::policy::Policy;
@@ -157,14 +157,19 @@ impl Results {
         Ok(())
     }
 
-    /// Where a pass over some adapters keeps how far it has come.
-    pub(crate) fn keeper(&self, digests: &[&str], interval: Duration) -> Keeper {
-        let essence = serde_json::to_string(&self.manifest.essence()).unwrap_or_default();
-        Keeper {
-            path: self.folder.join(STANDING),
-            fingerprint: digest_of_bytes(format!("{essence}\n{}", digests.join("\n")).as_bytes()),
-            interval,
-        }
+    /// Where a pass over some adapters, each named by its path and digest, keeps how far it has come.
+    pub(crate) fn keeper(&self, adapters: Vec<String>, interval: Duration) -> Keeper {
+        let path = self.folder.join(STANDING);
+        Keeper { path, fingerprint: self.fingerprint(), variants: adapters, interval }
+    }
+
+    /// The adapters of a pass that was interrupted.
+    pub(crate) fn interrupted(&self) -> Option<Vec<String>> {
+        variants_of(&self.folder.join(STANDING), &self.fingerprint())
+    }
+
+    fn fingerprint(&self) -> String {
+        digest_of_bytes(serde_json::to_string(&self.manifest.essence()).unwrap_or_default().as_bytes())
     }
 
     /// The pass is over.

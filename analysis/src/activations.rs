@@ -1,9 +1,11 @@
 //! One model's activations at one site, and what several metrics need of them, computed once.
 
+use std::sync::OnceLock;
+
 use faer::{Mat, MatRef};
 use ndarray::ArrayView2;
 
-use crate::linalg::{NoConvergence, eigenvalues, leading_eigenvectors, product, small_gram};
+use crate::linalg::{NoConvergence, eigenvalues, leading_eigenvectors, product, row_factor, small_gram};
 
 /// Activations of one model at one site: rows are tokens, columns the width of the site.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Activations {
     /// The same in f64 less the column means, row-major.
     centred: Vec<f64>,
     mean: Vec<f64>,
+    /// Taken once however many others the rows are held against.
+    row_factor: OnceLock<Mat<f64>>,
 }
 
 impl Activations {
@@ -32,7 +36,7 @@ impl Activations {
             .chunks_exact(width)
             .flat_map(|row| row.iter().zip(&mean).map(|(value, mean)| f64::from(*value) - mean))
             .collect();
-        Self { width, values, centred, mean }
+        Self { width, values, centred, mean, row_factor: OnceLock::new() }
     }
 
     /// Tokens.
@@ -70,6 +74,11 @@ impl Activations {
         MatRef::from_row_major_slice(&self.centred, self.rows(), self.width)
     }
 
+    /// R of the thin QR of X_cᵀ, `[rows, rows]`; for no more rows than columns.
+    pub fn row_factor(&self) -> MatRef<'_, f64> {
+        self.row_factor.get_or_init(|| row_factor(self.centred())).as_ref()
+    }
+
     /// ‖X_c‖_F².
     pub fn centred_energy(&self) -> f64 {
         self.centred.iter().map(|value| value * value).sum()
@@ -88,6 +97,11 @@ pub struct Factors {
 }
 
 impl Factors {
+    /// The Gram matrix where it is that of the rows.
+    pub fn row_gram(&self, activations: &Activations) -> Option<&Mat<f64>> {
+        (activations.rows() <= activations.width).then_some(&self.gram)
+    }
+
     /// `k` leading vectors, or none for zero; eigenvalues only where `spectrum`.
     pub fn new(activations: &Activations, spectrum: bool, k: usize) -> Result<Self, NoConvergence> {
         let gram = small_gram(activations.centred());

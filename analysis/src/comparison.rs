@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
-use lcr_model::decoder::{
-    AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values, with_values,
-};
+use lcr_model::config::Config;
+use lcr_model::decoder::{AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values};
 use rayon::prelude::*;
 
 use crate::AuditError;
@@ -18,14 +17,17 @@ use crate::coherence::coherence;
 use crate::linalg::NoConvergence;
 use crate::lockstep::{Lockstep, Step};
 use crate::metric::Metric;
+use crate::outputs::{Lens, Outputs};
 use crate::site::{SiteOptions, SiteResult, compare_site};
 use crate::standing::{Found, Keeper, Keeping, Standing};
-use crate::tokens::{Place, TokenDivergences, Vocabulary};
-use crate::trajectory::{LensReading, TrackedTokens, read_lens, top_tokens, tracked_places};
+use crate::tokens::{Place, Vocabulary};
+use crate::trajectory::{TrackedTokens, tracked_places};
 use crate::weights::{ChangedTensor, Measured, changed_tensors, natural_key};
 
 /// Bytes of logits that stand in memory at once, of all models together.
 const LOGIT_BYTES: usize = 96 << 20;
+/// Rows of them that each model has at least: every block reads and widens the whole output head.
+const LOGIT_ROWS: usize = 32;
 /// Sites are measured when this many per thread are waiting: an even load for every core.
 const WAITING_PER_THREAD: usize = 3;
 
@@ -130,17 +132,21 @@ pub fn compare_kept(
     }
     run.measure_weights(&mut keeping, report)?;
     run.walk(&mut lockstep, &mut keeping, report)?;
-    let tokens = run.outputs(&lockstep, vocabulary, report)?;
-    let trajectories = run.trajectories(&lockstep, vocabulary)?;
+    run.outputs(&lockstep, &mut keeping, report)?;
+    run.trajectories(&lockstep, &mut keeping)?;
+    keeping.settle(|| run.standing(Some(lockstep.standing())))?;
     decoder.release_head();
     let phases = run.phases;
-    let comparisons = run
-        .found
-        .into_iter()
-        .zip(tokens.into_iter().zip(trajectories))
-        .map(|(found, (tokens, trajectories))| Comparison { tokens, trajectories, ..found })
-        .collect();
-    Ok((comparisons, phases))
+    Ok((run.finish(vocabulary)?, phases))
+}
+
+/// Bytes of activations that a comparison holds at once for each model that reads so many tokens, about: its stream, and what is
+/// tapped in the layers that wait to be measured together.
+pub fn bytes_per_model(config: &Config, tokens: usize) -> usize {
+    let tapped = 3 * config.width + (config.heads + config.kv_heads) * config.head_dim;
+    let jobs_per_layer = 4;
+    let layers = (WAITING_PER_THREAD * rayon::current_num_threads()).div_ceil(jobs_per_layer);
+    tokens * 4 * (config.width + layers * tapped)
 }
 
 /// Every changed tensor with the variants that change it, in the order of layers.
@@ -184,6 +190,8 @@ struct Run<'a> {
     /// Changed tensors measured, by variant, and how many names of them.
     measured: Vec<Vec<(String, Measured)>>,
     weights: usize,
+    outputs: Outputs,
+    lens: Lens,
     phases: Phases,
 }
 
@@ -212,7 +220,22 @@ impl<'a> Run<'a> {
         let tracked_rows = places.iter().map(row).collect();
         let (tracked, phases) = (Vec::new(), Phases::default());
         let measured = variants.iter().map(|_| Vec::new()).collect();
-        Self { decoder, variants, prompts, options, places, tracked_rows, tracked, found, measured, weights: 0, phases }
+        let (outputs, lens) = (Outputs::new(variants.len()), Lens::default());
+        Self {
+            decoder,
+            variants,
+            prompts,
+            options,
+            places,
+            tracked_rows,
+            tracked,
+            found,
+            measured,
+            weights: 0,
+            outputs,
+            lens,
+            phases,
+        }
     }
 
     /// Takes over what an earlier run found, where it fits this one.
@@ -227,19 +250,22 @@ impl<'a> Run<'a> {
             return;
         }
         (self.weights, self.measured, self.tracked) = (standing.weights, standing.measured, standing.tracked);
+        (self.outputs, self.lens) = (standing.outputs, standing.lens);
         for (found, known) in self.found.iter_mut().zip(standing.found) {
             (found.layers, found.sinks) = (known.layers, known.sinks);
         }
     }
 
-    fn standing(&self, walk: Option<(usize, Lanes)>) -> Standing {
+    fn standing(&self, walk: Option<(usize, &Lanes)>) -> Standing {
         let found = self.found.iter().map(|found| Found { layers: found.layers.clone(), sinks: found.sinks.clone() });
         Standing {
             weights: self.weights,
             measured: self.measured.clone(),
             found: found.collect(),
-            walk,
+            walk: walk.map(|(next, stream)| (next, stream.clone())),
             tracked: self.tracked.clone(),
+            outputs: self.outputs.clone(),
+            lens: self.lens.clone(),
         }
     }
 
@@ -309,10 +335,7 @@ impl<'a> Run<'a> {
             done += 1;
             if waiting.len() >= enough || done > layers {
                 self.measure(std::mem::take(&mut waiting), lockstep.sequences())?;
-                let (next, stream) = lockstep.standing();
-                if next <= layers {
-                    keeping.offer(|| self.standing(Some((next, stream.clone()))))?;
-                }
+                keeping.offer(|| self.standing(Some(lockstep.standing())))?;
             }
             report(Progress::Layers(done.min(layers), layers));
         }
@@ -389,13 +412,12 @@ impl<'a> Run<'a> {
     fn outputs(
         &mut self,
         lockstep: &Lockstep,
-        vocabulary: &dyn Vocabulary,
+        keeping: &mut Keeping,
         report: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Option<TokenChange>>, AuditError> {
+    ) -> Result<(), AuditError> {
         if !self.wants(Metric::Tokens) {
-            return Ok(vec![None; self.variants.len()]);
+            return Ok(());
         }
-        let vocab_size = self.decoder.config().vocab_size;
         let places: Vec<Option<Place>> = self
             .prompts
             .iter()
@@ -404,82 +426,65 @@ impl<'a> Run<'a> {
                 (0..tokens.len()).map(move |position| (position > 0).then_some(Place { prompt, position }))
             })
             .collect();
-        let rows = (LOGIT_BYTES / 4 / vocab_size / (self.variants.len() + 1)).clamp(1, places.len());
-        let mut divergences: Vec<TokenDivergences> =
-            self.variants.iter().map(|_| TokenDivergences::default()).collect();
-        for first in (0..places.len()).step_by(rows) {
-            let count = rows.min(places.len() - first);
+        while self.outputs.rows < places.len() {
+            let first = self.outputs.rows;
+            let count = self.rows_of_logits().min(places.len() - first);
             let started = Instant::now();
             let logits = lockstep.logits(first, count)?.map(|rows| rows.to_device(&Device::Cpu))?;
             self.phases.forward += started.elapsed();
             let started = Instant::now();
-            let block = &places[first..first + count];
-            for (index, divergences) in divergences.iter_mut().enumerate() {
-                if logits.same(0, index + 1) {
-                    with_values(logits.model(0), |base| divergences.add_unchanged(base, vocab_size, block))?;
-                } else {
-                    with_all_values(&[logits.model(0), logits.model(index + 1)], |both| {
-                        divergences.add(both[0], both[1], vocab_size, block);
-                    })?;
-                }
-            }
+            self.outputs.add(&logits, self.decoder.config().vocab_size, &places[first..first + count])?;
             self.phases.metrics += started.elapsed();
             report(Progress::Outputs(first + count, places.len()));
+            keeping.offer(|| self.standing(Some(lockstep.standing())))?;
         }
-        Ok(divergences.iter().map(|found| Some(found.summary(vocabulary))).collect())
+        Ok(())
     }
 
-    /// The logit lens on the tracked tokens at every site, all sites in one product a block.
-    fn trajectories(
-        &mut self,
-        lockstep: &Lockstep,
-        vocabulary: &dyn Vocabulary,
-    ) -> Result<Vec<Option<Trajectories>>, AuditError> {
+    /// The logit lens on the tracked tokens at every site, several sites in one product.
+    fn trajectories(&mut self, lockstep: &Lockstep, keeping: &mut Keeping) -> Result<(), AuditError> {
         if !self.wants(Metric::Trajectories) || self.places.is_empty() {
-            return Ok(vec![None; self.variants.len()]);
+            return Ok(());
         }
         let started = Instant::now();
-        let vocab_size = self.decoder.config().vocab_size;
-        let count = self.places.len();
-        let sites = self.tracked.len();
-        let rows_at_once = (LOGIT_BYTES / 4 / vocab_size / (self.variants.len() + 1)).max(1);
-        let sites_at_once = (rows_at_once / count).clamp(1, sites);
-        let mut finals: Vec<Vec<usize>> = Vec::new();
-        let mut readings: Vec<Vec<Vec<LensReading>>> = vec![vec![Vec::new(); sites]; self.variants.len()];
+        let sites_at_once = (self.rows_of_logits() / self.places.len()).clamp(1, self.tracked.len());
         // From the last site backwards: every site is ranked by the final top token.
-        for end in (0..sites).rev().step_by(sites_at_once).map(|last| last + 1) {
-            let block = end.saturating_sub(sites_at_once)..end;
+        while let Some(block) = self.lens.next_block(sites_at_once, self.tracked.len()) {
             let stacked = Lanes::stack(&self.tracked[block.clone()])?;
             let logits = lockstep.lens(&stacked)?.map(|rows| rows.to_device(&Device::Cpu))?;
-            for index in 0..=self.variants.len() {
-                if finals.len() <= index {
-                    let last_rows = (block.len() - 1) * count * vocab_size;
-                    finals.push(with_values(logits.model(index), |all| top_tokens(&all[last_rows..], vocab_size))?);
-                }
-            }
-            for (index, readings) in readings.iter_mut().enumerate() {
-                let tops: Vec<(usize, usize)> =
-                    finals[0].iter().copied().zip(finals[index + 1].iter().copied()).collect();
-                let repeated: Vec<(usize, usize)> = (0..block.len()).flat_map(|_| tops.iter().copied()).collect();
-                let read = with_all_values(&[logits.model(0), logits.model(index + 1)], |both| {
-                    read_lens(both[0], both[1], vocab_size, &repeated)
-                })?;
-                for (site, chunk) in block.clone().zip(read.chunks(count)) {
-                    readings[site] = chunk.to_vec();
-                }
-            }
-        }
-        let tokens: Vec<u32> = self.places.iter().map(|place| self.prompts[place.prompt][place.position]).collect();
-        let base = self.states(0)?;
-        let mut found = Vec::new();
-        for (index, readings) in readings.iter().enumerate() {
-            let adapted = self.states(index + 1)?;
-            let tracked =
-                TrackedTokens { places: &self.places, tokens: &tokens, base: &base, adapted: &adapted, readings };
-            found.push(Some(tracked.summary(vocabulary)?));
+            self.lens.add(&logits, self.decoder.config().vocab_size, block, self.places.len())?;
+            keeping.offer(|| self.standing(Some(lockstep.standing())))?;
         }
         self.phases.metrics += started.elapsed();
-        Ok(found)
+        Ok(())
+    }
+
+    /// Rows of logits that stand in memory at once, of each model.
+    fn rows_of_logits(&self) -> usize {
+        let rows = LOGIT_BYTES / 4 / self.decoder.config().vocab_size / (self.variants.len() + 1);
+        rows.max(LOGIT_ROWS)
+    }
+
+    /// What was found of every variant.
+    fn finish(mut self, vocabulary: &dyn Vocabulary) -> Result<Vec<Comparison>, AuditError> {
+        let tokens: Vec<u32> = self.places.iter().map(|place| self.prompts[place.prompt][place.position]).collect();
+        let base = self.states(0)?;
+        for index in 0..self.variants.len() {
+            let trajectories = match &self.lens.readings(index) {
+                Some(readings) => {
+                    let (places, adapted) = (&self.places, &self.states(index + 1)?);
+                    Some(
+                        TrackedTokens { places, tokens: &tokens, base: &base, adapted, readings }
+                            .summary(vocabulary)?,
+                    )
+                }
+                None => None,
+            };
+            let tokens = self.wants(Metric::Tokens).then(|| self.outputs.summary(index, vocabulary));
+            let found = &mut self.found[index];
+            (found.tokens, found.trajectories) = (tokens, trajectories);
+        }
+        Ok(self.found)
     }
 
     /// Streams of the tracked tokens of one model, `[sites][tokens][width]`.

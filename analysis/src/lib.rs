@@ -13,6 +13,7 @@ pub mod drift;
 pub mod linalg;
 pub mod lockstep;
 pub mod metric;
+mod outputs;
 pub mod procrustes;
 pub mod similarity;
 pub mod site;

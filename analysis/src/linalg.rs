@@ -79,39 +79,64 @@ pub fn singular_values(matrix: MatRef<f64>) -> Result<Vec<f64>, NoConvergence> {
     matrix.singular_values().map_err(|_| NoConvergence { rows: matrix.nrows(), columns: matrix.ncols() })
 }
 
-/// Leading `count` eigenvectors of a positive semidefinite matrix whose eigenvalues (descending) are known.
-///
-/// Subspace iteration under a Chebyshev filter that damps everything below the block (Zhou et al. 2006), closed by
-/// Rayleigh–Ritz; a spectrum too flat for it is decomposed whole.
+/// Leading `count` eigenvectors of a positive semidefinite matrix whose eigenvalues (descending) are known, at least about.
 pub fn leading_eigenvectors(symmetric: MatRef<f64>, values: &[f64], count: usize) -> Result<Mat<f64>, NoConvergence> {
+    if let Some(found) = filtered(&|x| product(symmetric, x), symmetric.nrows(), values, count)? {
+        return Ok(found);
+    }
+    let (_, vectors) = eigen(symmetric)?;
+    Ok(vectors.subcols(0, count.min(symmetric.nrows())).to_owned())
+}
+
+/// The same of a matrix `[size, size]` that is only known by what it does to columns.
+pub fn leading_eigenvectors_of(
+    apply: &dyn Fn(MatRef<f64>) -> Mat<f64>,
+    size: usize,
+    values: &[f64],
+    count: usize,
+) -> Result<Mat<f64>, NoConvergence> {
+    if let Some(found) = filtered(apply, size, values, count)? {
+        return Ok(found);
+    }
+    let (_, vectors) = eigen(apply(Mat::<f64>::identity(size, size).as_ref()).as_ref())?;
+    Ok(vectors.subcols(0, count.min(size)).to_owned())
+}
+
+/// Subspace iteration under a Chebyshev filter that damps everything below the block (Zhou et al. 2006), closed by
+/// Rayleigh–Ritz. `None` where a whole decomposition is the better way: a small matrix, a spectrum too flat for it.
+fn filtered(
+    apply: &dyn Fn(MatRef<f64>) -> Mat<f64>,
+    size: usize,
+    values: &[f64],
+    count: usize,
+) -> Result<Option<Mat<f64>>, NoConvergence> {
     const DEGREE: usize = 10;
     const ROUNDS: usize = 12;
     // The subspace is off by the residual over the gap, and what is reported of it by the square of that.
     const RESIDUAL: f64 = 1e-10;
-    let size = symmetric.nrows();
     let block = 2 * count + 12;
     let largest = values.first().copied().unwrap_or(0.0);
-    if size > SMALL.max(2 * block) && largest > 0.0 {
-        let cut = values[block];
-        let mut basis = start_block(size, block);
-        for _ in 0..ROUNDS {
-            basis = orthonormal(&chebyshev(symmetric, basis, cut, largest, DEGREE));
-            let image = product(symmetric, basis.as_ref());
-            let (ritz, rotation) = eigen(product(basis.transpose(), image.as_ref()).as_ref())?;
-            let vectors = product(basis.as_ref(), rotation.as_ref());
-            let images = product(image.as_ref(), rotation.as_ref());
-            let residual = (0..count)
-                .map(|k| (0..size).map(|row| (images[(row, k)] - ritz[k] * vectors[(row, k)]).powi(2)).sum::<f64>())
-                .fold(0.0, f64::max)
-                .sqrt();
-            basis = vectors;
-            if residual <= RESIDUAL * largest {
-                return Ok(basis.subcols(0, count).to_owned());
-            }
+    if size <= SMALL.max(2 * block) || largest <= 0.0 {
+        return Ok(None);
+    }
+    let cut = values[block];
+    let mut basis = start_block(size, block);
+    for _ in 0..ROUNDS {
+        basis = orthonormal(&chebyshev(apply, basis, cut, largest, DEGREE));
+        let image = apply(basis.as_ref());
+        let (ritz, rotation) = eigen(product(basis.transpose(), image.as_ref()).as_ref())?;
+        let vectors = product(basis.as_ref(), rotation.as_ref());
+        let images = product(image.as_ref(), rotation.as_ref());
+        let residual = (0..count)
+            .map(|k| (0..size).map(|row| (images[(row, k)] - ritz[k] * vectors[(row, k)]).powi(2)).sum::<f64>())
+            .fold(0.0, f64::max)
+            .sqrt();
+        basis = vectors;
+        if residual <= RESIDUAL * largest {
+            return Ok(Some(basis.subcols(0, count).to_owned()));
         }
     }
-    let (_, vectors) = eigen(symmetric)?;
-    Ok(vectors.subcols(0, count.min(size)).to_owned())
+    Ok(None)
 }
 
 /// A fixed, well-spread starting block: its entries only need to overlap every eigenvector.
@@ -124,11 +149,17 @@ fn start_block(size: usize, block: usize) -> Mat<f64> {
 }
 
 /// T_degree of the matrix mapped so that [0, cut] lies in [−1, 1], applied to `block` and scaled to stay finite.
-fn chebyshev(matrix: MatRef<f64>, block: Mat<f64>, cut: f64, largest: f64, degree: usize) -> Mat<f64> {
+fn chebyshev(
+    matrix: &dyn Fn(MatRef<f64>) -> Mat<f64>,
+    block: Mat<f64>,
+    cut: f64,
+    largest: f64,
+    degree: usize,
+) -> Mat<f64> {
     let half = (cut / 2.0).max(largest * 1e-14);
     let growth = largest / half - 1.0;
     let apply = |x: &Mat<f64>| {
-        let mut y = product(matrix, x.as_ref());
+        let mut y = matrix(x.as_ref());
         faer::zip!(&mut y, x).for_each(|faer::unzip!(y, x)| *y = (*y / half - *x) / growth);
         y
     };
@@ -154,21 +185,18 @@ pub fn orthonormal(columns: &Mat<f64>) -> Mat<f64> {
     columns.qr().compute_thin_Q()
 }
 
-/// ‖xᵀy‖_*, the sum of singular values, where `raw_gap` = ‖x‖² + ‖y‖² − 2⟨x, y⟩ says how small a difference it will be
-/// used to show. `x` and `y` are `[rows, columns]` of equal shape.
+/// R of the thin QR of xᵀ, `[rows, rows]` for x `[rows, columns]` with rows ≤ columns: R_xᵀR_x = xxᵀ, and R_xR_yᵀ has the singular
+/// values of xᵀy.
+pub fn row_factor(x: MatRef<f64>) -> Mat<f64> {
+    x.transpose().to_owned().qr().thin_R().to_owned()
+}
+
+/// ‖cross‖_*, the sum of singular values, of a cross product xᵀy where `raw_gap` = ‖x‖² + ‖y‖² − 2⟨x, y⟩ says how small a difference
+/// it will be used to show.
 ///
-/// Singular values come from the eigenvalues of the small Gram matrix of xᵀy, half the work of an SVD, as long as the bound
-/// on what this costs in precision stays far below the gap; else from the SVD itself.
-pub fn nuclear_norm(x: MatRef<f64>, y: MatRef<f64>, raw_gap: f64) -> Result<f64, NoConvergence> {
-    let cross = if 2 * x.nrows() < x.ncols() {
-        // Few rows: xᵀy has the singular values of R_x R_yᵀ, from thin QR of xᵀ and yᵀ.
-        let factor = |z: MatRef<f64>| z.transpose().to_owned().qr().thin_R().to_owned();
-        product(factor(x).as_ref(), factor(y).transpose())
-    } else if x.nrows() < x.ncols() || x.ncols() > SMALL {
-        product(x.transpose(), y)
-    } else {
-        return Ok(singular_values(product(x.transpose(), y).as_ref())?.iter().sum());
-    };
+/// Singular values of a large one come from the eigenvalues of its Gram matrix, half the work of an SVD, as long as the bound on
+/// what this costs in precision stays far below the gap; else from the SVD itself.
+pub fn nuclear_norm(cross: &Mat<f64>, raw_gap: f64) -> Result<f64, NoConvergence> {
     if cross.nrows() > SMALL {
         let squares = eigenvalues(small_gram(cross.as_ref()).as_ref())?;
         let error = GRAM_ERROR * squares.first().copied().unwrap_or(0.0);
@@ -203,7 +231,7 @@ pub fn largest_squared_singular_value(values: &[f32], columns: usize) -> f64 {
         basis.push(vector);
         for _ in 0..2 {
             for known in &basis {
-                let along: f64 = image.iter().zip(known).map(|(a, b)| a * b).sum();
+                let along = sum_pairs(&image, known, |a, b| a * b);
                 image.iter_mut().zip(known).for_each(|(value, known)| *value -= along * known);
             }
         }
@@ -217,11 +245,24 @@ pub fn largest_squared_singular_value(values: &[f32], columns: usize) -> f64 {
     largest
 }
 
+/// Σ f(aᵢ, bᵢ) in eight partial sums, which the compiler keeps in vector registers.
+pub(crate) fn sum_pairs<L: Copy, R: Copy>(left: &[L], right: &[R], f: impl Fn(L, R) -> f64) -> f64 {
+    let mut sums = [0.0; 8];
+    let (left, right) = (left.chunks_exact(8), right.chunks_exact(8));
+    let tail: f64 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| f(*a, *b)).sum();
+    for (a, b) in left.zip(right) {
+        for part in 0..8 {
+            sums[part] += f(a[part], b[part]);
+        }
+    }
+    sums.iter().sum::<f64>() + tail
+}
+
 /// AᵀA v for row-major f32 rows A.
 fn gram_times(values: &[f32], columns: usize, vector: &[f64]) -> Vec<f64> {
     let mut image = vec![0.0; columns];
     for row in values.chunks_exact(columns) {
-        let along: f64 = row.iter().zip(vector).map(|(a, b)| f64::from(*a) * b).sum();
+        let along = sum_pairs(row, vector, |a, b| f64::from(a) * b);
         image.iter_mut().zip(row).for_each(|(out, value)| *out += along * f64::from(*value));
     }
     image
@@ -275,9 +316,14 @@ mod tests {
     fn nuclear_norm_takes_either_way_to_the_same_number() {
         for (rows, columns) in [(40, 300), (260, 200), (200, 260)] {
             let (x, y) = (decaying(rows, columns), decaying(rows, columns) * 1.5);
-            let exact: f64 = singular_values(product(x.transpose(), y.as_ref()).as_ref()).unwrap().iter().sum();
-            for gap in [0.0, 1.0] {
-                let norm = nuclear_norm(x.as_ref(), y.as_ref(), gap).unwrap();
+            let cross = product(x.transpose(), y.as_ref());
+            let exact: f64 = singular_values(cross.as_ref()).unwrap().iter().sum();
+            let mut ways = vec![cross];
+            if rows <= columns {
+                ways.push(product(row_factor(x.as_ref()).as_ref(), row_factor(y.as_ref()).transpose()));
+            }
+            for (way, gap) in ways.iter().flat_map(|way| [(way, 0.0), (way, 1.0)]) {
+                let norm = nuclear_norm(way, gap).unwrap();
                 assert!((norm / exact - 1.0).abs() < 1e-10, "{rows}×{columns}: {norm} {exact}");
             }
         }

@@ -49,11 +49,12 @@ impl<'a> Lockstep<'a> {
         (self.next, &self.stream)
     }
 
-    /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants; false where it cannot be one.
+    /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants, the end of the walk included; false where it
+    /// cannot be one.
     pub fn resume(&mut self, next: usize, stream: Lanes) -> bool {
         let fits = stream.of_model().len() == self.stream.of_model().len()
             && stream.tensors().iter().all(|lane| lane.shape() == self.stream.model(0).shape())
-            && next <= self.decoder.layers().len();
+            && next <= self.decoder.layers().len() + 2;
         if fits {
             (self.next, self.stream) = (next, stream);
         }

@@ -2,7 +2,7 @@
 
 use crate::activations::Activations;
 use crate::audit::Procrustes;
-use crate::linalg::{NoConvergence, nuclear_norm};
+use crate::linalg::{NoConvergence, nuclear_norm, product};
 
 /// raw = ‖A − B‖² and min_R ‖A − BR‖² = 2 − 2‖AᵀB‖_*, with A = X_c/‖X_c‖ and B = Y_c/‖Y_c‖.
 pub fn procrustes(base: &Activations, adapted: &Activations) -> Result<Procrustes, NoConvergence> {
@@ -22,7 +22,12 @@ pub fn procrustes(base: &Activations, adapted: &Activations) -> Result<Procruste
         return Ok(Procrustes { raw_squared: 0.0, residual_squared: 0.0, explained: None });
     }
     let norms = base_norm * adapted_norm;
-    let nuclear = nuclear_norm(base.centred(), adapted.centred(), raw * norms)? / norms;
+    let cross = if 2 * base.rows() < base.width() {
+        product(base.row_factor(), adapted.row_factor().transpose())
+    } else {
+        product(base.centred().transpose(), adapted.centred())
+    };
+    let nuclear = nuclear_norm(&cross, raw * norms)? / norms;
     let residual = (2.0 - 2.0 * nuclear).max(0.0);
     Ok(Procrustes { raw_squared: raw, residual_squared: residual, explained: Some(1.0 - residual / raw) })
 }

@@ -4,7 +4,7 @@ use faer::{Mat, MatRef};
 
 use crate::activations::{Activations, Factors};
 use crate::audit::Cosines;
-use crate::linalg::product;
+use crate::linalg::{product, sum_pairs};
 
 /// Neighbours compared.
 const NEIGHBOURS: usize = 10;
@@ -13,19 +13,6 @@ const BLOCK: usize = 256;
 
 fn dot(left: &[f32], right: &[f32]) -> f64 {
     sum_pairs(left, right, |a, b| f64::from(a) * f64::from(b))
-}
-
-/// Σ f(aᵢ, bᵢ) in eight partial sums, which the compiler keeps in vector registers.
-fn sum_pairs<T: Copy>(left: &[T], right: &[T], f: impl Fn(T, T) -> f64) -> f64 {
-    let mut sums = [0.0; 8];
-    let (left, right) = (left.chunks_exact(8), right.chunks_exact(8));
-    let tail: f64 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| f(*a, *b)).sum();
-    for (a, b) in left.zip(right) {
-        for part in 0..8 {
-            sums[part] += f(a[part], b[part]);
-        }
-    }
-    sums.iter().sum::<f64>() + tail
 }
 
 /// 1 − cos of two vectors as ½‖u − v‖² of their unit vectors, which keeps its digits where cos rounds to one.
@@ -147,39 +134,62 @@ fn unbiased_hsic(inner: f64, left: &[f64], right: &[f64], rows: f64) -> f64 {
     total / (rows * (rows - 3.0))
 }
 
-/// The ten nearest neighbours of every row by cosine, itself left out, each list sorted.
-pub fn neighbours(activations: &Activations) -> Vec<Vec<usize>> {
-    let rows = activations.rows();
-    let width = activations.width();
+/// The ten nearest neighbours of every row by cosine, itself left out, each list sorted. `gram` is X_cX_cᵀ where it is at hand.
+pub fn neighbours(activations: &Activations, gram: Option<&Mat<f64>>) -> Vec<Vec<usize>> {
+    match gram {
+        Some(gram) => nearest_of_each(0, &cosines_of_gram(activations, gram)),
+        None => nearest_of_rows(activations),
+    }
+}
+
+/// Cosines of all pairs of rows, `[rows, rows]`, from the products of centred ones: with the mean m, xᵢ·xⱼ = cᵢ·cⱼ + m·cᵢ + m·cⱼ + m·m.
+fn cosines_of_gram(activations: &Activations, gram: &Mat<f64>) -> Mat<f64> {
+    let mean = activations.mean();
+    let along: Vec<f64> = activations.centred_rows().map(|row| sum_pairs(row, mean, |a, b| a * b)).collect();
+    let shared = sum_pairs(mean, mean, |a, b| a * b);
+    let scales: Vec<f64> = activations.iter().map(|row| inverse(dot(row, row).sqrt())).collect();
+    Mat::from_fn(along.len(), along.len(), |row, column| {
+        // The order of the sum is the same for both of a pair, so that equal rows stay equal.
+        (gram[(row, column)] + (along[row] + along[column]) + shared) * (scales[row] * scales[column])
+    })
+}
+
+/// The nearest of every row, from the rows themselves, a block at a time.
+fn nearest_of_rows(activations: &Activations) -> Vec<Vec<usize>> {
     let unit: Vec<f64> = activations
         .iter()
         .flat_map(|row| {
-            let norm = dot(row, row).sqrt();
-            let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+            let scale = inverse(dot(row, row).sqrt());
             row.iter().map(move |value| f64::from(*value) * scale)
         })
         .collect();
-    let all = MatRef::from_row_major_slice(&unit, rows, width);
-    let count = NEIGHBOURS.min(rows.saturating_sub(1));
-    let mut lists = Vec::with_capacity(rows);
-    for first in (0..rows).step_by(BLOCK) {
-        let block = all.subrows(first, BLOCK.min(rows - first));
-        let cosines = product(all, block.transpose());
-        for column in 0..block.nrows() {
-            let own = first + column;
-            let mut order: Vec<usize> = (0..rows).filter(|other| *other != own).collect();
-            let nearer = |left: &usize, right: &usize| {
-                cosines[(*right, column)].total_cmp(&cosines[(*left, column)]).then(left.cmp(right))
-            };
-            if count > 0 && count < order.len() {
-                order.select_nth_unstable_by(count - 1, nearer);
-            }
-            order.truncate(count);
-            order.sort_unstable();
-            lists.push(order);
-        }
+    let unit = MatRef::from_row_major_slice(&unit, activations.rows(), activations.width());
+    let blocks = (0..activations.rows()).step_by(BLOCK).map(|first| (first, BLOCK.min(activations.rows() - first)));
+    blocks
+        .flat_map(|(first, count)| nearest_of_each(first, &product(unit, unit.subrows(first, count).transpose())))
+        .collect()
+}
+
+/// The nearest of rows from `first` on, each with its cosines to all in a column.
+fn nearest_of_each(first: usize, cosines: &Mat<f64>) -> Vec<Vec<usize>> {
+    (0..cosines.ncols()).map(|column| nearest(first + column, cosines.col_as_slice(column))).collect()
+}
+
+fn inverse(norm: f64) -> f64 {
+    if norm > 0.0 { norm.recip() } else { 0.0 }
+}
+
+/// The rows with the largest cosines but for `own`, sorted.
+fn nearest(own: usize, cosines: &[f64]) -> Vec<usize> {
+    let count = NEIGHBOURS.min(cosines.len().saturating_sub(1));
+    let mut order: Vec<usize> = (0..cosines.len()).filter(|other| *other != own).collect();
+    let nearer = |left: &usize, right: &usize| cosines[*right].total_cmp(&cosines[*left]).then(left.cmp(right));
+    if count > 0 && count < order.len() {
+        order.select_nth_unstable_by(count - 1, nearer);
     }
-    lists
+    order.truncate(count);
+    order.sort_unstable();
+    order
 }
 
 /// Mean share of neighbours that a token keeps; `None` under two tokens.

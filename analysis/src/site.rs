@@ -1,6 +1,7 @@
 //! Everything measured at one site: the base's rows once, each variant's rows against them.
 
 use candle_core::Device;
+use faer::Mat;
 use lcr_model::decoder::{Lanes, Sequence, Site, with_values};
 use ndarray::{Array2, ArrayView2};
 
@@ -106,11 +107,16 @@ impl BaseSide {
     fn new(values: &ArrayView2<f32>, keep: Vec<bool>, options: &SiteOptions) -> Result<Self, AuditError> {
         let activations = Activations::new(values, &keep);
         let factors = factors(&activations, options)?;
-        let neighbours = options.wants(Metric::Knn).then(|| neighbours(&activations));
+        let neighbours =
+            options.wants(Metric::Knn).then(|| neighbours(&activations, row_gram(&activations, factors.as_ref())));
         let clusters =
             if options.wants(Metric::Clusters) { BaseClusters::new(&activations, options.seed) } else { None };
         Ok(Self { keep, activations, factors, neighbours, clusters })
     }
+}
+
+fn row_gram<'a>(activations: &Activations, factors: Option<&'a Factors>) -> Option<&'a Mat<f64>> {
+    factors.and_then(|factors| factors.row_gram(activations))
 }
 
 fn factors(activations: &Activations, options: &SiteOptions) -> Result<Option<Factors>, AuditError> {
@@ -168,7 +174,10 @@ fn changed(base: &BaseSide, adapted: &Activations, options: &SiteOptions) -> Res
         Some((left, right)) => Some(subspace(left, right)?),
         None => None,
     };
-    let overlap = base.neighbours.as_ref().and_then(|known| knn_overlap(known, &neighbours(adapted)));
+    let overlap = base
+        .neighbours
+        .as_ref()
+        .and_then(|known| knn_overlap(known, &neighbours(adapted, row_gram(adapted, adapted_factors.as_ref()))));
     Ok(SiteChange {
         rows: x.rows(),
         relative_change: relative_change(x, adapted),

@@ -1,7 +1,7 @@
 //! How far a comparison of many adapters has come, in a file: a run that is killed goes on from there.
 //!
-//! Saved between layers, when everything tapped so far has been measured: the streams that enter the next layer, the tracked rows,
-//! and the numbers found. What was computed before the file was written is never computed again, and since streams are
+//! Saved between layers, when everything tapped so far has been measured, and between blocks of outputs: the streams that enter the
+//! next layer, the tracked rows, and the numbers found. What was computed before the file was written is never computed again, and since streams are
 //! saved as they are, a resumed run gives the very numbers of one that was never stopped.
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
 use crate::audit::SiteChange;
+use crate::outputs::{Lens, Outputs};
 use crate::weights::Measured;
 
 /// Key of the header's metadata that holds everything but tensors.
@@ -26,8 +27,10 @@ const NOTES: &str = "standing";
 pub struct Keeper {
     /// The file.
     pub path: PathBuf,
-    /// What the run is made of: a file that says something else belongs to another run and is left alone.
+    /// What the run is made of, but for the variants: a file that says something else belongs to another run and is left alone.
     pub fingerprint: String,
+    /// What each variant is, in their order.
+    pub variants: Vec<String>,
     /// Time between two savings.
     pub interval: Duration,
 }
@@ -43,16 +46,21 @@ pub(crate) struct Found {
 #[derive(Debug, Serialize, Deserialize)]
 struct Notes {
     fingerprint: String,
+    variants: Vec<String>,
     /// Changed tensors measured.
     weights: usize,
     /// By variant.
     measured: Vec<Vec<(String, Measured)>>,
+    /// Lengths of their leading directions, which stand one after another in a tensor a variant.
+    directions: Vec<Vec<[usize; 2]>>,
     found: Vec<Found>,
     /// The next layer, and the lane of each model in the stream; absent before the walk.
     layer: Option<usize>,
     stream: Vec<usize>,
     /// The lane of each model, by tracked site.
     tracked: Vec<Vec<usize>>,
+    outputs: Outputs,
+    lens: Lens,
 }
 
 /// A comparison between two layers.
@@ -65,17 +73,21 @@ pub(crate) struct Standing {
     /// The next layer and the stream that enters it.
     pub(crate) walk: Option<(usize, Lanes)>,
     pub(crate) tracked: Vec<Lanes>,
+    pub(crate) outputs: Outputs,
+    pub(crate) lens: Lens,
 }
 
 /// Keeps a standing while a comparison runs.
 pub(crate) struct Keeping<'a> {
     keeper: Option<&'a Keeper>,
     last: Instant,
+    /// What the last saving took.
+    took: Duration,
 }
 
 impl<'a> Keeping<'a> {
     pub(crate) fn new(keeper: Option<&'a Keeper>) -> Self {
-        Self { keeper, last: Instant::now() }
+        Self { keeper, last: Instant::now(), took: Duration::ZERO }
     }
 
     /// The standing of an earlier run of the same fingerprint; a file that cannot be read is no standing.
@@ -84,15 +96,21 @@ impl<'a> Keeping<'a> {
         read(keeper).inspect_err(|error| tracing::info!(%error, "no standing to resume")).ok()
     }
 
-    /// Saves when the interval has passed.
+    /// Saves when the interval has passed, or a good many times what the last saving took.
     pub(crate) fn offer(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
+        const SHARE: u32 = 30;
+        let interval = self.keeper.map_or(Duration::MAX, |keeper| keeper.interval);
+        if self.last.elapsed() < interval.max(SHARE * self.took) { Ok(()) } else { self.settle(standing) }
+    }
+
+    /// Saves now.
+    pub(crate) fn settle(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
         let Some(keeper) = self.keeper else { return Ok(()) };
-        if self.last.elapsed() < keeper.interval {
-            return Ok(());
-        }
+        let started = Instant::now();
         let fault = |reason: String| AuditError::Standing { path: keeper.path.clone(), reason };
         save(keeper, &standing()).map_err(|error| fault(error.to_string()))?;
         self.last = Instant::now();
+        self.took = started.elapsed();
         Ok(())
     }
 }
@@ -101,6 +119,14 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
     let mut tensors: HashMap<String, Tensor> = HashMap::new();
+    let mut directions = Vec::new();
+    for (variant, measured) in standing.measured.iter().enumerate() {
+        let values: Vec<f64> =
+            measured.iter().flat_map(|(_, own)| own.left.iter().chain(&own.right).copied()).collect();
+        directions.push(measured.iter().map(|(_, own)| [own.left.len(), own.right.len()]).collect());
+        let count = values.len();
+        tensors.insert(format!("directions.{variant}"), Tensor::from_vec(values, count, &Device::Cpu)?);
+    }
     let mut keep = |prefix: &str, lanes: &Lanes| {
         for (lane, tensor) in lanes.tensors().iter().enumerate() {
             tensors.insert(format!("{prefix}.{lane}"), tensor.clone());
@@ -112,12 +138,16 @@ fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
         standing.tracked.iter().enumerate().map(|(site, lanes)| keep(&format!("tracked.{site}"), lanes)).collect();
     let notes = Notes {
         fingerprint: keeper.fingerprint.clone(),
+        variants: keeper.variants.clone(),
         weights: standing.weights,
         measured: standing.measured.clone(),
+        directions,
         found: standing.found.clone(),
         layer: standing.walk.as_ref().map(|(layer, _)| *layer),
         stream,
         tracked,
+        outputs: standing.outputs.clone(),
+        lens: standing.lens.clone(),
     };
     let metadata = HashMap::from([(NOTES.to_owned(), serde_json::to_string(&notes)?)]);
     let bytes = safetensors::serialize(&tensors, Some(metadata))?;
@@ -128,15 +158,37 @@ fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The variants of a run that was stopped, by the file that it kept; `None` where there is none of that fingerprint.
+pub fn variants_of(path: &Path, fingerprint: &str) -> Option<Vec<String>> {
+    let bytes = std::fs::read(path).ok()?;
+    notes(&bytes).ok().filter(|notes| notes.fingerprint == fingerprint).map(|notes| notes.variants)
+}
+
+fn notes(bytes: &[u8]) -> Result<Notes, Fault> {
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes)?;
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(NOTES)).ok_or("no notes in it")?;
+    Ok(serde_json::from_str(text)?)
+}
+
 fn read(keeper: &Keeper) -> Result<Standing, Fault> {
     let bytes = std::fs::read(&keeper.path)?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
-    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(NOTES)).ok_or("no notes in it")?;
-    let notes: Notes = serde_json::from_str(text)?;
-    if notes.fingerprint != keeper.fingerprint {
+    let mut notes = notes(&bytes)?;
+    if notes.fingerprint != keeper.fingerprint || notes.variants != keeper.variants {
         return Err("it belongs to another run".into());
     }
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+    for (variant, (measured, lengths)) in notes.measured.iter_mut().zip(&notes.directions).enumerate() {
+        let values = tensors.get(&format!("directions.{variant}")).ok_or("directions are missing")?.to_vec1::<f64>()?;
+        let mut rest = values.as_slice();
+        let mut take = |count: usize| -> Result<Vec<f64>, Fault> {
+            let (taken, left) = rest.split_at_checked(count).ok_or("directions are too short")?;
+            rest = left;
+            Ok(taken.to_vec())
+        };
+        for ((_, own), [left, right]) in measured.iter_mut().zip(lengths) {
+            (own.left, own.right) = (take(*left)?, take(*right)?);
+        }
+    }
     let lanes = |prefix: &str, of_model: Vec<usize>| -> Result<Lanes, Fault> {
         let count = of_model.iter().max().map_or(0, |lane| lane + 1);
         let found = (0..count).map(|lane| tensors.get(&format!("{prefix}.{lane}")).cloned().ok_or("a lane is missing"));
@@ -154,5 +206,7 @@ fn read(keeper: &Keeper) -> Result<Standing, Fault> {
         found: notes.found,
         walk,
         tracked: tracked.collect::<Result<_, _>>()?,
+        outputs: notes.outputs,
+        lens: notes.lens,
     })
 }

@@ -1,6 +1,7 @@
 //! Next-token distributions of both models, position by position.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{Entropies, KlSummary, Prediction, TokenChange, WorstToken};
 use crate::similarity::{mean, percentile};
@@ -14,7 +15,7 @@ const TOP: usize = 5;
 const SERIES_BELOW: f64 = 0.05;
 
 /// What two distributions over the vocabulary differ by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Divergence {
     /// KL(base‖adapted), nats.
     pub kl: f64,
@@ -41,36 +42,52 @@ fn log_sum_exp(logits: &[f32], largest: f32) -> f64 {
     f64::from(largest) + total.ln()
 }
 
-/// A softmax that is not yet divided by its sum: exponentials are the costly part, so they are taken once.
-struct Exponentials {
-    values: Vec<f32>,
+/// A next-token distribution: logits, and their softmax not yet divided by its sum. Exponentials are the costly part, so they
+/// are taken once, the base's for all variants.
+#[derive(Debug)]
+pub struct Distribution<'a> {
+    logits: &'a [f32],
+    /// Token with the largest logit.
+    pub top: usize,
+    exponentials: Vec<f32>,
     /// 1/Σ.
     scale: f64,
     /// ln Σ exp of the logits.
     log_total: f64,
 }
 
-impl Exponentials {
-    fn new(logits: &[f32], largest: f32) -> Self {
-        let values: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-        let total: f64 = values.iter().map(|value| f64::from(*value)).sum();
-        Self { values, scale: 1.0 / total, log_total: f64::from(largest) + total.ln() }
+impl<'a> Distribution<'a> {
+    /// Of one row of logits.
+    pub fn new(logits: &'a [f32]) -> Self {
+        let top = argmax(logits);
+        let largest = logits[top];
+        let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let total: f64 = exponentials.iter().map(|value| f64::from(*value)).sum();
+        Self { logits, top, exponentials, scale: 1.0 / total, log_total: f64::from(largest) + total.ln() }
+    }
+
+    /// Tokens that are more likely than this one.
+    pub fn rank(&self, token: usize) -> usize {
+        self.logits.iter().filter(|logit| **logit > self.logits[token]).count()
+    }
+
+    /// Of every row of logits, `[rows, vocab]`.
+    pub fn of_rows(logits: &'a [f32], vocab_size: usize) -> Vec<Self> {
+        logits.par_chunks_exact(vocab_size).map(Self::new).collect()
     }
 }
 
-/// Divergences of two rows of logits.
+/// Divergences of two distributions over the same tokens.
 ///
 /// KL is summed as Σ p(δ + e^(−δ) − 1) with δ = ln p/q, which is term by term at least zero and second order in δ: the
 /// textbook Σ p·δ loses a change of 10⁻⁴ among terms of order one.
-pub fn divergence(base: &[f32], adapted: &[f32]) -> Divergence {
-    let (base_top, adapted_top) = (argmax(base), argmax(adapted));
-    let base_share = Exponentials::new(base, base[base_top]);
-    let adapted_share = Exponentials::new(adapted, adapted[adapted_top]);
+pub fn divergence(base: &Distribution, adapted: &Distribution) -> Divergence {
+    let (base_top, adapted_top) = (base.top, adapted.top);
     let mut found = Divergence { kl: 0.0, js: 0.0, base_entropy: 0.0, adapted_entropy: 0.0, base_top, adapted_top };
-    let shares = base_share.values.iter().zip(&adapted_share.values);
-    for ((x, y), (p, q)) in base.iter().zip(adapted).zip(shares) {
-        let (log_p, log_q) = (f64::from(*x) - base_share.log_total, f64::from(*y) - adapted_share.log_total);
-        let (p, q) = (f64::from(*p) * base_share.scale, f64::from(*q) * adapted_share.scale);
+    let shares = base.exponentials.iter().zip(&adapted.exponentials);
+    for ((x, y), (p, q)) in base.logits.iter().zip(adapted.logits).zip(shares) {
+        let (log_p, log_q) = (f64::from(*x) - base.log_total, f64::from(*y) - adapted.log_total);
+        let (p, q) = (f64::from(*p) * base.scale, f64::from(*q) * adapted.scale);
         let delta = log_p - log_q;
         if delta.abs() < SERIES_BELOW {
             // Probabilities agree to a few per cent: both series in δ, without the cancellation of the differences.
@@ -90,7 +107,7 @@ pub fn divergence(base: &[f32], adapted: &[f32]) -> Divergence {
 }
 
 /// A position whose distributions are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Index of the prompt.
     pub prompt: usize,
@@ -107,7 +124,7 @@ pub trait Vocabulary: Sync {
 }
 
 /// A candidate for the list of worst positions.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Candidate {
     place: Place,
     kl: f64,
@@ -116,20 +133,23 @@ struct Candidate {
 }
 
 /// Collects the divergences of one variant, chunk of rows by chunk.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TokenDivergences {
     found: Vec<Divergence>,
     worst: Vec<Candidate>,
 }
 
 impl TokenDivergences {
-    /// Adds rows of logits, `[rows, vocab]` each, whose places are given; places that are `None` are left out.
-    pub fn add(&mut self, base: &[f32], adapted: &[f32], vocab_size: usize, places: &[Option<Place>]) {
+    /// Adds rows of both models whose places are given, the adapted model's as logits `[rows, vocab]`; places that are `None` are
+    /// left out.
+    pub fn add(&mut self, base: &[Distribution], adapted: &[f32], vocab_size: usize, places: &[Option<Place>]) {
         let rows: Vec<(Place, Divergence, &[f32], &[f32])> = base
-            .par_chunks_exact(vocab_size)
+            .par_iter()
             .zip(adapted.par_chunks_exact(vocab_size))
             .zip(places)
-            .filter_map(|((base, adapted), place)| Some(((*place)?, divergence(base, adapted), base, adapted)))
+            .filter_map(|((base, adapted), place)| {
+                Some(((*place)?, divergence(base, &Distribution::new(adapted)), base.logits, adapted))
+            })
             .collect();
         for (place, found, base, adapted) in rows {
             self.found.push(found);
@@ -143,9 +163,9 @@ impl TokenDivergences {
     }
 
     /// The same for rows that both models share.
-    pub fn add_unchanged(&mut self, base: &[f32], vocab_size: usize, places: &[Option<Place>]) {
+    pub fn add_unchanged(&mut self, base: &[Distribution], places: &[Option<Place>]) {
         let found: Vec<Divergence> = base
-            .par_chunks_exact(vocab_size)
+            .par_iter()
             .zip(places)
             .filter(|(_, place)| place.is_some())
             .map(|(row, _)| divergence(row, row))
@@ -231,7 +251,7 @@ mod tests {
                 base.iter().enumerate().map(|(index, logit)| logit + size * (index as f32 * 1.3).cos()).collect();
             let widen = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
             let (kl, js) = naive(&widen(&base), &widen(&adapted));
-            let found = divergence(&base, &adapted);
+            let found = divergence(&Distribution::new(&base), &Distribution::new(&adapted));
             assert!((found.kl / kl - 1.0).abs() < tolerance, "KL {} against {kl}", found.kl);
             assert!((found.js / js - 1.0).abs() < tolerance, "JS {} against {js}", found.js);
         }
@@ -241,7 +261,7 @@ mod tests {
     fn adding_a_constant_to_logits_changes_nothing() {
         let base = [1.0f32, 2.0, -1.0, 0.5];
         let shifted = base.map(|logit| logit + 4.0);
-        let found = divergence(&base, &shifted);
+        let found = divergence(&Distribution::new(&base), &Distribution::new(&shifted));
         assert!(found.kl.abs() < 1e-12 && found.js.abs() < 1e-12);
         assert!((found.base_entropy - found.adapted_entropy).abs() < 1e-6);
     }

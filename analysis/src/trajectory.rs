@@ -2,13 +2,14 @@
 
 use faer::Mat;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{PairOf, Path, Track, Trajectories};
 use crate::linalg::{NoConvergence, eigen, product, small_gram};
-use crate::tokens::{Place, Vocabulary, argmax, divergence};
+use crate::tokens::{Distribution, Place, Vocabulary, argmax, divergence};
 
 /// What the lens reads at one site for one token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LensReading {
     /// Jensen–Shannon divergence (nats) between both models.
     pub js: f64,
@@ -36,18 +37,23 @@ pub fn tracked_places(lengths: &[usize], count: usize) -> Vec<Place> {
     places
 }
 
-/// Readings of a block of rows: both models' lens logits, `[rows, vocab]`, and each row's final top tokens.
-pub fn read_lens(base: &[f32], adapted: &[f32], vocab_size: usize, finals: &[(usize, usize)]) -> Vec<LensReading> {
-    let rank = |logits: &[f32], token: usize| logits.iter().filter(|logit| **logit > logits[token]).count();
-    base.par_chunks_exact(vocab_size)
+/// Readings of a block of rows: the base's lens distributions, the adapted model's lens logits, `[rows, vocab]`, and each row's
+/// final top tokens.
+pub fn read_lens(
+    base: &[Distribution],
+    adapted: &[f32],
+    vocab_size: usize,
+    finals: &[(usize, usize)],
+) -> Vec<LensReading> {
+    base.par_iter()
         .zip(adapted.par_chunks_exact(vocab_size))
         .zip(finals)
         .map(|((base, adapted), (base_final, adapted_final))| {
-            let found = divergence(base, adapted);
+            let adapted = Distribution::new(adapted);
             LensReading {
-                js: found.js,
-                base: (found.base_top, rank(base, *base_final)),
-                adapted: (found.adapted_top, rank(adapted, *adapted_final)),
+                js: divergence(base, &adapted).js,
+                base: (base.top, base.rank(*base_final)),
+                adapted: (adapted.top, adapted.rank(*adapted_final)),
             }
         })
         .collect()

@@ -118,13 +118,16 @@ fn measure(base: &Matrix, adapted: &Matrix) -> Measured {
     let factors = |activations: &Activations| Factors::new(activations, true, K).unwrap();
     let (left, right) = (factors(&x), factors(&y));
     let directions = cosines(&x, &y);
+    let known = (neighbours(&x, left.row_gram(&x)), neighbours(&y, right.row_gram(&y)));
+    // Either way to the cosines gives the same neighbours.
+    assert_eq!(known, (neighbours(&x, None), neighbours(&y, None)));
     Measured {
         cka: cka(&x, &y, &left, &right),
         procrustes: procrustes(&x, &y).unwrap(),
         subspace: subspace(&left, &right).unwrap(),
         spectra: [spectrum::summary(&left.squares), spectrum::summary(&right.squares)],
         spectrum_js: spectrum::divergence(&left.squares, &right.squares),
-        knn: knn_overlap(&neighbours(&x), &neighbours(&y)).unwrap(),
+        knn: knn_overlap(&known.0, &known.1).unwrap(),
         cosines: [
             directions.one_minus_mean,
             directions.median,

@@ -180,17 +180,46 @@ pub(crate) fn frozen_product(
         streamed_product(weight, transposed, x, y);
     } else if transposed {
         conv1d_product(weight, inputs, outputs, lanes, &mut results);
-    } else {
+    } else if let [lane] = lanes {
+        let left = Matrix::new(lane, rows, inputs);
         for_each_panel(weight, inputs, outputs, |first, count, panel| {
-            for (lane, result) in lanes.iter().zip(&mut results) {
-                let rows = lane.len() / inputs;
-                let left = Matrix::new(lane, rows, inputs);
-                let right = Matrix::new(panel, count, inputs).transposed();
-                multiply(&mut result[first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
-            }
+            let right = Matrix::new(panel, count, inputs).transposed();
+            multiply(&mut results[0][first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
         });
+    } else {
+        joint_product(weight, inputs, outputs, lanes, &mut results);
     }
     results
+}
+
+/// All lanes as one matrix: the product packs a panel once for all of them, which for a few rows a lane is most of its work.
+fn joint_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32]], results: &mut [Vec<f32>]) {
+    let all = lanes.concat();
+    let rows = all.len() / inputs;
+    let fewest = lanes.iter().map(|lane| lane.len() / inputs).min().unwrap_or(0);
+    let mut products = Vec::new();
+    for_each_panel(weight, inputs, outputs, |first, count, panel| {
+        let right = Matrix::new(panel, count, inputs).transposed();
+        if fewest * count * inputs <= EXACT_OPERATIONS {
+            // Whether sums are exact is a matter of a model's own rows, never of the company that they are in.
+            for (lane, result) in lanes.iter().zip(&mut *results) {
+                let rows = lane.len() / inputs;
+                let left = Matrix::new(lane, rows, inputs);
+                multiply(&mut result[first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
+            }
+            return;
+        }
+        products.resize(rows * count, 0.0);
+        let left = Matrix::new(&all, rows, inputs);
+        multiply(&mut products, count, left, right, 1.0, false, parallelism(rows * inputs * count));
+        let mut rest = products.as_slice();
+        for result in &mut *results {
+            let (own, others) = rest.split_at(result.len() / outputs * count);
+            rest = others;
+            let lines = result.par_chunks_exact_mut(outputs).zip(own.par_chunks_exact(count));
+            lines.for_each(|(line, own)| line[first..first + count].copy_from_slice(own));
+        }
+    });
 }
 
 /// Widens `weight` (`[outputs, inputs]`) a panel of rows at a time and hands each to `visit(first row, rows, values)`.
@@ -270,5 +299,54 @@ fn for_each_block<'a>(
         parts.chunks_mut(rows).enumerate().for_each(task);
     } else {
         parts.par_chunks_mut(rows).enumerate().for_each(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::SafetensorsFile;
+
+    fn noise(seed: u64, count: usize) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+            })
+            .collect()
+    }
+
+    /// A stored f32 matrix.
+    fn with_weight(shape: [usize; 2], test: impl FnOnce(&Weight, &[f32])) {
+        let values = noise(3, shape[0] * shape[1]);
+        let bytes = 4 * values.len();
+        let header = format!(r#"{{"w":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
+        let data = values.iter().flat_map(|value| value.to_le_bytes());
+        let file: Vec<u8> = (header.len() as u64).to_le_bytes().into_iter().chain(header.bytes()).chain(data).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        std::fs::write(&path, file).unwrap();
+        test(&SafetensorsFile::open(&path).unwrap().tensors()[0], &values);
+    }
+
+    #[test]
+    fn lanes_together_get_what_each_gets_alone() {
+        // Panels of 1,747 rows, so two of them; a few rows a lane and many; and a product small enough to be exact.
+        for (outputs, inputs, rows) in [(2_000, 600, 18), (2_000, 600, 150), (100, 40, 30)] {
+            with_weight([outputs, inputs], |weight, values| {
+                let lanes: Vec<Vec<f32>> = (0..3).map(|lane| noise(10 + lane, rows * inputs)).collect();
+                let views: Vec<&[f32]> = lanes.iter().map(Vec::as_slice).collect();
+                let together = frozen_product(weight, false, inputs, outputs, &views);
+                for (lane, result) in views.iter().zip(&together) {
+                    let alone = frozen_product(weight, false, inputs, outputs, &[lane]).remove(0);
+                    assert!(*result == alone, "{outputs}×{inputs}, {rows} rows");
+                    for (row, column) in [(0, 0), (rows - 1, outputs - 1), (rows / 2, outputs / 3)] {
+                        let expected = exact_dot(&lane[row * inputs..][..inputs], &values[column * inputs..][..inputs]);
+                        assert!((f64::from(result[row * outputs + column]) - expected).abs() < 1e-4);
+                    }
+                }
+            });
+        }
     }
 }

@@ -1,0 +1,105 @@
+//! What both models say, from logits, a block of rows at a time: the outputs of every position, and the logit lens on the tracked
+//! tokens. Both know how far they have come, so that a run that was stopped goes on with the next block.
+
+use std::ops::Range;
+
+use lcr_model::decoder::{Lanes, with_values};
+use serde::{Deserialize, Serialize};
+
+use crate::AuditError;
+use crate::audit::TokenChange;
+use crate::tokens::{Distribution, Place, TokenDivergences, Vocabulary};
+use crate::trajectory::{LensReading, read_lens, top_tokens};
+
+/// Next-token distributions of every variant against the base's.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Outputs {
+    /// Rows of the final stream that were compared.
+    pub(crate) rows: usize,
+    variants: Vec<TokenDivergences>,
+}
+
+impl Outputs {
+    pub(crate) fn new(variants: usize) -> Self {
+        Self { rows: 0, variants: vec![TokenDivergences::default(); variants] }
+    }
+
+    /// Adds the next rows: logits `[rows, vocab]` of every model, and where each row stands.
+    pub(crate) fn add(
+        &mut self,
+        logits: &Lanes,
+        vocab_size: usize,
+        places: &[Option<Place>],
+    ) -> Result<(), AuditError> {
+        with_values(logits.model(0), |base| {
+            let base = Distribution::of_rows(base, vocab_size);
+            for (index, found) in self.variants.iter_mut().enumerate() {
+                if logits.same(0, index + 1) {
+                    found.add_unchanged(&base, places);
+                } else {
+                    with_values(logits.model(index + 1), |adapted| found.add(&base, adapted, vocab_size, places))?;
+                }
+            }
+            Ok::<(), AuditError>(())
+        })??;
+        self.rows += places.len();
+        Ok(())
+    }
+
+    pub(crate) fn summary(&self, variant: usize, vocabulary: &dyn Vocabulary) -> TokenChange {
+        self.variants[variant].summary(vocabulary)
+    }
+}
+
+/// The logit lens at every site, read from the last site backwards.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Lens {
+    /// Final top token of each tracked token, by model.
+    finals: Vec<Vec<usize>>,
+    /// `[variants][sites read][tokens]`, the last site first.
+    readings: Vec<Vec<Vec<LensReading>>>,
+}
+
+impl Lens {
+    /// The sites to read next, of `sites` in all.
+    pub(crate) fn next_block(&self, at_once: usize, sites: usize) -> Option<Range<usize>> {
+        let end = sites - self.readings.first().map_or(0, Vec::len);
+        (end > 0).then(|| end.saturating_sub(at_once)..end)
+    }
+
+    /// Adds a block of sites: lens logits of every model, `[sites · tokens, vocab]`.
+    pub(crate) fn add(
+        &mut self,
+        logits: &Lanes,
+        vocab_size: usize,
+        block: Range<usize>,
+        tokens: usize,
+    ) -> Result<(), AuditError> {
+        if self.finals.is_empty() {
+            let last = (block.len() - 1) * tokens * vocab_size;
+            let models = 0..logits.of_model().len();
+            self.finals = models
+                .map(|model| with_values(logits.model(model), |all| top_tokens(&all[last..], vocab_size)))
+                .collect::<Result<_, _>>()?;
+            self.readings = vec![Vec::new(); self.finals.len() - 1];
+        }
+        let finals = &self.finals;
+        with_values(logits.model(0), |base| {
+            let base = Distribution::of_rows(base, vocab_size);
+            for (index, readings) in self.readings.iter_mut().enumerate() {
+                let tops: Vec<(usize, usize)> =
+                    finals[0].iter().copied().zip(finals[index + 1].iter().copied()).collect();
+                let repeated = tops.repeat(block.len());
+                let read =
+                    with_values(logits.model(index + 1), |adapted| read_lens(&base, adapted, vocab_size, &repeated))?;
+                readings.extend(read.chunks(tokens).rev().map(<[LensReading]>::to_vec));
+            }
+            Ok(())
+        })?
+    }
+
+    /// `[sites][tokens]` of a variant, the first site first; `None` where nothing was read.
+    pub(crate) fn readings(&self, variant: usize) -> Option<Vec<Vec<LensReading>>> {
+        self.readings.get(variant).map(|readings| readings.iter().rev().cloned().collect())
+    }
+}

@@ -1,0 +1,218 @@
+//! Gram matrices of the shorter side: of W, which all changes of one weight share, and what a change adds to it.
+//!
+//! With WᵀΔ = C and ΔᵀΔ = D (WΔᵀ and ΔΔᵀ for a wide W) the Gram matrix of W' is G + C + Cᵀ + D. For a LoRA module C = P·Qᵀ and
+//! D = Q·K·Qᵀ are of its rank; in the basis of W's own singular vectors G is diagonal as well, so that G' is applied at the
+//! price of the rank and never stands as a matrix.
+
+use std::ops::Range;
+
+use faer::{Accum, Mat, MatRef, Par};
+use lcr_model::adapter::LowRank;
+
+use super::LEADING;
+use super::changed::ChangedTensor;
+use crate::linalg::{NoConvergence, eigen, leading_eigenvectors, leading_eigenvectors_of, product};
+
+/// A direction of W' below this |cos| to all of W's is an intruder (Shuttleworth et al. 2024).
+const INTRUDER_COSINE: f64 = 0.5;
+/// Squared singular values of W below this share of its largest are rounding.
+const ROUNDING: f64 = 1e-14;
+
+/// W's own part of every spectral figure: the Gram matrix of its shorter side and what it decomposes into. Changes of one weight by
+/// several adapters share it.
+#[derive(Debug)]
+pub struct BaseSpectrum {
+    /// Outputs and inputs of W.
+    pub(super) shape: [usize; 2],
+    gram: Mat<f64>,
+    /// Squared singular values of W, descending.
+    pub(super) squares: Vec<f64>,
+    /// Singular vectors of the shorter side, as columns.
+    pub(super) vectors: Mat<f64>,
+}
+
+/// What a change adds to the Gram matrix.
+pub(super) enum ChangeGrams<'a> {
+    /// C and D as they are, `[short, short]`.
+    Dense { between: Mat<f64>, change: Mat<f64> },
+    /// C = P·Qᵀ and D = Q·K·Qᵀ.
+    LowRank(LowRankGrams<'a>),
+}
+
+/// The factors of C and D, with `short` and `long` the sides of W.
+pub(super) struct LowRankGrams<'a> {
+    /// s·BA itself.
+    pub(super) low_rank: &'a LowRank,
+    /// sB of a tall W, sAᵀ of a wide one, `[long, rank]`.
+    long: Mat<f64>,
+    /// P = WᵀsB or WsAᵀ, `[short, rank]`.
+    inner: Mat<f64>,
+    /// Q = Aᵀ or B, `[short, rank]`.
+    outer: Mat<f64>,
+    /// K = s²BᵀB or s²AAᵀ, `[rank, rank]`.
+    core: Mat<f64>,
+}
+
+/// The leading singular vectors U' of W' on the shorter side, as W sees them.
+struct Leading {
+    /// VᵀU', with V all of W's singular vectors on that side.
+    in_base: Mat<f64>,
+    /// Vᵀ(G + C)U'.
+    crossed: Mat<f64>,
+    /// Squared singular values of W' that belong to them.
+    squares: Vec<f64>,
+}
+
+impl BaseSpectrum {
+    /// From the lower triangle of W's Gram matrix.
+    pub(super) fn of(shape: [usize; 2], mut gram: Mat<f64>) -> Result<Self, NoConvergence> {
+        mirror(&mut gram);
+        let (squares, vectors) = eigen(gram.as_ref())?;
+        Ok(Self { shape, gram, squares, vectors })
+    }
+
+    fn is_tall(&self) -> bool {
+        self.shape[0] > self.shape[1]
+    }
+
+    /// How many of the leading left singular vectors of W' resemble none of W's.
+    pub(super) fn intruders(&self, grams: &ChangeGrams) -> Result<usize, NoConvergence> {
+        let size = self.squares.len();
+        let count = LEADING.min(size);
+        let leading = match grams {
+            ChangeGrams::Dense { between, change } => self.leading_dense(between, change, count)?,
+            ChangeGrams::LowRank(factors) => self.leading_low_rank(factors, count)?,
+        };
+        let floor = ROUNDING * self.squares.first().copied().unwrap_or(0.0);
+        let cosine = |row: usize, column: usize| {
+            if !self.is_tall() {
+                return leading.in_base[(row, column)];
+            }
+            // UᵀU' = Σ⁻¹ Vᵀ (WᵀW') V' Σ'⁻¹ with WᵀW' = G + C.
+            let scale = (self.squares[row].max(0.0) * leading.squares[column].max(0.0)).sqrt();
+            if self.squares[row] > floor && scale > 0.0 { leading.crossed[(row, column)] / scale } else { 0.0 }
+        };
+        let nearest = |column: usize| (0..size).map(|row| cosine(row, column).abs()).fold(0.0, f64::max);
+        Ok((0..count).filter(|column| nearest(*column) < INTRUDER_COSINE).count())
+    }
+
+    fn leading_dense(&self, between: &Mat<f64>, change: &Mat<f64>, count: usize) -> Result<Leading, NoConvergence> {
+        let size = self.squares.len();
+        let adapted = Mat::from_fn(size, size, |row, column| {
+            self.gram[(row, column)] + between[(row, column)] + between[(column, row)] + change[(row, column)]
+        });
+        let vectors = leading_eigenvectors(adapted.as_ref(), &self.squares, count)?;
+        let squares = rayleigh(&vectors, &product(adapted.as_ref(), vectors.as_ref()));
+        let in_base = product(self.vectors.transpose(), vectors.as_ref());
+        // Where it is not needed, it is not worth a product.
+        let crossed = if self.is_tall() {
+            let image = product((&self.gram + between).as_ref(), vectors.as_ref());
+            product(self.vectors.transpose(), image.as_ref())
+        } else {
+            Mat::new()
+        };
+        Ok(Leading { in_base, crossed, squares })
+    }
+
+    fn leading_low_rank(&self, factors: &LowRankGrams, count: usize) -> Result<Leading, NoConvergence> {
+        let basis = self.vectors.transpose();
+        let (inner, outer) = (product(basis, factors.inner.as_ref()), product(basis, factors.outer.as_ref()));
+        // (VᵀGV + VᵀCV)z = Λz + P̃(Q̃ᵀz), and the rest of G' is Q̃(P̃ᵀz + K(Q̃ᵀz)).
+        let crossed = |z: MatRef<f64>, seen: &Mat<f64>| {
+            let mut image = Mat::from_fn(z.nrows(), z.ncols(), |row, column| self.squares[row] * z[(row, column)]);
+            add_product(&mut image, inner.as_ref(), seen.as_ref(), false);
+            image
+        };
+        let apply = |z: MatRef<f64>| {
+            let seen = product(outer.transpose(), z);
+            let mut back = product(inner.transpose(), z);
+            add_product(&mut back, factors.core.as_ref(), seen.as_ref(), false);
+            let mut image = crossed(z, &seen);
+            add_product(&mut image, outer.as_ref(), back.as_ref(), false);
+            image
+        };
+        let vectors = leading_eigenvectors_of(&apply, self.squares.len(), &self.squares, count)?;
+        let squares = rayleigh(&vectors, &apply(vectors.as_ref()));
+        let crossed = crossed(vectors.as_ref(), &product(outer.transpose(), vectors.as_ref()));
+        Ok(Leading { in_base: vectors, crossed, squares })
+    }
+}
+
+impl<'a> ChangeGrams<'a> {
+    /// Of a change whose slabs are yet to be added.
+    pub(super) fn of(tensor: &'a ChangedTensor) -> Self {
+        let short = tensor.outputs.min(tensor.inputs);
+        match tensor.low_rank() {
+            Some(low_rank) => Self::LowRank(LowRankGrams::of(low_rank, tensor.is_tall())),
+            None => Self::Dense { between: Mat::zeros(short, short), change: Mat::zeros(short, short) },
+        }
+    }
+
+    /// Adds a slab: W and ΔW, `[short, long.len()]`.
+    pub(super) fn add(&mut self, w: MatRef<f64>, d: MatRef<f64>, long: &Range<usize>) {
+        match self {
+            Self::Dense { between, change } => {
+                add_product(between, w, d.transpose(), false);
+                add_product(change, d, d.transpose(), true);
+            }
+            Self::LowRank(factors) => {
+                add_product(&mut factors.inner, w, factors.long.subrows(long.start, long.len()), false);
+            }
+        }
+    }
+
+    /// After the last slab.
+    pub(super) fn finish(&mut self) {
+        if let Self::Dense { change, .. } = self {
+            mirror(change);
+        }
+    }
+
+    /// xᵀC for x `[short, k]`: `[k, short]`.
+    pub(super) fn between(&self, x: MatRef<f64>) -> Mat<f64> {
+        match self {
+            Self::Dense { between, .. } => product(x.transpose(), between.as_ref()),
+            Self::LowRank(factors) => {
+                product(product(x.transpose(), factors.inner.as_ref()).as_ref(), factors.outer.transpose())
+            }
+        }
+    }
+}
+
+impl<'a> LowRankGrams<'a> {
+    fn of(low_rank: &'a LowRank, is_tall: bool) -> Self {
+        let LowRank { rank, outputs, inputs, .. } = *low_rank;
+        let up = Mat::from_fn(outputs, rank, |row, inner| f64::from(low_rank.up[row * rank + inner]));
+        let down = Mat::from_fn(inputs, rank, |column, inner| f64::from(low_rank.down[inner * inputs + column]));
+        let (long, outer) = if is_tall { (up, down) } else { (down, up) };
+        let long = long * low_rank.scale;
+        let core = product(long.transpose(), long.as_ref());
+        Self { low_rank, inner: Mat::zeros(outer.nrows(), rank), long, outer, core }
+    }
+}
+
+/// vᵀ(Gv) of every column.
+fn rayleigh(vectors: &Mat<f64>, images: &Mat<f64>) -> Vec<f64> {
+    let of = |column: usize| (0..vectors.nrows()).map(|row| vectors[(row, column)] * images[(row, column)]).sum();
+    (0..vectors.ncols()).map(of).collect()
+}
+
+/// out += left · right; only the lower triangle where the result is known to be symmetric.
+pub(super) fn add_product(out: &mut Mat<f64>, left: MatRef<f64>, right: MatRef<f64>, symmetric: bool) {
+    use faer::linalg::matmul::triangular::{self, BlockStructure};
+    if symmetric {
+        let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+        triangular::matmul(out.as_mut(), lower, Accum::Add, left, full, right, full, 1.0, Par::Seq);
+    } else {
+        faer::linalg::matmul::matmul(out.as_mut(), Accum::Add, left, right, 1.0, Par::Seq);
+    }
+}
+
+/// Fills the upper triangle from the lower.
+pub(super) fn mirror(symmetric: &mut Mat<f64>) {
+    for column in 0..symmetric.ncols() {
+        for row in 0..column {
+            symmetric[(row, column)] = symmetric[(column, row)];
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Sums over entries and rows of W and ΔW that one pass collects, and the figures that follow from them.
+
+use crate::audit::{MergeSurvival, RowNormChange, RowRotation};
+use crate::similarity::mean;
+
+/// Heaviest rows of ΔW.
+const HEAVY_ROWS: usize = 8;
+
+/// Sums over entries and rows that one pass over W collects.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    /// Entries of W.
+    entries: usize,
+    /// ‖w_i‖² of every row.
+    pub(super) base: Vec<f64>,
+    /// ‖Δ_i‖².
+    pub(super) change: Vec<f64>,
+    /// ⟨w_i, Δ_i⟩.
+    pub(super) cross: Vec<f64>,
+    /// Σδ, Σδ², Σδ³, Σδ⁴ over the entries of ΔW.
+    powers: [f64; 4],
+    /// With μ = bf16(w + δ) − bf16(w): Σμδ, Σμ², and how many are not zero.
+    merged_cross: f64,
+    merged: f64,
+    merged_entries: usize,
+}
+
+impl Sums {
+    /// Of a weight `[outputs, inputs]` of which nothing was seen yet.
+    pub(super) fn new(shape: [usize; 2]) -> Self {
+        let row = || vec![0.0; shape[0]];
+        Self { entries: shape[0] * shape[1], base: row(), change: row(), cross: row(), ..Self::default() }
+    }
+
+    /// Pearson kurtosis of ΔW's entries; `None` where they are all equal.
+    pub(super) fn kurtosis(&self) -> Option<f64> {
+        let [first, second, third, fourth] = self.powers.map(|power| power / self.entries.max(1) as f64);
+        let variance = second - first * first;
+        (variance > 0.0).then(|| {
+            let central = fourth - 4.0 * first * third + 6.0 * first * first * second - 3.0 * first.powi(4);
+            central / (variance * variance)
+        })
+    }
+
+    /// bf16(W') − bf16(W) against ΔW.
+    pub(super) fn merge_survival(&self) -> MergeSurvival {
+        let change: f64 = self.change.iter().sum();
+        MergeSurvival {
+            cosine: (self.merged > 0.0 && change > 0.0)
+                .then(|| self.merged_cross / (self.merged.sqrt() * change.sqrt())),
+            changed_share: self.merged_entries as f64 / self.entries.max(1) as f64,
+        }
+    }
+
+    /// Adds rows of `width` entries from `first_row` on, all of their columns or some.
+    pub(super) fn add(&mut self, first_row: usize, width: usize, base: &[f64], change: &[f64]) {
+        for (at, (w_row, d_row)) in base.chunks_exact(width).zip(change.chunks_exact(width)).enumerate() {
+            let (mut own, mut moved, mut cross) = (0.0, 0.0, 0.0);
+            let (mut first, mut third, mut fourth) = (0.0, 0.0, 0.0);
+            for (w, d) in w_row.iter().zip(d_row) {
+                let square = d * d;
+                own += w * w;
+                moved += square;
+                cross += w * d;
+                first += d;
+                third += square * d;
+                fourth += square * square;
+                let merged = bf16(w + d) - bf16(*w);
+                if merged != 0.0 {
+                    self.merged_entries += 1;
+                    self.merged += merged * merged;
+                    self.merged_cross += merged * d;
+                }
+            }
+            let row = first_row + at;
+            self.base[row] += own;
+            self.change[row] += moved;
+            self.cross[row] += cross;
+            self.powers.iter_mut().zip([first, moved, third, fourth]).for_each(|(sum, part)| *sum += part);
+        }
+    }
+}
+
+/// A value rounded to bf16, ties to even.
+fn bf16(value: f64) -> f64 {
+    const DROPPED: u32 = f64::MANTISSA_DIGITS - 8;
+    // Between these a bf16 is an f64 with fewer digits; beyond, it is subnormal or may be infinite.
+    if !(1e-37..1e38).contains(&value.abs()) {
+        return half::bf16::from_f64(value).to_f64();
+    }
+    let bits = value.to_bits();
+    let half = (1_u64 << (DROPPED - 1)) - 1 + ((bits >> DROPPED) & 1);
+    f64::from_bits((bits + half) & !((1 << DROPPED) - 1))
+}
+
+/// 1 − cos(W, W') from ‖W‖², ‖Δ‖² and ⟨W, Δ⟩, without the cancellation: with W' = W + Δ,
+/// 1 − cos = (‖W‖²‖Δ‖² − ⟨W,Δ⟩²)/(‖W‖‖W'‖(‖W‖‖W'‖ + ⟨W,W'⟩)).
+pub(super) fn one_minus_cosine(base: f64, change: f64, cross: f64) -> f64 {
+    let adapted = base + 2.0 * cross + change;
+    if base <= 0.0 || adapted <= 0.0 {
+        return if change > 0.0 { 1.0 } else { 0.0 };
+    }
+    let norms = (base * adapted).sqrt();
+    let inner = base + cross;
+    if inner <= 0.0 {
+        return 1.0 - inner / norms;
+    }
+    (base * change - cross * cross).max(0.0) / (norms * (norms + inner))
+}
+
+pub(super) fn row_rotation(sums: &Sums) -> RowRotation {
+    // cos θ = 1 − x, so the angle is 2·asin(√(x/2)) = 2·atan2(√x, √(2 − x)).
+    let angles: Vec<f64> = (0..sums.base.len())
+        .map(|row| {
+            let distance = one_minus_cosine(sums.base[row], sums.change[row], sums.cross[row]);
+            2.0 * distance.sqrt().atan2((2.0 - distance).max(0.0).sqrt()).to_degrees()
+        })
+        .collect();
+    RowRotation { mean: mean(&angles), max: angles.iter().copied().fold(0.0, f64::max) }
+}
+
+pub(super) fn row_norm_change(sums: &Sums) -> RowNormChange {
+    let changes: Vec<f64> = (0..sums.base.len())
+        .filter(|row| sums.base[*row] > 0.0)
+        .map(|row| {
+            // √(1 + x) − 1 = x/(√(1 + x) + 1) keeps the digits of a small x.
+            let x = ((2.0 * sums.cross[row] + sums.change[row]) / sums.base[row]).max(-1.0);
+            x / ((1.0 + x).sqrt() + 1.0)
+        })
+        .collect();
+    let sizes: Vec<f64> = changes.iter().map(|change| change.abs()).collect();
+    RowNormChange {
+        mean_abs: mean(&sizes),
+        max_abs: sizes.iter().copied().fold(0.0, f64::max),
+        min: changes.iter().copied().reduce(f64::min).unwrap_or(0.0),
+    }
+}
+
+pub(super) fn heaviest_share(rows: &[f64], total: f64) -> f64 {
+    let mut rows = rows.to_vec();
+    rows.sort_by(|left, right| right.total_cmp(left));
+    rows.iter().take(HEAVY_ROWS).sum::<f64>() / total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_the_format() {
+        let mut state = 1_u64;
+        for step in 0..200_000_i32 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let digits = 1.0 + (state >> 12) as f64 / (1_u64 << 52) as f64;
+            let value = digits * 2.0_f64.powi(step % 290 - 150) * if state & 1 == 0 { 1.0 } else { -1.0 };
+            // Ties too: nine binary digits, of which the last is a one.
+            let tie = f64::from(257 + 2 * (step % 255)) * 2.0_f64.powi(step % 100 - 50);
+            for value in [value, tie, value as f32 as f64, 0.0, -0.0] {
+                assert_eq!(bf16(value).to_bits(), half::bf16::from_f64(value).to_f64().to_bits(), "{value:e}");
+            }
+        }
+        assert_eq!(bf16(f64::INFINITY), f64::INFINITY);
+        assert!(bf16(f64::NAN).is_nan());
+    }
+}
