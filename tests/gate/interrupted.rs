@@ -67,3 +67,32 @@ fn one_adapter_at_a_time() {
 fn all_together() {
     ends_as_if_never_killed(&[]);
 }
+
+#[test]
+fn all_together_saved_at_every_step() {
+    ends_as_if_never_killed(&["--save-every", "0"]);
+}
+
+/// The folder of a batch that was killed between two lines of one pass, when some of its adapters had their result already.
+#[test]
+fn a_pass_of_which_some_lines_are_written_goes_on_with_its_standing() {
+    let bench = fleet();
+    let saved = ["--save-every", "0"];
+    assert_eq!(bench.run(arguments("whole", &saved)).code, 1);
+    let mut caught = 0;
+    for wait in (0..400).map(|step| Duration::from_millis(5 * step)) {
+        let _ = fs_err::remove_dir_all(bench.path("killed"));
+        let running = killed_after(&bench, &saved, wait);
+        let lines = fs_err::read_to_string(bench.path("killed/results.jsonl")).unwrap_or_default().lines().count();
+        // The first line is of the adapter that cannot be read; then come those of the pass.
+        if running && (2..6).contains(&lines) && bench.path("killed/standing.safetensors").exists() {
+            caught += 1;
+            assert_eq!(bench.run(arguments("killed", &saved)).code, 1);
+            assert!(finished(&bench, "whole") == finished(&bench, "killed"), "killed after {wait:?}");
+        }
+        if caught == 3 || !running {
+            break;
+        }
+    }
+    assert!(caught > 0, "no run was caught between two lines: the test tests nothing");
+}

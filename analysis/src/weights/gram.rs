@@ -216,3 +216,84 @@ pub(super) fn mirror(symmetric: &mut Mat<f64>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lcr_model::adapter::ScalingRule;
+
+    use super::*;
+
+    fn noise(seed: u64, count: usize) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+            })
+            .collect()
+    }
+
+    fn change(outputs: usize, inputs: usize, scale: f64) -> LowRank {
+        let rank = 4;
+        LowRank {
+            rank,
+            alpha: scale,
+            scale,
+            scaling_rule: ScalingRule::Raw,
+            down: noise(5, rank * inputs),
+            up: noise(6, outputs * rank),
+            inputs,
+            outputs,
+            magnitude: None,
+            up_bias: None,
+            tensor_names: Vec::new(),
+        }
+    }
+
+    /// W `[outputs, inputs]` with falling columns, and sBA as matrices, as tall slabs or wide ones see them: `[short, long]`.
+    fn sides(low_rank: &LowRank) -> (Mat<f64>, Mat<f64>) {
+        let LowRank { outputs, inputs, rank, scale, .. } = *low_rank;
+        let values = noise(9, outputs * inputs);
+        let w = Mat::from_fn(outputs, inputs, |row, column| {
+            f64::from(values[row * inputs + column]) / (1.0 + column as f64).sqrt()
+        });
+        let d = Mat::from_fn(outputs, inputs, |row, column| {
+            let terms = (0..rank).map(|k| (low_rank.up[row * rank + k], low_rank.down[k * inputs + column]));
+            scale * terms.map(|(up, down)| f64::from(up) * f64::from(down)).sum::<f64>()
+        });
+        if outputs > inputs { (w.transpose().to_owned(), d.transpose().to_owned()) } else { (w, d) }
+    }
+
+    #[test]
+    fn factored_and_dense_grams_see_the_same_intruders() {
+        for (outputs, inputs) in [(330, 260), (260, 330)] {
+            let counts: Vec<usize> = [0.003, 0.05, 2.0]
+                .into_iter()
+                .map(|scale| {
+                    let low_rank = change(outputs, inputs, scale);
+                    let (w, d) = sides(&low_rank);
+                    let base = BaseSpectrum::of([outputs, inputs], product(w.as_ref(), w.transpose())).unwrap();
+                    let mut factors = LowRankGrams::of(&low_rank, outputs > inputs);
+                    factors.inner = product(w.as_ref(), factors.long.as_ref());
+                    let between = product(w.as_ref(), d.transpose());
+                    let change = product(d.as_ref(), d.transpose());
+                    let dense = base.leading_dense(&between, &change, LEADING).unwrap();
+                    let factored = base.leading_low_rank(&factors, LEADING).unwrap();
+                    for column in 0..LEADING {
+                        let (left, right) = (dense.squares[column], factored.squares[column]);
+                        assert!((left / right - 1.0).abs() < 1e-8, "{outputs}×{inputs}, {scale}: {left} {right}");
+                        let along: f64 = (0..base.squares.len())
+                            .map(|row| dense.in_base[(row, column)] * factored.in_base[(row, column)])
+                            .sum();
+                        assert!(1.0 - along.abs() < 1e-6, "{outputs}×{inputs}, {scale}, {column}: {along}");
+                    }
+                    let dense = base.intruders(&ChangeGrams::Dense { between, change }).unwrap();
+                    assert_eq!(dense, base.intruders(&ChangeGrams::LowRank(factors)).unwrap());
+                    dense
+                })
+                .collect();
+            // A faint change brings none, an overwhelming one as many as its rank.
+            assert_eq!((counts[0], counts[2]), (0, 4), "{outputs}×{inputs}: {counts:?}");
+        }
+    }
+}

@@ -147,19 +147,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_to_bf16_is_that_of_the_format() {
+    fn rounding_to_bf16_takes_the_nearest_and_of_two_the_even_one() {
+        const STEP: u64 = 1 << 45;
         let mut state = 1_u64;
-        for step in 0..200_000_i32 {
+        for step in 0..100_000_i32 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let digits = 1.0 + (state >> 12) as f64 / (1_u64 << 52) as f64;
-            let value = digits * 2.0_f64.powi(step % 290 - 150) * if state & 1 == 0 { 1.0 } else { -1.0 };
-            // Ties too: nine binary digits, of which the last is a one.
-            let tie = f64::from(257 + 2 * (step % 255)) * 2.0_f64.powi(step % 100 - 50);
-            for value in [value, tie, value as f32 as f64, 0.0, -0.0] {
-                assert_eq!(bf16(value).to_bits(), half::bf16::from_f64(value).to_f64().to_bits(), "{value:e}");
+            let value = digits * 2.0_f64.powi(step % 240 - 120) * if state & 1 == 0 { 1.0 } else { -1.0 };
+            let rounded = bf16(value);
+            assert_eq!(rounded.to_bits() % STEP, 0, "{value:e} became {rounded:e}, which bf16 does not have");
+            for other in [rounded.to_bits() - STEP, rounded.to_bits() + STEP].map(f64::from_bits) {
+                assert!(
+                    (rounded - value).abs() <= (other - value).abs(),
+                    "{value:e}: {other:e} is nearer than {rounded:e}"
+                );
             }
+            // Nine binary digits of which the last is a one stand between two values.
+            let tie = f64::from(257 + 2 * (step % 127)) * 2.0_f64.powi(step % 100 - 50);
+            assert_eq!(bf16(tie).to_bits() / STEP % 2, 0, "{tie:e}");
         }
-        assert_eq!(bf16(f64::INFINITY), f64::INFINITY);
+        for value in [0.0, -0.0, 1.0, -3.5, f64::INFINITY, 2.0_f64.powi(-130)] {
+            assert_eq!(bf16(value).to_bits(), value.to_bits());
+        }
         assert!(bf16(f64::NAN).is_nan());
     }
 }
