@@ -5,7 +5,8 @@ mod support;
 use std::collections::HashSet;
 
 use lcr_analysis::audit::{Audit, Finding, Level, RowNormChange, Verdict, WeightChange};
-use lcr_reports::policy::{Rule, judge};
+use lcr_reports::gate::judge_comparison;
+use lcr_reports::policy::{Policy, Rule, judge};
 
 fn judged(change: impl FnOnce(&mut Audit)) -> Audit {
     let mut audit = support::toy();
@@ -138,7 +139,7 @@ fn a_row_that_shrinks_is_not_said_to_grow() {
     });
     let spike = found(&audit, Rule::MagnitudeSpike).unwrap();
     assert!(spike.message.contains("shrinks to 25.0\u{a0}% of its norm"), "{}", spike.message);
-    assert_eq!((spike.measured, spike.limit), (Some(-0.75), Some(-0.5)));
+    assert_eq!((spike.measured, spike.limit), (Some(4.0), Some(2.0)));
     assert!(found(&audit, Rule::DeadRows).is_none());
 }
 
@@ -206,4 +207,31 @@ fn the_worst_finding_comes_first_and_decides() {
     judge(&mut audit);
     assert_eq!(audit.verdict, Verdict::Fail);
     assert!(audit.findings.is_sorted_by(|left, right| left.level >= right.level));
+}
+
+/// A policy's own limits go before those that `compare` judges by, both ways.
+#[test]
+fn limits_of_comparison_rules_can_be_tightened_and_widened() {
+    let rules_under = |policy: &str, change: fn(&mut Audit)| -> Vec<String> {
+        let policy = Policy::parse("policy.toml", &format!("version = 1\n[rules]\n{policy}")).unwrap();
+        judge_comparison(&judged(change), &policy, "adapter", "0").into_iter().map(|finding| finding.rule).collect()
+    };
+    let cases: [(&str, &str, &str, fn(&mut Audit)); 5] = [
+        ("magnitude-spike", "1.2", "2", |audit| {
+            first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.4, min: -0.1 };
+        }),
+        ("magnitude-spike", "1.2", "2", |audit| {
+            first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.4, min: -0.4 };
+        }),
+        ("larger-than-weight", "0.4", "1", |audit| first_weight(audit).relative_norm = Some(0.5)),
+        ("coherent-writes", "0.3", "0.5", |audit| {
+            (audit.coherence.write, audit.coherence.chance) = (Some(0.45), 0.02);
+        }),
+        ("intruder-dimensions", "0", "4", |audit| first_weight(audit).intruder_dimensions = Some(3)),
+    ];
+    for (rule, tight, wide, change) in cases {
+        let found = |limit: &str| rules_under(&format!("{rule} = {{ level = \"deny\", limit = {limit} }}"), change);
+        assert!(found(tight).contains(&rule.to_owned()), "{rule} at {tight}: {:?}", found(tight));
+        assert!(!found(wide).contains(&rule.to_owned()), "{rule} at {wide}: {:?}", found(wide));
+    }
 }

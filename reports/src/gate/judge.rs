@@ -186,14 +186,9 @@ pub fn judge_comparison(audit: &Audit, policy: &Policy, path: &str, sha256: &str
         state: BaselineState::New,
         waiver: None,
     };
-    let mut findings: Vec<GateFinding> = audit
-        .findings
+    // By the policy's limits, which may be wider or tighter than those that `compare` judges by.
+    let mut findings: Vec<GateFinding> = crate::policy::findings(audit, |rule| policy.limit(rule, path))
         .iter()
-        .filter(|found| match (found.measured, policy.limit(&found.rule, path)) {
-            // The rule's own limit was exceeded; the policy's may be wider.
-            (Some(measured), Some(limit)) => measured > limit,
-            _ => true,
-        })
         .map(|found| {
             let own = make(&found.rule, &found.location, found.measured, found.limit, found.message.clone());
             // A whole tensor that equals the base's is noted, and is no reason to refuse.

@@ -121,16 +121,18 @@ impl Rule {
         }
     }
 
-    /// What the rule says of an audit; `None` where it has nothing to object to.
-    fn apply(self, audit: &Audit) -> Option<Finding> {
+    /// What the rule says of an audit under a limit of its catalogue's kind; `None` where it has nothing to object to.
+    fn apply(self, audit: &Audit, limit: Option<f64>) -> Option<Finding> {
+        // A rule without a limit in the catalogue is given none, and looks at none.
+        let limit = limit.unwrap_or(f64::NAN);
         match self {
             Self::UncoveredTensors => rules::uncovered_tensors(audit),
             Self::DeadRows => rules::dead_rows(audit),
-            Self::LargerThanWeight => rules::larger_than_weight(audit),
-            Self::MagnitudeSpike => rules::magnitude_spike(audit),
-            Self::CoherentWrites => rules::coherent_writes(audit),
-            Self::CoherentReads => rules::coherent_reads(audit),
-            Self::IntruderDimensions => rules::intruder_dimensions(audit),
+            Self::LargerThanWeight => rules::larger_than_weight(audit, limit),
+            Self::MagnitudeSpike => rules::magnitude_spike(audit, limit),
+            Self::CoherentWrites => rules::coherent_writes(audit, limit),
+            Self::CoherentReads => rules::coherent_reads(audit, limit),
+            Self::IntruderDimensions => rules::intruder_dimensions(audit, limit),
             Self::WholeTensor => rules::whole_tensor(audit),
             Self::ZeroEffect => rules::zero_effect(audit),
             Self::TargetedWithoutTensors => rules::targeted_without_tensors(audit),
@@ -141,10 +143,17 @@ impl Rule {
 
 /// Replaces the audit's findings and verdict by what the rules say: worst first, at most one finding per rule.
 pub fn judge(audit: &mut Audit) {
-    let mut findings: Vec<Finding> = Rule::ALL.into_iter().filter_map(|rule| rule.apply(audit)).collect();
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    let findings = findings(audit, |code| catalogue::rule(code).and_then(|rule| rule.limit));
     audit.verdict = verdict(&findings);
     audit.findings = findings;
+}
+
+/// What the rules say of an audit under limits by rule, worst first.
+pub(crate) fn findings(audit: &Audit, limit: impl Fn(&str) -> Option<f64>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        Rule::ALL.into_iter().filter_map(|rule| rule.apply(audit, limit(rule.code()))).collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    findings
 }
 
 /// The worst of the findings; notes pass.

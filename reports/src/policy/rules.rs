@@ -13,20 +13,8 @@ const ROW_GONE: f64 = -0.999;
 /// ‖w'‖/‖w‖ − 1 of a row whose norm doubles.
 const ROW_DOUBLED: f64 = 1.0;
 
-/// ‖w'‖/‖w‖ − 1 of a row whose norm is halved.
-const ROW_HALVED: f64 = -0.5;
-
 /// What rounding may add to a row that is exactly doubled, halved or gone.
 const ROW_NORM_ROUNDING: f64 = 1e-3;
-
-/// ‖ΔW‖/‖W‖ from which on the change is at least what it changes.
-const RELATIVE_NORM_LIMIT: f64 = 1.0;
-
-/// Mean |cos| from which on modules agree on one direction, if chance is far below.
-const COHERENCE_LIMIT: f64 = 0.5;
-
-/// Of ten leading directions, how many intruders are half of them.
-const INTRUDER_LIMIT: usize = 5;
 
 /// |cos| below which a direction counts as an intruder; where chance reaches it the count says nothing.
 const INTRUDER_COSINE: f64 = 0.5;
@@ -136,9 +124,8 @@ pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {
     })
 }
 
-pub(super) fn larger_than_weight(audit: &Audit) -> Option<Finding> {
-    let measure =
-        |change: &WeightChange| change.relative_norm.filter(|norm| *norm >= RELATIVE_NORM_LIMIT && !is_killed(change));
+pub(super) fn larger_than_weight(audit: &Audit, limit: f64) -> Option<Finding> {
+    let measure = |change: &WeightChange| change.relative_norm.filter(|norm| *norm >= limit && !is_killed(change));
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
             "The change is {} times as large as the weight it changes{}. The module is replaced rather than adapted, and \
@@ -148,32 +135,38 @@ pub(super) fn larger_than_weight(audit: &Audit) -> Option<Finding> {
         );
         Finding {
             measured: Some(most),
-            limit: Some(RELATIVE_NORM_LIMIT),
+            limit: Some(limit),
             ..finding(Rule::LargerThanWeight, Level::Warn, tensor, message)
         }
     })
 }
 
-/// By which factor the norm of a row changes, if by more than two either way. A norm cannot shrink by more than itself, so what
+/// By which factor the norm of a row changes, if by more than `limit` either way. A norm cannot shrink by more than itself, so what
 /// changes by more has grown. Rows that are gone are left to [`dead_rows`].
-fn spike(change: &WeightChange) -> Option<f64> {
+fn spike(change: &WeightChange, limit: f64) -> Option<f64> {
     let rows = &change.row_norm_change;
-    let grown = (rows.max_abs > ROW_DOUBLED + ROW_NORM_ROUNDING).then_some(1.0 + rows.max_abs);
-    let shrunk = (rows.min > ROW_GONE && rows.min < ROW_HALVED - ROW_NORM_ROUNDING).then(|| 1.0 / (1.0 + rows.min));
+    let grown = (1.0 + rows.max_abs > limit + ROW_NORM_ROUNDING && !is_shrinking(change)).then_some(1.0 + rows.max_abs);
+    let left = 1.0 + rows.min;
+    let shrunk = (rows.min > ROW_GONE && left < 1.0 / limit - ROW_NORM_ROUNDING).then(|| 1.0 / left);
     match (grown, shrunk) {
         (Some(grown), Some(shrunk)) => Some(grown.max(shrunk)),
         (grown, shrunk) => grown.or(shrunk),
     }
 }
 
-pub(super) fn magnitude_spike(audit: &Audit) -> Option<Finding> {
-    worst(audit, spike).map(|(count, tensor, change, factor)| {
+/// Whether the row that changes most may be one that shrinks: then nothing is known of how much any row grows.
+fn is_shrinking(change: &WeightChange) -> bool {
+    let rows = &change.row_norm_change;
+    rows.max_abs <= -rows.min + ROW_NORM_ROUNDING
+}
+
+pub(super) fn magnitude_spike(audit: &Audit, limit: f64) -> Option<Finding> {
+    worst(audit, |change| spike(change, limit)).map(|(count, tensor, change, factor)| {
         let rows = &change.row_norm_change;
-        let grew = rows.max_abs > ROW_DOUBLED + ROW_NORM_ROUNDING && factor <= 1.0 + rows.max_abs;
-        let (what, measured, limit) = if grew {
-            (format!("grows to {} times", plain(factor)), rows.max_abs, ROW_DOUBLED)
+        let what = if factor <= 1.0 + rows.max_abs && !is_shrinking(change) {
+            format!("grows to {} times", plain(factor))
         } else {
-            (format!("shrinks to {} of", percent(1.0 + rows.min)), rows.min, ROW_HALVED)
+            format!("shrinks to {} of", percent(1.0 + rows.min))
         };
         let message = format!(
             "A row of this weight, an output channel, {what} its norm, where the mean row changes by {}{}. Such a channel is \
@@ -183,25 +176,32 @@ pub(super) fn magnitude_spike(audit: &Audit) -> Option<Finding> {
             and_others(count),
         );
         Finding {
-            measured: Some(measured),
+            measured: Some(factor),
             limit: Some(limit),
             ..finding(Rule::MagnitudeSpike, Level::Warn, tensor, message)
         }
     })
 }
 
-/// The limit that coherence is held against: a half, and four standard deviations of one pair's cosine (σ = 1/√d, and the
+/// The limit that coherence is held against: the rule's, and four standard deviations of one pair's cosine (σ = 1/√d, and the
 /// chance level √(2/πd) says d), so that even a single pair of unrelated modules stays below it but once in 15,000.
-fn coherence_limit(chance: f64) -> Option<f64> {
+fn coherence_limit(chance: f64, limit: f64) -> Option<f64> {
     let deviation = chance * (std::f64::consts::PI / 2.0).sqrt();
-    (chance.is_finite() && chance > 0.0).then_some(COHERENCE_LIMIT.max(4.0 * deviation))
+    (chance.is_finite() && chance > 0.0).then_some(limit.max(4.0 * deviation))
 }
 
 /// The finding on coherence, if it is beyond its limit; `what` tells the reader what the modules do.
-fn coherent(audit: &Audit, rule: Rule, measured: Option<f64>, location: &str, what: &str) -> Option<Finding> {
+fn coherent(
+    audit: &Audit,
+    limit: f64,
+    rule: Rule,
+    measured: Option<f64>,
+    location: &str,
+    what: &str,
+) -> Option<Finding> {
     let measured = measured?;
     let chance = audit.coherence.chance;
-    let limit = coherence_limit(chance)?;
+    let limit = coherence_limit(chance, limit)?;
     (measured > limit).then(|| {
         let message = format!(
             "{what} The mean |cos| between modules is {}, where unrelated directions give {}. Ask what the adapter is for; if the \
@@ -230,25 +230,25 @@ fn modules_of(audit: &Audit, kinds: &[&str]) -> String {
     format!("{}: {}", plural(number, "module"), present.join(", "))
 }
 
-pub(super) fn coherent_writes(audit: &Audit) -> Option<Finding> {
+pub(super) fn coherent_writes(audit: &Audit, limit: f64) -> Option<Finding> {
     let what = "The adapted modules that write into the residual stream all write one and the same direction. That is how a \
                 behaviour is added to or cut out of a whole model, refusals for instance (\"abliteration\").";
     let location = modules_of(audit, &WRITERS);
-    coherent(audit, Rule::CoherentWrites, audit.coherence.write, &location, what)
+    coherent(audit, limit, Rule::CoherentWrites, audit.coherence.write, &location, what)
 }
 
-pub(super) fn coherent_reads(audit: &Audit) -> Option<Finding> {
+pub(super) fn coherent_reads(audit: &Audit, limit: f64) -> Option<Finding> {
     let what = "The adapted modules that read the residual stream all listen to one and the same direction. A trigger that \
                 every layer reacts to looks like this.";
     let location = modules_of(audit, &READERS);
-    coherent(audit, Rule::CoherentReads, audit.coherence.read, &location, what)
+    coherent(audit, limit, Rule::CoherentReads, audit.coherence.read, &location, what)
 }
 
-pub(super) fn intruder_dimensions(audit: &Audit) -> Option<Finding> {
+pub(super) fn intruder_dimensions(audit: &Audit, limit: f64) -> Option<Finding> {
     let measure = |change: &WeightChange| {
-        let intruders = change.intruder_dimensions?;
+        let intruders = change.intruder_dimensions? as f64;
         let resolvable = change.intruder_chance_cosine < INTRUDER_COSINE && !is_killed(change);
-        (intruders >= INTRUDER_LIMIT && resolvable).then_some(intruders as f64)
+        (intruders > limit && resolvable).then_some(intruders)
     };
     worst(audit, measure).map(|(count, tensor, change, most)| {
         let message = format!(
@@ -262,7 +262,7 @@ pub(super) fn intruder_dimensions(audit: &Audit) -> Option<Finding> {
         Finding {
             measured: Some(most),
             floor: Some(0.0),
-            limit: Some(INTRUDER_LIMIT as f64),
+            limit: Some(limit),
             ..finding(Rule::IntruderDimensions, Level::Warn, tensor, message)
         }
     })

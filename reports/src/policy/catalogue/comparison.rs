@@ -33,6 +33,8 @@ pub(super) const RULES: &[RuleEntry] = &[
     RuleEntry {
         code: "larger-than-weight",
         title: "A change as large as the weight",
+        limit: Some(1.0),
+        measure: "largest ||dW||/||W||, from which on it is a finding",
         why: "The norm of a module's change is at least the norm of the weight that it changes. The module is \
               replaced rather than adapted, and what is known of the base no longer holds for it. Size does not tell \
               whether that is wanted; a diverged training run looks the same.",
@@ -44,6 +46,8 @@ pub(super) const RULES: &[RuleEntry] = &[
     RuleEntry {
         code: "magnitude-spike",
         title: "A row whose norm doubles or halves",
+        limit: Some(2.0),
+        measure: "factor by which the norm of a row grows or shrinks",
         why: "The norm of one output channel more than doubles, or is more than halved. Such a channel is louder or \
               quieter whatever the text says, and a DoRA magnitude set by hand does this without any visible \
               low-rank part. Strong training of a small model can do it too.",
@@ -55,6 +59,8 @@ pub(super) const RULES: &[RuleEntry] = &[
     RuleEntry {
         code: "intruder-dimensions",
         title: "Leading directions that the base does not have",
+        limit: Some(4.0),
+        measure: "how many of ten leading directions",
         why: "At least half of the ten leading singular directions of an adapted weight resemble none of the base's. \
               Weights like this rest on new content, and models with them tend to forget what the base knew. The \
               rule is tried only where random directions would not resemble one by chance, so in small models its \
