@@ -14,7 +14,7 @@ use crate::json;
 use crate::kind::{Kind, is_text};
 use crate::limits::Limits;
 use crate::pickle;
-use crate::statistics::WeightStatistics;
+use crate::statistics::{Heads, WeightStatistics};
 use crate::template;
 use crate::tokenizer;
 
@@ -23,7 +23,8 @@ pub use crate::adapter::AdapterSummary;
 /// What a scan is made with.
 #[derive(Debug, Clone, Default)]
 pub struct ScanOptions {
-    /// Folder of the base, whose tokenizer and template the adapter's are held against. Its weights are not read.
+    /// Folder of the base, whose tokenizer and template the adapter's are held against, and whose config says how many heads
+    /// its attention has. Its weights are not read.
     pub base: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
@@ -67,7 +68,8 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
                 let name = name_of(path);
                 files.iter().find(|file| file.record.path == name).map(|file| file.record.sha256.clone())
             };
-            adapter::observe(folder, &name_of, &digest_of, limits, &mut found)
+            let heads = options.base.as_deref().and_then(|base| Heads::of_base(base, limits));
+            adapter::observe(folder, &name_of, &digest_of, heads, limits, &mut found)
         }
         Artifact::Adapter(_) => None,
         Artifact::File(path) => {
