@@ -10,6 +10,7 @@
 mod adapter;
 mod archive;
 mod check;
+mod digest;
 mod discover;
 mod files;
 mod json;

@@ -1,7 +1,6 @@
 //! Tokenizers that an adapter carries. A normaliser that rewrites words, or a token that stands for a sentence, changes what the
 //! model is told without touching a weight.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::check::{Check, Observation};
 use crate::files::{Found, read_up_to};
-use crate::json::shown;
+use crate::json::{Key, shown};
 use crate::limits::Limits;
 
 /// Files that make up a tokenizer, less the settings that hold the chat template.
@@ -172,7 +171,7 @@ impl<'de> Visitor<'de> for Piece<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.0.take(b'{', &[]);
-        while let Some(key) = map.next_key::<Cow<str>>()? {
+        while let Some(Key(key)) = map.next_key::<Key>()? {
             self.0.take(b's', key.as_bytes());
             map.next_value_seed(Piece(self.0))?;
         }
