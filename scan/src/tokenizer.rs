@@ -89,8 +89,9 @@ struct Fingerprint {
 
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut reading = Reading { hasher: Sha256::new(), texts: String::new() };
+        let mut reading = Reading { hasher: Sha256::new(), pending: Vec::new(), texts: String::new() };
         Piece(&mut reading).deserialize(deserializer)?;
+        reading.hasher.update(&reading.pending);
         Ok(Self { digest: reading.hasher.finalize().to_vec(), texts: shown(&reading.texts) })
     }
 }
@@ -98,6 +99,8 @@ impl<'de> Deserialize<'de> for Fingerprint {
 /// A value on its way into a digest.
 struct Reading {
     hasher: Sha256,
+    /// What the digest has not yet taken: many short pieces cost it more than a long one.
+    pending: Vec<u8>,
     texts: String,
 }
 
@@ -105,9 +108,14 @@ impl Reading {
     /// Takes one part: what it is, then its length, then its bytes, so that no two values are read as one.
     fn take(&mut self, kind: u8, bytes: &[u8]) {
         const QUOTED: usize = 240;
-        self.hasher.update([kind]);
-        self.hasher.update((bytes.len() as u64).to_le_bytes());
-        self.hasher.update(bytes);
+        const HELD: usize = 1 << 14;
+        self.pending.push(kind);
+        self.pending.extend((bytes.len() as u64).to_le_bytes());
+        self.pending.extend(bytes);
+        if self.pending.len() >= HELD {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
+        }
         if kind == b's' && self.texts.len() < QUOTED {
             let space = if self.texts.is_empty() { "" } else { " " };
             self.texts.push_str(space);

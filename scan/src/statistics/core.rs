@@ -73,6 +73,7 @@ impl Core {
             return None;
         }
         let steps = STEPS.min(self.up.nrows());
+        let down = &self.down / self.square;
         let mut search = Search { core: self, basis: Vec::new(), seen: Vec::new(), next: 0 };
         let mut tridiagonal = DMatrix::zeros(steps, steps);
         let start = DVector::from_fn(self.up.nrows(), |index, _| 1.0 + (index as f64 * 0.754_877_666).fract());
@@ -80,7 +81,7 @@ impl Core {
         let mut fresh = search.admit(start).is_some() || search.restart();
         while fresh {
             let at = search.basis.len() - 1;
-            let image = (&self.down / self.square) * &search.seen[at];
+            let image = &down * &search.seen[at];
             let energy = image.dot(&search.seen[at]);
             tridiagonal[(at, at)] = energy;
             captured += energy;
@@ -163,7 +164,7 @@ fn root(gram: &DMatrix<f64>) -> DMatrix<f64> {
     let mut count = 0;
     while count < size {
         let (pivot, value) = left.argmax();
-        if !(value > smallest) {
+        if value <= smallest {
             break;
         }
         let known = factor.view((pivot, 0), (1, count)).transpose();

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use lcr_model::adapter::{EmbeddingLowRank, LowRank};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// Elements of a factor that are widened to f64 at a time.
+/// Elements of a factor that are widened to f64 at a time, but at least so many rows or columns.
 const BLOCK: usize = 1 << 15;
+const SHORTEST: usize = 128;
 
 /// BA with B (rows × rank) and A (rank × columns), both row-major, and the factor before it.
 ///
@@ -84,12 +85,18 @@ impl<'a> Thin<'a> {
 
     /// ‖column‖² of BA by column: ‖Baⱼ‖² = aⱼᵀ(BᵀB)aⱼ, from BᵀB.
     pub(super) fn column_squares(&self, gram_of_up: &DMatrix<f64>) -> Vec<f64> {
-        let mut squares = Vec::with_capacity(self.columns);
-        self.for_columns(|_, block, _| {
-            let products = gram_of_up * block;
-            let each = products.column_iter().zip(block.column_iter());
-            squares.extend(each.map(|(product, own)| product.dot(&own).max(0.0)));
+        let mut squares = vec![0.0; self.columns];
+        self.for_columns(|start, _, transposed| {
+            let mut products = DMatrix::zeros(transposed.nrows(), self.rank);
+            products.gemm(1.0, transposed, gram_of_up, 0.0);
+            let sums = squares.get_mut(start..).unwrap_or_default();
+            for (product, own) in products.column_iter().zip(transposed.column_iter()) {
+                sums.iter_mut()
+                    .zip(product.iter().zip(own.iter()))
+                    .for_each(|(sum, (left, right))| *sum += left * right);
+            }
         });
+        squares.iter_mut().for_each(|square| *square = square.max(0.0));
         squares
     }
 
@@ -132,7 +139,7 @@ impl<'a> Thin<'a> {
 
     /// B in blocks of rows, widened: first row, the block transposed (rank × n), the block (n × rank).
     fn for_rows(&self, mut each: impl FnMut(usize, &DMatrixView<'_, f64>, &Strided<'_>)) {
-        let step = (BLOCK / self.rank.max(1)).max(1);
+        let step = (BLOCK / self.rank.max(1)).max(SHORTEST);
         let mut wide = Vec::new();
         for (index, lines) in self.up.chunks(step * self.rank.max(1)).enumerate() {
             wide.clear();
@@ -145,15 +152,20 @@ impl<'a> Thin<'a> {
     }
 
     /// A in blocks of columns, widened: first column, the block (rank × n), the block transposed (n × rank).
-    fn for_columns(&self, mut each: impl FnMut(usize, &DMatrix<f64>, &DMatrix<f64>)) {
-        let step = (BLOCK / self.rank.max(1)).max(1);
+    fn for_columns(&self, mut each: impl FnMut(usize, &Strided<'_>, &DMatrixView<'_, f64>)) {
+        let step = (BLOCK / self.rank.max(1)).max(SHORTEST);
+        let mut wide = Vec::new();
         for start in (0..self.columns).step_by(step) {
             let width = step.min(self.columns - start);
-            let lines = self.down.chunks_exact(self.columns.max(1)).take(self.rank);
-            let values = lines.flat_map(|line| line.get(start..start + width).unwrap_or_default());
+            wide.clear();
+            for line in self.down.chunks_exact(self.columns.max(1)).take(self.rank) {
+                let values = line.get(start..start + width).unwrap_or_default();
+                wide.extend(values.iter().map(|value| f64::from(*value)));
+            }
             // Row-major (rank × n) is column-major (n × rank).
-            let transposed = DMatrix::from_iterator(width, self.rank, values.map(|value| f64::from(*value)));
-            each(start, &transposed.transpose(), &transposed);
+            let transposed = DMatrixView::from_slice(&wide, width, self.rank);
+            let block = Strided::from_slice_with_strides(&wide, self.rank, width, width, 1);
+            each(start, &block, &transposed);
         }
     }
 }
