@@ -61,21 +61,21 @@ impl<'a> Thin<'a> {
     /// BᵀB, (rank × rank).
     pub(super) fn gram_of_up(&self) -> DMatrix<f64> {
         let mut gram = DMatrix::zeros(self.rank, self.rank);
-        self.for_rows(|_, transposed, block| gram.gemm(1.0, transposed, block, 1.0));
+        self.for_rows(|transposed| gram.gemm(1.0, transposed, &transposed.transpose(), 1.0));
         gram
     }
 
     /// AAᵀ, (rank × rank).
     pub(super) fn gram_of_down(&self) -> DMatrix<f64> {
         let mut gram = DMatrix::zeros(self.rank, self.rank);
-        self.for_columns(|_, block, transposed| gram.gemm(1.0, block, transposed, 1.0));
+        self.for_columns(|_, transposed| gram.gemm(1.0, &transposed.transpose(), transposed, 1.0));
         gram
     }
 
     /// ‖row‖² of BA by row: ‖bᵢA‖² = bᵢ(AAᵀ)bᵢᵀ, from AAᵀ.
     pub(super) fn row_squares(&self, gram_of_down: &DMatrix<f64>) -> Vec<f64> {
         let mut squares = Vec::with_capacity(self.rows);
-        self.for_rows(|_, transposed, _| {
+        self.for_rows(|transposed| {
             let products = gram_of_down * transposed;
             let each = products.column_iter().zip(transposed.column_iter());
             squares.extend(each.map(|(product, own)| product.dot(&own).max(0.0)));
@@ -86,9 +86,8 @@ impl<'a> Thin<'a> {
     /// ‖column‖² of BA by column: ‖Baⱼ‖² = aⱼᵀ(BᵀB)aⱼ, from BᵀB.
     pub(super) fn column_squares(&self, gram_of_up: &DMatrix<f64>) -> Vec<f64> {
         let mut squares = vec![0.0; self.columns];
-        self.for_columns(|start, _, transposed| {
-            let mut products = DMatrix::zeros(transposed.nrows(), self.rank);
-            products.gemm(1.0, transposed, gram_of_up, 0.0);
+        self.for_columns(|start, transposed| {
+            let products = transposed * gram_of_up;
             let sums = squares.get_mut(start..).unwrap_or_default();
             for (product, own) in products.column_iter().zip(transposed.column_iter()) {
                 sums.iter_mut()
@@ -105,19 +104,19 @@ impl<'a> Thin<'a> {
         let mut sums = vec![0.0; rows.len()];
         let picked = rows.iter().filter_map(|row| self.up.get(row * self.rank..(row + 1) * self.rank)).flatten();
         let picked: Vec<f32> = picked.copied().collect();
-        if picked.len() != rows.len() * self.rank || self.down.len() != self.rank * self.columns {
+        if picked.len() != rows.len() * self.rank {
             return sums;
         }
-        let up = DMatrix::from_row_slice(rows.len(), self.rank, &picked);
-        let step = (BLOCK / rows.len().max(1)).max(1);
+        // Row-major (rows × rank) is column-major (rank × rows).
+        let up = DMatrixView::from_slice(&picked, self.rank, rows.len());
+        let step = (BLOCK / rows.len().max(1)).max(SHORTEST);
+        let mut block = Vec::new();
         for start in (0..self.columns).step_by(step) {
             let width = step.min(self.columns - start);
-            let source = self.down.get(start..).unwrap_or_default();
-            let block = DMatrixView::from_slice_with_strides(source, self.rank, width, self.columns, 1);
-            let entries = &up * block;
-            for column in entries.column_iter() {
-                sums.iter_mut().zip(column.iter()).for_each(|(sum, entry)| *sum += f64::from(*entry).powi(2).powi(2));
-            }
+            block.clear();
+            self.lines(start, width).for_each(|line| block.extend(line));
+            let entries = DMatrixView::from_slice(&block, width, self.rank) * up;
+            sums.iter_mut().zip(entries.column_iter()).for_each(|(sum, own)| *sum += fourth(own.as_slice()));
         }
         sums
     }
@@ -137,41 +136,49 @@ impl<'a> Thin<'a> {
         sums
     }
 
-    /// B in blocks of rows, widened: first row, the block transposed (rank × n), the block (n × rank).
-    fn for_rows(&self, mut each: impl FnMut(usize, &DMatrixView<'_, f64>, &Strided<'_>)) {
-        let step = (BLOCK / self.rank.max(1)).max(SHORTEST);
+    /// B in blocks of rows, widened, each transposed: (rank × n).
+    ///
+    /// All views here are of whole columns side by side: with rows further apart nalgebra 0.35 was seen to read outside of them.
+    fn for_rows(&self, mut each: impl FnMut(&DMatrixView<'_, f64>)) {
+        let rank = self.rank.max(1);
+        let step = (BLOCK / rank).max(SHORTEST);
         let mut wide = Vec::new();
-        for (index, lines) in self.up.chunks(step * self.rank.max(1)).enumerate() {
+        for lines in self.up.chunks(step * rank) {
             wide.clear();
             wide.extend(lines.iter().map(|value| f64::from(*value)));
-            let count = lines.len() / self.rank.max(1);
-            let transposed = DMatrixView::from_slice(&wide, self.rank, count);
-            let block = Strided::from_slice_with_strides(&wide, count, self.rank, self.rank, 1);
-            each(index * step, &transposed, &block);
+            each(&DMatrixView::from_slice(&wide, rank, lines.len() / rank));
         }
     }
 
-    /// A in blocks of columns, widened: first column, the block (rank × n), the block transposed (n × rank).
-    fn for_columns(&self, mut each: impl FnMut(usize, &Strided<'_>, &DMatrixView<'_, f64>)) {
+    /// A in blocks of columns, widened, each transposed: first column, (n × rank).
+    fn for_columns(&self, mut each: impl FnMut(usize, &DMatrixView<'_, f64>)) {
         let step = (BLOCK / self.rank.max(1)).max(SHORTEST);
         let mut wide = Vec::new();
         for start in (0..self.columns).step_by(step) {
             let width = step.min(self.columns - start);
             wide.clear();
-            for line in self.down.chunks_exact(self.columns.max(1)).take(self.rank) {
-                let values = line.get(start..start + width).unwrap_or_default();
-                wide.extend(values.iter().map(|value| f64::from(*value)));
-            }
-            // Row-major (rank × n) is column-major (n × rank).
-            let transposed = DMatrixView::from_slice(&wide, width, self.rank);
-            let block = Strided::from_slice_with_strides(&wide, self.rank, width, width, 1);
-            each(start, &block, &transposed);
+            self.lines(start, width).for_each(|line| wide.extend(line.iter().map(|value| f64::from(*value))));
+            each(start, &DMatrixView::from_slice(&wide, width, self.rank));
         }
+    }
+
+    /// A part of each row of A.
+    fn lines(&self, start: usize, width: usize) -> impl Iterator<Item = &[f32]> {
+        let lines = self.down.chunks_exact(self.columns.max(1)).take(self.rank);
+        lines.map(move |line| line.get(start..start + width).unwrap_or_default())
     }
 }
 
-/// A view whose rows and columns are any number of elements apart.
-type Strided<'a> = DMatrixView<'a, f64, nalgebra::Dyn, nalgebra::Dyn>;
+/// Σx⁴, in several sums at once, so that one addition need not wait for the one before.
+fn fourth(entries: &[f32]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let (blocks, rest) = entries.as_chunks::<LANES>();
+    for block in blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, entry)| *sum += f64::from(*entry).powi(2).powi(2));
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|entry| f64::from(*entry).powi(2).powi(2)).sum::<f64>()
+}
 
 /// (rows × columns) as (columns × rows), both row-major.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
