@@ -2,7 +2,8 @@
 //! verdict that follows from its findings, and find what is there.
 //!
 //! `cargo test --release --test zoo -- --nocapture` prints what each takes; `ZOO=pickle` visits only those whose name
-//! begins so.
+//! begins so. An exhibit of more than 32 MB is marked as volume: its time is that of reading and digesting so much, and only
+//! the others are held to a second, or on a busy machine to ten.
 
 #![cfg(unix)]
 
@@ -16,6 +17,7 @@ mod zoo {
     pub(crate) mod files;
     pub(crate) mod making;
     pub(crate) mod pickles;
+    pub(crate) mod polyglots;
     pub(crate) mod running;
     pub(crate) mod tensors;
     pub(crate) mod texts;
@@ -39,6 +41,10 @@ use zoo::running::{Ended, run};
 const MEMORY: u64 = 200 << 20;
 /// What a scan should take at most; printed, not asserted, for machines differ.
 const TIME: Duration = Duration::from_secs(1);
+/// What it may take at most on any machine, however busy.
+const BUSY_TIME: Duration = Duration::from_secs(10);
+/// Bytes up to which these hold. What takes longer by its length alone, an honest adapter of as many bytes takes too.
+const VOLUME: u64 = 32 << 20;
 /// Every check of the scanner.
 const CODES: [&str; 51] = [
     "unreadable-file",
@@ -95,12 +101,13 @@ const CODES: [&str; 51] = [
 ];
 
 fn exhibits() -> Vec<Exhibit> {
-    use zoo::{archives, bombs, configs, files, pickles, tensors, texts, weights};
+    use zoo::{archives, bombs, configs, files, pickles, polyglots, tensors, texts, weights};
     [
         tensors::headers(),
         tensors::values(),
         tensors::notes(),
         pickles::all(),
+        polyglots::all(),
         archives::all(),
         files::links_and_pipes(),
         files::programs(),
@@ -124,6 +131,8 @@ fn exhibits() -> Vec<Exhibit> {
 /// What an exhibit took and what is wrong with how it went.
 struct Visit {
     name: &'static str,
+    /// Bytes of its files and those of its base.
+    volume: u64,
     time: Duration,
     memory: Option<u64>,
     rules: BTreeSet<String>,
@@ -141,8 +150,12 @@ fn visit(exhibit: &Exhibit) -> Visit {
     });
     let mut arguments = vec!["scan", text(&at)];
     arguments.extend(base.iter().flat_map(|base| ["--base", text(base)]));
+    let volume = zoo::exhibit::volume(&at) + base.as_deref().map_or(0, zoo::exhibit::volume);
     let ended = run(folder.path(), "json", &[arguments.as_slice(), &["--format", "json"]].concat());
     let mut faults = faults_of_process(&ended);
+    if !is_volume(volume) && ended.time > BUSY_TIME {
+        faults.push(format!("{:.1} s for {volume} bytes", ended.time.as_secs_f64()));
+    }
     let mut rules = BTreeSet::new();
     if ended.killed.is_none() {
         match exhibit.outcome {
@@ -163,7 +176,12 @@ fn visit(exhibit: &Exhibit) -> Visit {
         }
     }
     faults.extend(faults_of_terminal("json", &ended));
-    Visit { name: exhibit.name, time: ended.time, memory: ended.memory, rules, faults }
+    Visit { name: exhibit.name, volume, time: ended.time, memory: ended.memory, rules, faults }
+}
+
+/// Whether an exhibit's time is that of its length.
+fn is_volume(bytes: u64) -> bool {
+    bytes > VOLUME
 }
 
 fn faults_of_process(ended: &Ended) -> Vec<String> {
@@ -252,20 +270,33 @@ fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
     let mut visits = visits(&all);
     visits.sort_by_key(|visit| visit.time);
     let mut table = String::new();
-    for Visit { name, time, memory, rules, faults } in &visits {
+    for Visit { name, volume, time, memory, rules, faults } in &visits {
         let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
-        let mark = if faults.is_empty() { ' ' } else { '!' };
-        let megabytes = memory.unwrap_or_default() >> 20;
-        let line = format!("{mark} {name:<44} {:>6} ms {megabytes:>5} MB  {}", time.as_millis(), rules.join(" "));
+        let mark = match () {
+            () if !faults.is_empty() => '!',
+            () if is_volume(*volume) => 'v',
+            () if *time > TIME => 's',
+            () => ' ',
+        };
+        let [megabytes, length] = [memory.unwrap_or_default(), *volume].map(|bytes| bytes >> 20);
+        let rate = *volume as f64 / f64::from(1 << 20) / time.as_secs_f64();
+        let milliseconds = time.as_millis();
+        let numbers = format!("{milliseconds:>6} ms {megabytes:>5} MB  of {length:>8} MB, {rate:>9.1} MB/s");
+        let line = format!("{mark} {name:<44} {numbers}  {}", rules.join(" "));
         writeln!(table, "{line}").expect("a string takes all");
     }
-    let slow = visits.iter().filter(|visit| visit.time > TIME).count();
+    let slow =
+        |volume: bool| visits.iter().filter(|visit| visit.time > TIME && is_volume(visit.volume) == volume).count();
+    let (slow, long) = (slow(false), slow(true));
     let time = visits.iter().map(|visit| visit.time).max().unwrap_or_default();
     let memory = visits.iter().filter_map(|visit| visit.memory).max().unwrap_or_default() >> 20;
     let faults: Vec<String> =
         visits.iter().flat_map(|visit| visit.faults.iter().map(|fault| format!("{}: {fault}", visit.name))).collect();
     let count = visits.len();
-    let summary = format!("{count} exhibits, at most {} ms and {memory} MB; {slow} took over 1 s", time.as_millis());
+    let summary = format!(
+        "{count} exhibits, at most {} ms and {memory} MB; over 1 s took {slow}, and {long} by their volume",
+        time.as_millis()
+    );
     #[expect(clippy::print_stdout, reason = "what each takes is worth seeing")]
     {
         println!("{table}{summary}");

@@ -8,6 +8,7 @@
 //! Only `tokenizer.json` is read. Every family that the decoder supports ships it, and the older files
 //! (`tokenizer.model`, `vocab.json`) do not say how text is split.
 
+mod growth;
 mod guard;
 mod pieces;
 mod python;
@@ -141,6 +142,7 @@ impl Tokenizer {
             };
         };
         let description = parse_json(&file, &bytes)?;
+        growth::check(&description).map_err(|reason| TokenizerError::Malformed { file: file.clone(), reason })?;
         let inner = parse_tokenizer(&file, &bytes)?;
         let config_file = folder.join("tokenizer_config.json");
         let config = read_object(&config_file)?;

@@ -292,6 +292,25 @@ fn hostile_templates_end_quickly_in_an_error() {
 }
 
 #[test]
+fn a_tokenizer_that_doubles_its_text_is_refused_at_once() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    for normalizer in [
+        json!({"type": "Sequence", "normalizers": vec![double.clone(); 28]}),
+        (0..28).fold(double.clone(), |inner, _| json!({"type": "Sequence", "normalizers": [double, inner]})),
+    ] {
+        let text = std::fs::read_to_string(Path::new(STORIES).join("tokenizer.json")).expect("readable");
+        let mut description: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        description["normalizer"] = normalizer;
+        write(&folder, "tokenizer.json", &description.to_string());
+        let start = Instant::now();
+        let refusal = open(&folder).expect_err("it would make a gigabyte of a word").to_string();
+        assert!(refusal.contains("`normalizer`"), "{refusal}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn long_literal_text_is_bounded_too() {
     let literal = "0123456789".repeat(10_000);
     let template = format!(

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Check, Observation};
 use crate::limits::Limits;
 use crate::metadata;
-use crate::statistics::{Gathering, WeightStatistics};
+use crate::statistics::{Gathering, Heads, WeightStatistics};
 
 /// Bad tensors of a file that are listed.
 const MOST_TENSORS: usize = 50;
@@ -93,11 +93,13 @@ pub(crate) struct Read {
 
 /// Reads the adapter at `root` (a folder, or a tensor file), a few modules at a time, and says what it changes.
 ///
-/// `name_of` gives the name of a file relative to the scanned folder, `digest_of` its digest.
+/// `name_of` gives the name of a file relative to the scanned folder, `digest_of` its digest; `heads` is how the base divides its
+/// attention, where that is known.
 pub(crate) fn observe(
     root: &Path,
     name_of: &dyn Fn(&Path) -> String,
     digest_of: &dyn Fn(&Path) -> Option<String>,
+    heads: Option<Heads>,
     limits: &Limits,
     found: &mut Vec<Observation>,
 ) -> Option<Read> {
@@ -105,7 +107,7 @@ pub(crate) fn observe(
         Ok(parts) => parts,
         // Checkpoints of a run and no final file: whoever loads one of them loads what is read here.
         Err(AdapterError::SeveralCheckpoints { folder, files }) => {
-            let each = files.iter().map(|file| observe(&folder.join(file), name_of, digest_of, limits, found));
+            let each = files.iter().map(|file| observe(&folder.join(file), name_of, digest_of, heads, limits, found));
             let each: Vec<Option<Read>> = each.collect();
             let files = each.iter().flatten().flat_map(|read| read.files.clone()).collect();
             return each.into_iter().flatten().last().map(|read| Read { files, ..read });
@@ -116,7 +118,7 @@ pub(crate) fn observe(
         }
     };
     let name = name_of(parts.tensors());
-    let mut reading = Reading::default();
+    let mut reading = Reading { gathering: Gathering::of(heads), ..Reading::default() };
     for part in parts.parts() {
         if part.elements > limits.elements {
             let message = format!(

@@ -62,6 +62,17 @@ pub(crate) fn observe(file: &str, path: &Path, prefix: &[u8], found: &mut Vec<Ob
     }
 }
 
+/// Reports what the zip archive at the end of a file holds that begins like something else.
+pub(crate) fn observe_end(file: &str, path: &Path, found: &mut Vec<Observation>) {
+    observe_zip(file, path, found);
+}
+
+/// Whether a directory of zip members stands at the end of a file that does not begin like an archive. Zip readers begin at the end, so
+/// that anything may stand before it: a picture, text, tensors.
+pub(crate) fn ends_like_one(file: &mut File) -> io::Result<bool> {
+    directory::stands_at_end(file)
+}
+
 /// The kind of archive that begins with `prefix`.
 fn kind(prefix: &[u8]) -> Option<&'static str> {
     let by_magic = MAGIC.iter().find(|(magic, _)| prefix.starts_with(magic)).map(|(_, kind)| *kind);

@@ -1,17 +1,17 @@
 //! The files of a folder: walked without following links out of it, told apart, digested.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, Metadata};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::archive;
 use crate::check::{Check, Observation};
+use crate::digest;
 use crate::limits::Limits;
 
 /// Bytes looked at to tell a file's kind.
@@ -35,6 +35,19 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     /// Its first bytes.
     pub(crate) prefix: Vec<u8>,
+    /// Whether an archive's directory stands at its end, though it begins like something else.
+    pub(crate) ends_like_archive: bool,
+    /// What it has in common with other names of the same content, where it has others.
+    pub(crate) shared: Option<usize>,
+}
+
+/// What two names of one file have in common: the device and the number that it has there.
+type Identity = (u64, u64);
+
+/// A file that was met and not yet read.
+struct Met {
+    bytes: u64,
+    identity: Option<Identity>,
 }
 
 /// A walk in progress.
@@ -42,8 +55,9 @@ struct Walk<'a> {
     root: PathBuf,
     limits: &'a Limits,
     entries: usize,
-    /// Length by name and path: names that are not UTF-8 may look alike.
-    files: BTreeMap<(String, PathBuf), u64>,
+    /// By name and path: names that are not UTF-8 may look alike.
+    files: BTreeMap<(String, PathBuf), Met>,
+    contents: BTreeSet<Identity>,
     links: usize,
     bytes: u64,
     found: &'a mut Vec<Observation>,
@@ -59,24 +73,65 @@ pub(crate) fn walk(
     found: &mut Vec<Observation>,
 ) -> Vec<Found> {
     let canonical = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-    let mut walk = Walk { root: canonical, limits, entries: 0, files: BTreeMap::new(), links: 0, bytes: 0, found };
+    let (files, contents) = (BTreeMap::new(), BTreeSet::new());
+    let mut walk = Walk { root: canonical, limits, entries: 0, files, contents, links: 0, bytes: 0, found };
     if root.is_dir() {
         walk.folder(root, "", 0, skip);
     } else {
         let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
         walk.entry(root, &name, 0, skip);
     }
-    let files: Vec<((String, PathBuf), u64)> = walk.files.into_iter().collect();
-    let read: Vec<Result<Found, Observation>> =
-        files.into_par_iter().map(|((name, path), bytes)| read(name, path, bytes, limits)).collect();
-    let mut readable = Vec::with_capacity(read.len());
-    for result in read {
-        match result {
-            Ok(file) => readable.push(file),
-            Err(observation) => found.push(observation),
+    let files = walk.files;
+    let (readable, unreadable): (Vec<_>, Vec<_>) = read_each_once(files, limits).into_iter().partition(Result::is_ok);
+    found.extend(unreadable.into_iter().filter_map(Result::err));
+    readable.into_iter().filter_map(Result::ok).collect()
+}
+
+/// Reads every content once, however many names it has, and gives it to each of them, in the order of names.
+fn read_each_once(files: BTreeMap<(String, PathBuf), Met>, limits: &Limits) -> Vec<Result<Found, Observation>> {
+    let mut numbers: HashMap<Identity, usize> = HashMap::new();
+    let mut contents: Vec<Vec<(String, PathBuf)>> = Vec::new();
+    let mut lengths = Vec::new();
+    let mut order = Vec::with_capacity(files.len());
+    for (name, met) in files {
+        let fresh = contents.len();
+        let content = met.identity.map_or(fresh, |identity| *numbers.entry(identity).or_insert(fresh));
+        if content == fresh {
+            contents.push(Vec::new());
+            lengths.push(met.bytes);
         }
+        order.push((name.clone(), content));
+        contents[content].push(name);
     }
-    readable
+    let read = contents.into_par_iter().zip(lengths).enumerate().map(|(content, (names, bytes))| {
+        let (name, path) = names.first().cloned().unwrap_or_default();
+        let first = read(name, path, bytes, limits);
+        let shared = (names.len() > 1).then_some(content);
+        names.into_iter().map(move |(name, path)| again(&first, name, path, shared)).collect()
+    });
+    let read: Vec<Vec<Result<Found, Observation>>> = read.collect();
+    // Names of a content are in order, and so is each of its turns.
+    let mut turns: Vec<_> = read.into_iter().map(Vec::into_iter).collect();
+    order.into_iter().filter_map(|(_, content)| turns.get_mut(content)?.next()).collect()
+}
+
+/// What reading the content under another name would give.
+fn again(
+    first: &Result<Found, Observation>,
+    name: String,
+    path: PathBuf,
+    shared: Option<usize>,
+) -> Result<Found, Observation> {
+    match first {
+        Ok(first) => Ok(Found {
+            record: FileRecord { path: name, ..first.record.clone() },
+            path,
+            prefix: first.prefix.clone(),
+            ends_like_archive: first.ends_like_archive,
+            shared,
+        }),
+        Err(observation) => Err(Observation { file: name, ..observation.clone() }),
+    }
 }
 
 impl Walk<'_> {
@@ -148,7 +203,7 @@ impl Walk<'_> {
                 self.folder(path, name, depth + 1, skip);
             }
         } else if metadata.is_file() {
-            self.regular(path, name, metadata.len());
+            self.regular(path, name, &metadata);
         } else {
             let message =
                 "a pipe, socket or device: a loader that opens it may wait for ever, or read what was never published";
@@ -156,14 +211,17 @@ impl Walk<'_> {
         }
     }
 
-    /// A file to read, as long as all of them together stay within the limits.
-    fn regular(&mut self, path: &Path, name: &str, bytes: u64) {
-        self.bytes = self.bytes.saturating_add(bytes.min(self.limits.file_bytes));
+    /// A file to read, as long as all of them together stay within the limits; one with several names counts once.
+    fn regular(&mut self, path: &Path, name: &str, metadata: &Metadata) {
+        let (bytes, identity) = (metadata.len(), identity(metadata));
+        if identity.is_none_or(|identity| self.contents.insert(identity)) {
+            self.bytes = self.bytes.saturating_add(bytes.min(self.limits.file_bytes));
+        }
         if self.bytes > self.limits.total_bytes {
             let message = format!("more than {} bytes in all files; this one was not read", self.limits.total_bytes);
             self.found.push(Observation::new(Check::BeyondLimits, name, message));
         } else {
-            self.files.insert((name.to_owned(), path.to_path_buf()), bytes);
+            self.files.insert((name.to_owned(), path.to_path_buf()), Met { bytes, identity });
         }
     }
 
@@ -211,47 +269,43 @@ pub(crate) fn is_deceptive(character: char) -> bool {
             '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// By what a file is known under all its names; none where the system does not say.
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other systems do not say")]
+fn identity(metadata: &Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Option<Identity> {
+    None
+}
+
 /// Digests a file and keeps its first bytes.
 pub(crate) fn read(name: String, path: PathBuf, bytes: u64, limits: &Limits) -> Result<Found, Observation> {
     if bytes > limits.file_bytes {
         let message = format!("{bytes} bytes, more than the limit of {}; the file was not read", limits.file_bytes);
         return Err(Observation::new(Check::BeyondLimits, &name, message).measured(bytes as f64));
     }
-    let unreadable =
-        |error: std::io::Error| Observation::new(Check::Unreadable, &name, format!("cannot be read: {error}"));
-    let mut file = File::open(&path).map_err(unreadable)?;
     let mut prefix = Vec::new();
-    file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix).map_err(unreadable)?;
-    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    let mut hasher = Sha256::new();
-    let mut block = vec![0; 1 << 18];
-    // A file that grows while it is read must not keep the scan for ever.
-    let mut source = file.take(limits.file_bytes);
-    loop {
-        let count = source.read(&mut block).map_err(unreadable)?;
-        let Some(filled) = block.get(..count).filter(|filled| !filled.is_empty()) else { break };
-        hasher.update(filled);
+    let mut look = || {
+        let mut file = File::open(&path)?;
+        file.by_ref().take(PREFIX_BYTES).read_to_end(&mut prefix)?;
+        let sha256 = digest::of_file(&mut file, limits.file_bytes)?;
+        let ends_like_archive = archive::ends_like_one(&mut file)?;
+        Ok((sha256, ends_like_archive))
+    };
+    match look() {
+        Ok((sha256, ends_like_archive)) => {
+            let record = FileRecord { path: name, bytes, sha256 };
+            Ok(Found { record, path, prefix, ends_like_archive, shared: None })
+        }
+        Err(error) => {
+            let error: std::io::Error = error;
+            Err(Observation::new(Check::Unreadable, &name, format!("cannot be read: {error}")))
+        }
     }
-    let record = FileRecord { path: name, bytes, sha256: hexadecimal(&hasher.finalize()) };
-    Ok(Found { record, path, prefix })
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The digest of a whole folder: SHA-256 over the lines `<sha256>  <path>`, sorted by path, as `sha256sum` writes them.
-pub(crate) fn digest(records: &[FileRecord]) -> String {
-    let mut hasher = Sha256::new();
-    for record in records {
-        hasher.update(format!("{}  {}\n", record.sha256, record.path));
-    }
-    hexadecimal(&hasher.finalize())
 }
 
 /// Reads at most `limit` bytes of a file.

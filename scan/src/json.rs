@@ -55,10 +55,11 @@ pub(crate) fn observe(name: &str, path: &Path, limits: &Limits, found: &mut Vec<
         Ok(bytes) => bytes,
         Err(observation) => return found.push(observation),
     };
-    let mut search = Search { name, path: Vec::new(), found };
+    let mut search = Search { wanted: 0, hits: Vec::new() };
     // The parser gives up at 128 levels of nesting, so depth is bounded as well.
     let mut parser = serde_json::Deserializer::from_slice(&bytes);
     let outcome = Node(&mut search).deserialize(&mut parser).and_then(|_| parser.end());
+    found.extend(search.hits.into_iter().map(|hit| hit.observation(name)));
     if let Err(error) = outcome {
         found.push(Observation::new(Check::ConfigSyntax, name, format!("not valid JSON: {error}")));
     }
@@ -76,13 +77,31 @@ pub(crate) fn read(name: &str, path: &Path, limit: u64) -> Result<Vec<u8>, Obser
 }
 
 /// A walk through a document.
-struct Search<'a> {
-    name: &'a str,
-    path: Vec<String>,
-    found: &'a mut Vec<Observation>,
+#[derive(Default)]
+struct Search {
+    /// Keys that loaders act on and that the walk is inside of: texts are kept only there.
+    wanted: usize,
+    hits: Vec<Hit>,
 }
 
-impl Search<'_> {
+/// A key that makes a loader run code. Its path is put together on the way out, so that a document without any costs none.
+struct Hit {
+    /// The innermost first.
+    path: Vec<String>,
+    value: String,
+    reason: &'static str,
+}
+
+impl Hit {
+    fn observation(self, name: &str) -> Observation {
+        let path: Vec<String> = self.path.into_iter().rev().collect();
+        let place = path.join(".").replace(".[]", "[]");
+        let message = format!("`{place}` is {}: {}", shown(&self.value), self.reason);
+        Observation::new(Check::RemoteCode, name, message).at(shown(&place))
+    }
+}
+
+impl Search {
     /// Judges the value of a key that loaders act on.
     fn key(&mut self, key: &str, seen: &Seen) {
         const MOST: usize = 20;
@@ -95,13 +114,39 @@ impl Search<'_> {
             }
             _ => return,
         };
-        if self.found.iter().filter(|found| found.check == Check::RemoteCode).count() >= MOST {
-            return;
+        if self.hits.len() < MOST {
+            let value = seen.text.clone().unwrap_or_else(|| "set".to_owned());
+            self.hits.push(Hit { path: Vec::new(), value, reason });
         }
-        let place = self.path.join(".").replace(".[]", "[]");
-        let value = seen.text.as_deref().unwrap_or("set");
-        let message = format!("`{place}` is {}: {reason}", shown(value));
-        self.found.push(Observation::new(Check::RemoteCode, self.name, message).at(shown(&place)));
+    }
+
+    /// Puts a step before the paths of what was found since there were so many.
+    fn lead(&mut self, since: usize, step: &str) {
+        for hit in self.hits.iter_mut().skip(since) {
+            hit.path.push(shown(step));
+        }
+    }
+}
+
+/// A key that is copied only where it has escapes.
+pub(crate) struct Key<'de>(pub(crate) Cow<'de, str>);
+
+impl<'de> serde::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
     }
 }
 
@@ -121,16 +166,16 @@ impl Seen {
 }
 
 /// One value of the document.
-struct Node<'a, 'b>(&'a mut Search<'b>);
+struct Node<'a>(&'a mut Search);
 
-impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Seen;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_, '_> {
+impl<'de> Visitor<'de> for Node<'_> {
     type Value = Seen;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -158,29 +203,41 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Seen, E> {
-        Ok(Seen { asks: true, text: Some(shown(text)) })
+        Ok(Seen { asks: true, text: (self.0.wanted > 0).then(|| shown(text)) })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Seen, A::Error> {
         let mut whole = Seen::default();
-        self.0.path.push("[]".to_owned());
-        while let Some(seen) = items.next_element_seed(Node(self.0))? {
+        let since = self.0.hits.len();
+        loop {
+            let item = items.next_element_seed(Node(self.0));
+            if !matches!(item, Ok(Some(_))) {
+                self.0.lead(since, "[]");
+            }
+            let Some(seen) = item? else { return Ok(whole) };
             whole.asks |= seen.asks;
             whole.text = whole.text.or(seen.text);
         }
-        self.0.path.pop();
-        Ok(whole)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
         let mut whole = Seen::default();
-        while let Some(key) = map.next_key::<Cow<str>>()? {
-            self.0.path.push(shown(&key));
-            let seen = map.next_value_seed(Node(self.0))?;
-            self.0.key(&key, &seen);
-            self.0.path.pop();
-            whole.asks |= seen.asks;
-            whole.text = whole.text.or(seen.text);
+        while let Some(Key(key)) = map.next_key::<Key>()? {
+            let is_wanted = key == "parent_library" || CODE_KEYS.contains(&key.as_ref());
+            let since = self.0.hits.len();
+            self.0.wanted += usize::from(is_wanted);
+            let seen = map.next_value_seed(Node(self.0));
+            self.0.wanted -= usize::from(is_wanted);
+            if let Ok(seen) = &seen {
+                whole.asks |= seen.asks;
+                whole.text = whole.text.or_else(|| seen.text.clone());
+                if is_wanted {
+                    self.0.key(&key, seen);
+                }
+            }
+            // A document that breaks off later still has what it had.
+            self.0.lead(since, &key);
+            seen?;
         }
         Ok(whole)
     }

@@ -101,8 +101,10 @@ impl Kind {
             () if prefix.starts_with(b"\x93NUMPY") => Some(Self::Npy),
             () if begins(&EXECUTABLE_MAGIC) => Some(Self::Executable),
             () if prefix.starts_with(b"#!") => Some(Self::Script),
-            () if is_picture(prefix) => Some(Self::Harmless),
+            // Before pictures: `G` is an opcode, and what follows may be the rest of the program.
             () if pickle::looks_like(prefix) => Some(Self::Pickle),
+            () if is_picture(prefix) && !is_source(prefix) => Some(Self::Harmless),
+            () if is_source(prefix) => Some(Self::Script),
             () => None,
         }
     }
@@ -111,6 +113,12 @@ impl Kind {
 /// Whether the first bytes are those of a picture or a page for print.
 pub(crate) fn is_picture(prefix: &[u8]) -> bool {
     PICTURE_MAGIC.iter().any(|magic| prefix.starts_with(magic))
+}
+
+/// Whether what begins like a picture may be read as a program: the first bytes of all pictures have a zero among them, which interpreters
+/// refuse. `GIF89a = 1` is Python.
+fn is_source(prefix: &[u8]) -> bool {
+    is_picture(prefix) && !prefix.starts_with(b"%PDF-") && !prefix.contains(&0)
 }
 
 /// A header's length that is not absurd, then a JSON object.
@@ -142,6 +150,15 @@ mod tests {
         assert_eq!(Kind::of_content(b"\x80\x02ccollections\nOrderedDict\n"), Some(Kind::Pickle));
         assert_eq!(Kind::of_content(b"\x08\0\0\0\0\0\0\0{\"a\":1}"), Some(Kind::Safetensors));
         assert_eq!(Kind::of_content(b"# A readme\n"), None);
+    }
+
+    #[test]
+    fn what_begins_like_a_picture_is_not_always_one() {
+        assert_eq!(Kind::of_content(b"GIF89a\x01\0\x01\0\x80\0\0"), Some(Kind::Harmless));
+        assert_eq!(Kind::of_content(b"GIF89aaaa(cos\nsystem\nS'id'\no."), Some(Kind::Pickle));
+        assert_eq!(Kind::of_content(b"GIF89a = 1\nimport os\n"), Some(Kind::Script));
+        assert_eq!(Kind::of_content(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), Some(Kind::Harmless));
+        assert_eq!(Kind::of_content(b"%PDF-1.4\n1 0 obj\n"), Some(Kind::Harmless));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod adapter;
 mod archive;
 mod check;
+mod digest;
 mod discover;
 mod files;
 mod json;
@@ -27,4 +28,4 @@ pub use discover::{Artifact, DiscoverError, discover};
 pub use files::FileRecord;
 pub use limits::Limits;
 pub use scan::{AdapterSummary, Scan, ScanOptions, digest_of as digest, scan};
-pub use statistics::{ModuleStatistics, WeightStatistics};
+pub use statistics::{Coherence, Family, Farthest, ModuleStatistics, RowShare, WeightStatistics};

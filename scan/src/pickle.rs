@@ -223,29 +223,46 @@ fn activity(content: &PickleContent) -> (usize, usize, usize) {
     (content.imports.len(), content.unresolved.len(), content.calls)
 }
 
+/// What bytes say of whether they are a pickle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Glance {
+    Pickle,
+    Other,
+    /// They end before it shows.
+    Cut,
+}
+
 /// Whether the first bytes of a file are those of a pickle, whatever its name. `bytes` may be cut.
+pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+    glance(bytes, false) == Glance::Pickle
+}
+
+/// Whether bytes, all of a file or its first, are those of a pickle.
 ///
 /// Protocols 2 to 5 say so. Protocols 0 and 1 are made of letters, so that text may read like the beginning of one:
 /// they are taken for a pickle only where the walk gets as far as a call of something imported, or is cut while
 /// arguments are gathered for one, or ends exactly where the bytes end.
-pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+pub(crate) fn glance(bytes: &[u8], is_whole: bool) -> Glance {
+    let of = |is_pickle: bool| if is_pickle { Glance::Pickle } else { Glance::Other };
     if let [0x80, 2..=5, rest @ ..] = bytes {
         let mut walker = Walker::new(rest);
-        return !matches!(walker.pickle(), Err(PickleFault::UnknownOpcode { at: 0, .. }));
+        return of(!matches!(walker.pickle(), Err(PickleFault::UnknownOpcode { at: 0, .. })));
     }
     let mut walker = Walker::new(bytes);
     let outcome = walker.pickle();
     let content = walker.content();
     let imports = !content.imports.is_empty() || !content.unresolved.is_empty();
     match outcome {
-        _ if imports && content.calls > 0 => true,
+        _ if imports && content.calls > 0 => Glance::Pickle,
         Ok(()) => {
             let rest = usize::try_from(content.end).ok().and_then(|end| bytes.get(end..)).unwrap_or_default();
             let is_data = matches!(bytes, [b'(' | b']' | b'}', ..]) && content.opcodes >= MIN_DATA_OPCODES;
-            rest.trim_ascii().is_empty() && (imports || is_data)
+            of(rest.trim_ascii().is_empty() && (imports || is_data))
         }
-        Err(PickleFault::Truncated { .. }) => imports && walker.is_gathering(),
-        Err(_) => false,
+        Err(PickleFault::Truncated { .. }) if is_whole => Glance::Other,
+        Err(PickleFault::Truncated { .. }) if imports && walker.is_gathering() => Glance::Pickle,
+        Err(PickleFault::Truncated { .. }) => Glance::Cut,
+        Err(_) => Glance::Other,
     }
 }
 

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::{self, AdapterSummary as Summary};
 use crate::archive;
 use crate::check::{Check, Observation};
+use crate::digest;
 use crate::discover::{Artifact, is_adapter_folder, is_model_file};
-use crate::files::{FileRecord, Found, digest, read, read_up_to, walk};
+use crate::files::{FileRecord, Found, read, read_up_to, walk};
 use crate::json;
 use crate::kind::{Kind, is_text};
 use crate::limits::Limits;
-use crate::pickle;
-use crate::statistics::WeightStatistics;
+use crate::pickle::{self, Glance};
+use crate::statistics::{Heads, WeightStatistics};
 use crate::template;
 use crate::tokenizer;
 
@@ -23,7 +24,8 @@ pub use crate::adapter::AdapterSummary;
 /// What a scan is made with.
 #[derive(Debug, Clone, Default)]
 pub struct ScanOptions {
-    /// Folder of the base, whose tokenizer and template the adapter's are held against. Its weights are not read.
+    /// Folder of the base, whose tokenizer and template the adapter's are held against, and whose config says how many heads
+    /// its attention has. Its weights are not read.
     pub base: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
@@ -53,9 +55,7 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
     let files = walk(root, limits, &|relative| is_other_adapter(root, relative), &mut found);
     // A config or tensors that were not read here must not be read by the adapter's reader either.
     let mut sound = !found.iter().any(|seen| is_of_adapter(&seen.file));
-    for file in &files {
-        sound &= observe_file(file, limits, &mut found);
-    }
+    sound &= observe_files(&files, limits, &mut found);
     let base_templates = options.base.as_deref().map(|base| base_templates(base, limits));
     template::observe(&template::collect(&files, limits, &mut found), base_templates.as_deref(), limits, &mut found);
     tokenizer::observe(&files, options.base.as_deref(), limits, &mut found);
@@ -67,7 +67,8 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
                 let name = name_of(path);
                 files.iter().find(|file| file.record.path == name).map(|file| file.record.sha256.clone())
             };
-            adapter::observe(folder, &name_of, &digest_of, limits, &mut found)
+            let heads = options.base.as_deref().and_then(|base| Heads::of_base(base, limits));
+            adapter::observe(folder, &name_of, &digest_of, heads, limits, &mut found)
         }
         Artifact::Adapter(_) => None,
         Artifact::File(path) => {
@@ -86,7 +87,7 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
     let files: Vec<FileRecord> = files.into_iter().map(|file| file.record).collect();
     found.sort_by(|left, right| (&left.file, left.check, &left.place).cmp(&(&right.file, right.check, &right.place)));
     found.dedup();
-    Scan { sha256: digest(&files), files, adapter, weights, observations: found }
+    Scan { sha256: digest::of_records(&files), files, adapter, weights, observations: found }
 }
 
 /// Whether a folder below the scanned one is an artifact of its own; one in a hidden folder is not looked for elsewhere.
@@ -116,7 +117,7 @@ fn leftover(files: &[Found], read: &[String], found: &mut Vec<Observation>) {
 pub fn digest_of(artifact: &Artifact, limits: &Limits) -> String {
     let root = artifact.path();
     let files = walk(root, limits, &|relative| is_other_adapter(root, relative), &mut Vec::new());
-    digest(&files.into_iter().map(|file| file.record).collect::<Vec<FileRecord>>())
+    digest::of_records(&files.into_iter().map(|file| file.record).collect::<Vec<FileRecord>>())
 }
 
 /// What a model file is that stands in no adapter's folder.
@@ -147,18 +148,97 @@ fn base_templates(base: &Path, limits: &Limits) -> Vec<template::Template> {
     template::collect(&files, limits, &mut Vec::new())
 }
 
+/// Looks at every file; false where one is a tensor file that the strict reader refused.
+///
+/// A content that has several names is looked at once for each kind that the names promise.
+fn observe_files(files: &[Found], limits: &Limits, found: &mut Vec<Observation>) -> bool {
+    let mut known: Vec<(usize, Kind, &str, bool, Vec<Observation>)> = Vec::new();
+    let mut sound = true;
+    for file in files {
+        let name = file.record.path.as_str();
+        let Some(content) = file.shared else {
+            sound &= observe_file(file, limits, found);
+            continue;
+        };
+        let named = Kind::of_name(name);
+        if let Some((.., first, was_sound, seen)) = known.iter().find(|known| (known.0, known.1) == (content, named)) {
+            found.extend(seen.iter().map(|seen| renamed(seen, first, name)));
+            sound &= was_sound;
+            continue;
+        }
+        let before = found.len();
+        let is_sound = observe_file(file, limits, found);
+        known.push((content, named, name, is_sound, found.get(before..).unwrap_or_default().to_vec()));
+        sound &= is_sound;
+    }
+    sound
+}
+
+/// An observation about a file, or a member of it, under another name of the same content.
+fn renamed(observation: &Observation, from: &str, to: &str) -> Observation {
+    let member = observation.file.strip_prefix(from).unwrap_or_default();
+    Observation { file: format!("{to}{member}"), ..observation.clone() }
+}
+
+/// What stands behind a beginning of another kind: an archive at the end, or a pickle whose first opcode takes the beginning for a number
+/// or a text. True where it is a pickle and nothing else that is read.
+fn observe_hidden(file: &Found, kind: Kind, limits: &Limits, found: &mut Vec<Observation>) -> bool {
+    let name = file.record.path.as_str();
+    if file.ends_like_archive && kind != Kind::Archive {
+        let message = "an archive stands at its end: readers of archives begin there, whatever comes before";
+        found.push(Observation::new(Check::DisguisedFile, name, message));
+        archive::observe_end(name, &file.path, found);
+    }
+    if !matches!(kind, Kind::Harmless | Kind::Template | Kind::Safetensors) {
+        return false;
+    }
+    let is_whole = file.record.bytes <= file.prefix.len() as u64;
+    let is_pickle = match pickle::glance(&file.prefix, is_whole) {
+        Glance::Pickle => true,
+        Glance::Other => false,
+        Glance::Cut => match read_up_to(&file.path, limits.pickle_bytes) {
+            Ok(bytes) => {
+                let is_whole = (bytes.len() as u64) < limits.pickle_bytes;
+                let seen = pickle::glance(&bytes, is_whole);
+                if seen == Glance::Cut {
+                    let message = "may be a pickle further on than is read of one";
+                    found.push(Observation::new(Check::BeyondLimits, name, message));
+                }
+                seen == Glance::Pickle
+            }
+            Err(error) => {
+                found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}")));
+                false
+            }
+        },
+    };
+    if is_pickle && kind == Kind::Safetensors {
+        found.push(Observation::new(Check::DisguisedFile, name, "tensors that are a pickle as well"));
+        observe_pickle(file, limits, found);
+    }
+    is_pickle && kind != Kind::Safetensors
+}
+
+fn observe_pickle(file: &Found, limits: &Limits, found: &mut Vec<Observation>) {
+    let name = file.record.path.as_str();
+    match read_up_to(&file.path, limits.pickle_bytes) {
+        Ok(bytes) => pickle::observe(name, &bytes, found),
+        Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),
+    }
+}
+
 /// Looks at one file by its kind; false where it is a tensor file that the strict reader refused.
 fn observe_file(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> bool {
     let name = file.record.path.as_str();
     let named = Kind::of_name(name);
-    let kind = Kind::of_content(&file.prefix).unwrap_or(named);
+    let mut kind = Kind::of_content(&file.prefix).unwrap_or(named);
+    if observe_hidden(file, kind, limits, found) {
+        kind = Kind::Pickle;
+    }
     disguise(name, named, kind, &file.prefix, found);
     match kind {
         Kind::Safetensors => return adapter::observe_file(name, &file.path, limits, found),
-        Kind::Pickle => match read_up_to(&file.path, limits.pickle_bytes) {
-            Ok(bytes) => pickle::observe(name, &bytes, found),
-            Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),
-        },
+        Kind::Pickle => observe_pickle(file, limits, found),
         Kind::Npy => match read_up_to(&file.path, limits.pickle_bytes) {
             Ok(bytes) => archive::observe_npy(name, &bytes, found),
             Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),

@@ -1,7 +1,6 @@
 //! Tokenizers that an adapter carries. A normaliser that rewrites words, or a token that stands for a sentence, changes what the
 //! model is told without touching a weight.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::check::{Check, Observation};
 use crate::files::{Found, read_up_to};
-use crate::json::shown;
+use crate::json::{Key, shown};
 use crate::limits::Limits;
 
 /// Files that make up a tokenizer, less the settings that hold the chat template.
@@ -90,8 +89,9 @@ struct Fingerprint {
 
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut reading = Reading { hasher: Sha256::new(), texts: String::new() };
+        let mut reading = Reading { hasher: Sha256::new(), pending: Vec::new(), texts: String::new() };
         Piece(&mut reading).deserialize(deserializer)?;
+        reading.hasher.update(&reading.pending);
         Ok(Self { digest: reading.hasher.finalize().to_vec(), texts: shown(&reading.texts) })
     }
 }
@@ -99,6 +99,8 @@ impl<'de> Deserialize<'de> for Fingerprint {
 /// A value on its way into a digest.
 struct Reading {
     hasher: Sha256,
+    /// What the digest has not yet taken: many short pieces cost it more than a long one.
+    pending: Vec<u8>,
     texts: String,
 }
 
@@ -106,9 +108,14 @@ impl Reading {
     /// Takes one part: what it is, then its length, then its bytes, so that no two values are read as one.
     fn take(&mut self, kind: u8, bytes: &[u8]) {
         const QUOTED: usize = 240;
-        self.hasher.update([kind]);
-        self.hasher.update((bytes.len() as u64).to_le_bytes());
-        self.hasher.update(bytes);
+        const HELD: usize = 1 << 14;
+        self.pending.push(kind);
+        self.pending.extend((bytes.len() as u64).to_le_bytes());
+        self.pending.extend(bytes);
+        if self.pending.len() >= HELD {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
+        }
         if kind == b's' && self.texts.len() < QUOTED {
             let space = if self.texts.is_empty() { "" } else { " " };
             self.texts.push_str(space);
@@ -172,7 +179,7 @@ impl<'de> Visitor<'de> for Piece<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.0.take(b'{', &[]);
-        while let Some(key) = map.next_key::<Cow<str>>()? {
+        while let Some(Key(key)) = map.next_key::<Key>()? {
             self.0.take(b's', key.as_bytes());
             map.next_value_seed(Piece(self.0))?;
         }

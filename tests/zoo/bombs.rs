@@ -1,5 +1,7 @@
 //! Small folders that ask for much: time or memory that grows faster than the file.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::exhibit::Exhibit;
@@ -44,6 +46,19 @@ pub(crate) fn configs() -> Vec<Exhibit> {
     ]
 }
 
+/// Modules of the highest rank that is decomposed.
+fn ranks(at: &Path, modules: usize, width: usize) {
+    const HIGHEST: usize = 1024;
+    let mut made = layered(modules, &["self_attn.q_proj"], 1);
+    made.config["r"] = json!(HIGHEST);
+    for layer in 0..modules {
+        let (module, seed) = (super::making::path(layer, "self_attn.q_proj"), 2 * layer as u64 + 1);
+        made.set(&format!("{module}.lora_A.weight"), &[HIGHEST, width], noise(seed, HIGHEST * width));
+        made.set(&format!("{module}.lora_B.weight"), &[width, HIGHEST], noise(seed + 1, HIGHEST * width));
+    }
+    made.write(at);
+}
+
 pub(crate) fn tensors() -> Vec<Exhibit> {
     vec![
         Exhibit::new("bomb-of-rank", &["rank"], |at| {
@@ -56,6 +71,11 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
             }
             made.write(at);
         }),
+        Exhibit::new("bomb-of-ranks-beyond-the-shape", &["rank"], |at| {
+            // Each of these changes one number by way of a thousand.
+            ranks(at, 300, 1);
+        }),
+        Exhibit::new("bomb-of-square-ranks", &["rank"], |at| ranks(at, 3, 1024)),
         Exhibit::new("bomb-of-a-wide-module", &[], |at| {
             let (width, factor) = (32_i64 << 20, 4 * (32_i64 << 20));
             let text = header(&[
@@ -157,6 +177,13 @@ pub(crate) fn texts() -> Vec<Exhibit> {
             write(at, "big.json", [b"[".as_slice(), &b"0,".repeat(4 << 20), b"0]"].concat());
             for index in 0..2_000 {
                 std::os::unix::fs::symlink("big.json", at.join(format!("l{index}.json"))).expect("linked");
+            }
+        }),
+        Exhibit::new("bomb-of-names-of-one-file", &[], |at| {
+            sound().write(at);
+            write(at, "big.json", [b"[".as_slice(), &b"0,".repeat(4 << 20), b"0]"].concat());
+            for index in 0..2_000 {
+                std::fs::hard_link(at.join("big.json"), at.join(format!("h{index}.json"))).expect("linked");
             }
         }),
         Exhibit::new("bomb-of-a-base", &[], |at| layered(2, &["self_attn.q_proj"], RANK).write(at)).against(|at| {

@@ -1,5 +1,7 @@
 //! One exhibit: how it is made, and what must be said of it.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A hostile folder.
@@ -48,4 +50,17 @@ impl Exhibit {
     pub(crate) fn not_passed(self) -> Self {
         Self { outcome: Outcome::NotPassed, ..self }
     }
+}
+
+/// Bytes of all files under a folder, each counted once whatever its names; links are not followed.
+pub(crate) fn volume(at: &Path) -> u64 {
+    fn add(at: &Path, known: &mut BTreeSet<u64>) -> u64 {
+        let Ok(metadata) = at.symlink_metadata() else { return 0 };
+        if metadata.is_dir() {
+            let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
+            return entries.map(|entry| add(&entry.path(), known)).sum();
+        }
+        if metadata.is_file() && known.insert(metadata.ino()) { metadata.len() } else { 0 }
+    }
+    add(at, &mut BTreeSet::new())
 }

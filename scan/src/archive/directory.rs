@@ -112,6 +112,39 @@ pub(super) fn check(file: &mut File, hazards: &mut Hazards) -> io::Result<bool> 
     Ok(true)
 }
 
+/// Whether some reader might find a directory by an end record near the end of a file, leniently: readers take one that is followed by
+/// other bytes, and positions that are off by what stands before the archive.
+pub(super) fn stands_at_end(file: &mut File) -> io::Result<bool> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let tail_start = length.saturating_sub(END as u64 + MAX_COMMENT);
+    let tail = window(file, tail_start, length - tail_start)?;
+    let ends = tail.windows(4).enumerate().filter(|(_, bytes)| *bytes == b"PK\x05\x06").map(|(at, _)| at);
+    let mut places = Vec::new();
+    for at in ends {
+        let end = tail_start + at as u64;
+        let record = tail.get(at..).unwrap_or_default();
+        let (Some(size), Some(offset)) = (u32_at(record, 12), u32_at(record, 16)) else { continue };
+        if at
+            .checked_sub(LOCATOR as usize)
+            .and_then(|at| tail.get(at..))
+            .is_some_and(|rest| rest.starts_with(b"PK\x06\x07"))
+        {
+            return Ok(true);
+        }
+        if size > 0 {
+            places.extend(end.checked_sub(u64::from(size)));
+            places.push(u64::from(offset));
+        }
+    }
+    // As many records as fill the tail are few enough to look at, and one that holds is enough.
+    for place in places {
+        if window(file, place, 4)? == b"PK\x01\x02" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds the directory by the end record.
 fn locate(file: &mut File) -> io::Result<Located> {
     let length = file.seek(SeekFrom::End(0))?;
