@@ -1,6 +1,5 @@
 //! `lcr-audit batch`: many adapters over one base, each base layer read once for all that go together; shards and resuming.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use lcr_analysis::audit::Audit;
 use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
-use lcr_reports::gate::{Pins, ProbesPin, Subject, judge};
+use lcr_reports::gate::{Pins, ProbesPin, Subject};
 use lcr_reports::policy::{CompareSection, Policy};
 use lcr_scan::Artifact;
 
@@ -61,9 +61,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     if let (Some(base), true) = (base, policy.compare.required) {
         compare_all(base, &policy, &mut subjects, &mut pins, terminal)?;
     }
-    let subjects = subjects.into_iter().map(|(_, subject)| subject).collect();
-    let mut report = judge(subjects, &policy, pins);
-    arguments.common.apply_baseline(&mut report)?;
+    let report = arguments.common.judge(subjects, &policy, pins)?;
     arguments.output.emit(&report, terminal)
 }
 

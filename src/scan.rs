@@ -1,12 +1,13 @@
 //! `lcr-audit scan`: adapters' files alone, without a base's weights and without running anything.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use lcr_reports::gate::{Baseline, GateReport, Pins, Subject, apply_baseline, judge};
 use lcr_reports::policy::Policy;
-use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
+use lcr_scan::{Artifact, Limits, ScanOptions, WeightStatistics, discover, scan};
 use rayon::prelude::*;
 
 use crate::composition::{date_or_today, pin_base, tool_digest};
@@ -21,6 +22,7 @@ use crate::terminal::Terminal;
   lcr-audit scan adapters/ --write sarif=lcr-audit.sarif --write junit=lcr-audit.xml
   lcr-audit scan adapters/ --base models/Qwen3-4B       hold templates and tokenizers against the base's
   lcr-audit scan adapters/ --baseline accepted.json     only what is new
+  lcr-audit scan my-adapter --json --statistics         the numbers of every module as well
 
 Exit codes: 0 pass · 1 findings at or above the policy · 2 something could not be analysed · 3 wrong usage.")]
 pub(crate) struct Arguments {
@@ -45,6 +47,9 @@ pub(crate) struct ScanArguments {
     /// An earlier report as JSON: what it holds, on the same bytes, does not fail the gate again.
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
+    /// Put what the weights of every module are like into the JSON: norms, ranks, concentration, what is least like its kind.
+    #[arg(long)]
+    pub(crate) statistics: bool,
     /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
     #[arg(long, value_name = "DAY")]
     pub(crate) date: Option<String>,
@@ -58,9 +63,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     };
     let pins = arguments.common.pins(false)?;
     let subjects = arguments.common.scan_all(&arguments.paths, terminal)?;
-    let subjects = subjects.into_iter().map(|(_, subject)| subject).collect();
-    let mut report = judge(subjects, &policy, pins);
-    arguments.common.apply_baseline(&mut report)?;
+    let report = arguments.common.judge(subjects, &policy, pins)?;
     arguments.output.emit(&report, terminal)
 }
 
@@ -95,10 +98,19 @@ impl ScanArguments {
         Ok(Pins { base, date: date_or_today(self.date.as_deref())?, tool: tool_digest(), ..Pins::default() })
     }
 
-    pub(crate) fn apply_baseline(&self, report: &mut GateReport) -> Result<()> {
-        if let Some(path) = &self.baseline {
-            apply_baseline(report, &Baseline::open(path)?);
+    /// What a policy makes of it all, less what the baseline knows.
+    pub(crate) fn judge(&self, scanned: Vec<(Artifact, Subject)>, policy: &Policy, pins: Pins) -> Result<GateReport> {
+        let subjects: Vec<Subject> = scanned.into_iter().map(|(_, subject)| subject).collect();
+        let weights = |subject: &Subject| (subject.path.clone(), subject.scan.weights.clone());
+        let mut statistics: BTreeMap<String, WeightStatistics> =
+            if self.statistics { subjects.iter().map(weights).collect() } else { BTreeMap::new() };
+        let mut report = judge(subjects, policy, pins);
+        for artifact in &mut report.artifacts {
+            artifact.statistics = statistics.remove(&artifact.path);
         }
-        Ok(())
+        if let Some(path) = &self.baseline {
+            apply_baseline(&mut report, &Baseline::open(path)?);
+        }
+        Ok(report)
     }
 }

@@ -60,6 +60,7 @@ fn artifact(path: &str, findings: Vec<GateFinding>, error: Option<&str>) -> Arti
         sha256: "ef".repeat(32),
         files: vec![file("adapter_config.json", &"01".repeat(32)), file("adapter_model.safetensors", "")],
         adapter: None,
+        statistics: None,
         compared: false,
         findings,
         error: error.map(str::to_owned),

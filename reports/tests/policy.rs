@@ -209,6 +209,9 @@ fn the_worst_finding_comes_first_and_decides() {
     assert!(audit.findings.is_sorted_by(|left, right| left.level >= right.level));
 }
 
+/// A rule, a limit that finds, a limit that does not, and the audit.
+type Limited = (&'static str, &'static str, &'static str, fn(&mut Audit));
+
 /// A policy's own limits go before those that `compare` judges by, both ways.
 #[test]
 fn limits_of_comparison_rules_can_be_tightened_and_widened() {
@@ -216,7 +219,7 @@ fn limits_of_comparison_rules_can_be_tightened_and_widened() {
         let policy = Policy::parse("policy.toml", &format!("version = 1\n[rules]\n{policy}")).unwrap();
         judge_comparison(&judged(change), &policy, "adapter", "0").into_iter().map(|finding| finding.rule).collect()
     };
-    let cases: [(&str, &str, &str, fn(&mut Audit)); 5] = [
+    let cases: [Limited; 5] = [
         ("magnitude-spike", "1.2", "2", |audit| {
             first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.4, min: -0.1 };
         }),

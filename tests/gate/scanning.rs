@@ -214,3 +214,39 @@ fn nothing_is_written_beside_the_adapter() {
     assert_eq!(bench.run(["scan", text(&bench.path("adapter"))]).code, 1);
     assert!(tree(bench.root()) == before);
 }
+
+#[test]
+fn statistics_come_where_they_are_asked_for_and_agree_with_the_spectra_of_the_modules() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    let plain = bench.run(["scan", "adapter", "--json"]).json();
+    assert_eq!(plain["artifacts"][0].get("statistics"), None);
+    let report = bench.run(["scan", "adapter", "--json", "--statistics"]).json();
+    let modules = report["artifacts"][0]["statistics"]["modules"].as_object().expect("modules");
+    // `inspect` decomposes the factors, a scan takes traces of small products.
+    let inspected = bench.run(["inspect", "adapter", "--json"]).json();
+    let known = inspected["modules"].as_object().expect("modules");
+    assert_eq!(modules.len(), known.len());
+    for (path, module) in known {
+        let own = &modules[path];
+        let values: Vec<f64> = module["singular_values"]
+            .as_array()
+            .expect("values")
+            .iter()
+            .filter_map(serde_json::Value::as_f64)
+            .collect();
+        let sum = |power: i32| values.iter().map(|value| value.powi(power)).sum::<f64>();
+        let entropy: f64 = values.iter().map(|value| value * value / sum(2)).map(|share| -share * share.ln()).sum();
+        let expected = [
+            ("norm", sum(2).sqrt()),
+            ("spectral_norm", values[0]),
+            ("stable_rank", sum(2) / values[0].powi(2)),
+            ("participation_ratio", sum(2).powi(2) / sum(4)),
+            ("effective_rank", entropy.exp()),
+        ];
+        for (key, expected) in expected {
+            let found = own[key].as_f64().expect("a number");
+            assert!((found / expected - 1.0).abs() < 1e-5, "{key} of {path}: {found}, not {expected}");
+        }
+    }
+}

@@ -84,6 +84,7 @@ fn artifact(subject: Subject, policy: &Policy, base: Option<&str>, date: &str, u
         sha256: scan.sha256,
         files: scan.files,
         adapter: scan.adapter,
+        statistics: None,
         compared: audit.is_some(),
         findings,
         error,

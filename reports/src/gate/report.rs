@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lcr_analysis::audit::Tool;
-use lcr_scan::{AdapterSummary, FileRecord};
+use lcr_scan::{AdapterSummary, FileRecord, WeightStatistics};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,9 @@ pub struct ArtifactReport {
     pub files: Vec<FileRecord>,
     /// The adapter in them, where it could be read.
     pub adapter: Option<AdapterSummary>,
+    /// What its weights are like, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<WeightStatistics>,
     /// Whether base and adapted model were run side by side.
     pub compared: bool,
     /// What the rules say, worst first.
