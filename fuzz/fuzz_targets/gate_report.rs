@@ -30,6 +30,7 @@ fn report(from: &mut Unstructured<'_>) -> Result<GateReport> {
             sha256: text(from)?,
             files: vec![FileRecord { path: text(from)?, bytes: from.arbitrary()?, sha256: text(from)? }],
             adapter: None,
+            statistics: None,
             compared: from.arbitrary()?,
             findings: findings(from)?,
             error: from.arbitrary::<bool>()?.then(|| text(from)).transpose()?,
