@@ -241,7 +241,8 @@ impl<'a> Run<'a> {
     /// Takes over what an earlier run found, where it fits this one.
     fn resume(&mut self, standing: Standing, lockstep: &mut Lockstep) {
         let models = self.variants.len();
-        if standing.measured.len() != models || standing.found.len() != models {
+        let fits = standing.outputs.fits(models) && standing.lens.fits(models, standing.tracked.len());
+        if standing.measured.len() != models || standing.found.len() != models || !fits {
             return;
         }
         if let Some((next, stream)) = standing.walk

@@ -24,6 +24,11 @@ impl Outputs {
         Self { rows: 0, variants: vec![TokenDivergences::default(); variants] }
     }
 
+    /// Whether these can be those of so many variants.
+    pub(crate) fn fits(&self, variants: usize) -> bool {
+        self.variants.len() == variants
+    }
+
     /// Adds the next rows: logits `[rows, vocab]` of every model, and where each row stands.
     pub(crate) fn add(
         &mut self,
@@ -61,6 +66,13 @@ pub(crate) struct Lens {
 }
 
 impl Lens {
+    /// Whether this can be that of so many variants, over as many sites as were tracked.
+    pub(crate) fn fits(&self, variants: usize, sites: usize) -> bool {
+        let unread = self.finals.is_empty() && self.readings.is_empty();
+        let sized = self.finals.len() == variants + 1 && self.readings.len() == variants;
+        unread || (sized && self.readings.iter().all(|read| read.len() <= sites))
+    }
+
     /// The sites to read next, of `sites` in all.
     pub(crate) fn next_block(&self, at_once: usize, sites: usize) -> Option<Range<usize>> {
         let end = sites - self.readings.first().map_or(0, Vec::len);
