@@ -81,13 +81,11 @@ pub(crate) struct Standing {
 pub(crate) struct Keeping<'a> {
     keeper: Option<&'a Keeper>,
     last: Instant,
-    /// What the last saving took.
-    took: Duration,
 }
 
 impl<'a> Keeping<'a> {
     pub(crate) fn new(keeper: Option<&'a Keeper>) -> Self {
-        Self { keeper, last: Instant::now(), took: Duration::ZERO }
+        Self { keeper, last: Instant::now() }
     }
 
     /// The standing of an earlier run of the same fingerprint; a file that cannot be read is no standing.
@@ -96,21 +94,18 @@ impl<'a> Keeping<'a> {
         read(keeper).inspect_err(|error| tracing::info!(%error, "no standing to resume")).ok()
     }
 
-    /// Saves when the interval has passed, or a good many times what the last saving took.
+    /// Saves when the interval has passed.
     pub(crate) fn offer(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
-        const SHARE: u32 = 30;
         let interval = self.keeper.map_or(Duration::MAX, |keeper| keeper.interval);
-        if self.last.elapsed() < interval.max(SHARE * self.took) { Ok(()) } else { self.settle(standing) }
+        if self.last.elapsed() < interval { Ok(()) } else { self.settle(standing) }
     }
 
     /// Saves now.
     pub(crate) fn settle(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
         let Some(keeper) = self.keeper else { return Ok(()) };
-        let started = Instant::now();
         let fault = |reason: String| AuditError::Standing { path: keeper.path.clone(), reason };
         save(keeper, &standing()).map_err(|error| fault(error.to_string()))?;
         self.last = Instant::now();
-        self.took = started.elapsed();
         Ok(())
     }
 }
