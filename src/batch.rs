@@ -246,7 +246,7 @@ impl Batch<'_> {
             match self.fit(&artifact, &subject) {
                 Ok(adapter) => fitted.push((subject, adapter)),
                 Err(reason) => {
-                    subject.not_compared = Some(reason);
+                    subject.not_compared = artifact.is_adapter().then_some(reason);
                     self.record(subject, results)?;
                 }
             }

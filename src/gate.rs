@@ -95,7 +95,8 @@ fn compare_all(
         for (artifact, subject) in group {
             match fit(&model, artifact, subject, terminal) {
                 Ok(adapter) => fitted.push((subject, adapter)),
-                Err(reason) => subject.not_compared = Some(reason),
+                // What no adapter is expected in needs no comparison.
+                Err(reason) => subject.not_compared = artifact.is_adapter().then_some(reason),
             }
         }
         let (mut subjects, adapters): (Vec<&mut Subject>, Vec<Fitted>) = fitted.into_iter().unzip();

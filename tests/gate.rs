@@ -11,6 +11,7 @@ mod gate {
     pub(crate) mod batches;
     pub(crate) mod bench;
     pub(crate) mod comparing;
+    pub(crate) mod discovering;
     pub(crate) mod fleet;
     pub(crate) mod hook;
     pub(crate) mod interrupted;

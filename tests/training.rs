@@ -73,6 +73,15 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
     // The adapter is one that every other command takes.
     let inspected = audit(["inspect", text(&one), "--json"]).json();
     assert_eq!(inspected["method"], "DoRA");
+    // Its folder, checkpoints and all, passes the gate's scan; the optimizer's moments are a warning each.
+    let scan = audit(["scan", text(&one), "--json"]);
+    assert_eq!(scan.code, 0, "{}", scan.stdout);
+    let report = scan.json();
+    let found: Vec<&Value> =
+        report["artifacts"].as_array().unwrap().iter().flat_map(|each| each["findings"].as_array().unwrap()).collect();
+    let told = |finding: &&&Value| finding["level"] != "allow" && finding["rule"] != "trainer-state";
+    assert!(!found.iter().any(|finding| told(&finding)), "{found:?}");
+    assert!(found.iter().any(|finding| finding["file"] == "optimizer.safetensors"), "{found:?}");
     let page = audit(["rollouts", text(&one)]);
     assert_eq!(page.code, 0, "{}", page.stderr);
     assert!(std::fs::read_to_string(one.join("rollouts.html")).unwrap().contains("scaffold_0"));

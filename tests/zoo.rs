@@ -46,11 +46,14 @@ const BUSY_TIME: Duration = Duration::from_secs(10);
 /// Bytes up to which these hold. What takes longer by its length alone, an honest adapter of as many bytes takes too.
 const VOLUME: u64 = 32 << 20;
 /// Every check of the scanner.
-const CODES: [&str; 51] = [
+const CODES: [&str; 55] = [
     "unreadable-file",
     "beyond-limits",
     "link-outside",
     "special-file",
+    "not-entered",
+    "git-folder",
+    "cache-mismatch",
     "deceptive-name",
     "disguised-file",
     "executable",
@@ -59,6 +62,7 @@ const CODES: [&str; 51] = [
     "unknown-file",
     "lfs-pointer",
     "pickle",
+    "trainer-state",
     "pickle-import",
     "pickle-malformed",
     "archive",

@@ -14,7 +14,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use crate::check::{Check, Observation};
-use crate::pickle::{self, shown};
+use crate::pickle::{self, Expected, shown};
 use directory::Hazards;
 
 /// Bytes of a member that are decompressed.
@@ -42,15 +42,28 @@ const MAGIC: &[(&[u8], &str)] = &[
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"Rar!\x1a\x07", "rar"),
+    (b"\x04\x22\x4d\x18", "lz4"),
 ];
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 const ARCHIVE_NAMES: [&str; 10] = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".npz"];
 const PICKLE_NAMES: [&str; 4] = [".pkl", ".pickle", ".joblib", ".dill"];
 
+/// Whether bytes begin like a stream that `joblib` compresses pickles to: two bytes, so that this is for files that are named so.
+pub(crate) fn begins_like_stream(prefix: &[u8]) -> bool {
+    const LZMA: &[u8] = b"\x5d\0\0";
+    const JOBLIB: &[u8] = b"ZF0x";
+    let is_zlib = matches!(prefix, [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) && !crate::kind::is_text(prefix);
+    is_zlib || prefix.starts_with(LZMA) || prefix.starts_with(JOBLIB)
+}
+
 /// Reports what the archive at `path` holds. `file` is the name shown, `prefix` its first bytes.
 pub(crate) fn observe(file: &str, path: &Path, prefix: &[u8], found: &mut Vec<Observation>) {
     match kind(prefix) {
         Some("zip") => observe_zip(file, path, found),
+        None if begins_like_stream(prefix) => {
+            let message = "A compressed stream, as pickles are saved in; it is not opened, so what it holds is unknown";
+            found.push(Observation::new(Check::Archive, file, message));
+        }
         Some(kind) => {
             let message = format!("A {kind} archive; it is not opened, so what it holds is unknown");
             found.push(Observation::new(Check::Archive, file, message));
@@ -94,7 +107,7 @@ fn observe_zip(file: &str, path: &Path, found: &mut Vec<Observation>) {
     if let Err(error) = outcome {
         found.push(Observation::new(Check::Unreadable, file, format!("It cannot be read: {error}")));
     }
-    survey.finish(found);
+    survey.finish(hazards.sentences().next().is_some(), found);
     for (sentence, place) in hazards.sentences() {
         let message = format!("An archive that readers may take differently or that does harm: {sentence}");
         found.push(Observation::new(Check::ArchiveHostile, file, message).at(place));
@@ -111,6 +124,8 @@ struct Survey<'a> {
     foreign: usize,
     has_torch_pickle: bool,
     pickles: usize,
+    /// Arrays of numbers.
+    arrays: usize,
     decompressed: u64,
     unread: usize,
     found: Vec<Observation>,
@@ -126,6 +141,7 @@ impl<'a> Survey<'a> {
             foreign: 0,
             has_torch_pickle: false,
             pickles: 0,
+            arrays: 0,
             decompressed: 0,
             unread: 0,
             found: Vec::new(),
@@ -180,6 +196,12 @@ impl<'a> Survey<'a> {
         let mut bytes = Vec::new();
         let peeked = (&mut member).take(PEEK.min(allowance)).read_to_end(&mut bytes);
         let content = Content::of(name, &bytes);
+        // Of an array of numbers the header says enough.
+        if content == Content::Array && peeked.is_ok() && is_array_of_numbers(&bytes) {
+            self.arrays += 1;
+            self.decompressed += bytes.len() as u64;
+            return;
+        }
         let read = match content {
             Content::Pickle | Content::Array if peeked.is_ok() => {
                 let left = allowance.saturating_sub(bytes.len() as u64);
@@ -202,12 +224,16 @@ impl<'a> Survey<'a> {
             Content::Pickle | Content::Array if self.pickles >= MAX_PICKLES => self.unread += 1,
             Content::Pickle => {
                 self.pickles += 1;
-                pickle::observe(&file, bytes, &mut self.found);
+                let is_torch = self.foreign == 0 && (name.ends_with("/data.pkl") || name == "data.pkl");
+                let expected = if is_torch { Expected::of_name(self.file) } else { Expected::Nothing };
+                pickle::observe(&file, bytes, expected, &mut self.found);
             }
             Content::Array => {
                 let before = self.found.len();
                 observe_npy(&file, bytes, &mut self.found);
-                self.pickles += usize::from(self.found.len() > before);
+                let is_pickle = self.found.len() > before;
+                self.pickles += usize::from(is_pickle);
+                self.arrays += usize::from(!is_pickle);
             }
             Content::Archive => hazards.add("an archive within the archive, which is not opened", name.as_bytes()),
             Content::Other => {}
@@ -215,7 +241,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Hands over what was found.
-    fn finish(mut self, found: &mut Vec<Observation>) {
+    fn finish(mut self, is_hostile: bool, found: &mut Vec<Observation>) {
         let names = self.names.join(", ");
         let more = match self.foreign.saturating_sub(self.names.len()) {
             0 => String::new(),
@@ -224,6 +250,12 @@ impl<'a> Survey<'a> {
         if !self.is_open {
             let message = "A zip archive; it is not opened, so what it holds is unknown";
             found.push(Observation::new(Check::Archive, self.file, message));
+        } else if self.members > 0 && self.arrays == self.members && !is_hostile {
+            let message = format!(
+                "An archive of {} arrays of numbers, as numpy saves them, which are not looked into: {names}{more}",
+                self.arrays
+            );
+            found.push(Observation::new(Check::UnknownFile, self.file, message));
         } else if !self.has_torch_pickle {
             let members = self.members;
             let colon = if names.is_empty() { "" } else { ": " };
@@ -236,7 +268,8 @@ impl<'a> Survey<'a> {
             let message = format!("A torch file that holds what torch does not write for tensors: {names}{more}");
             found.push(Observation::new(Check::Archive, self.file, message));
         }
-        if self.has_torch_pickle && !self.found.iter().any(|observation| observation.check == Check::Pickle) {
+        let is_pickle = |seen: &Observation| matches!(seen.check, Check::Pickle | Check::TrainerState);
+        if self.has_torch_pickle && !self.found.iter().any(is_pickle) {
             let message = "A torch file whose pickle could not be read";
             found.push(Observation::new(Check::Pickle, self.file, message));
         }
@@ -307,14 +340,19 @@ impl Seek for Metered {
 pub(crate) fn observe_npy(file: &str, bytes: &[u8], found: &mut Vec<Observation>) {
     match npy_parts(bytes) {
         Some((header, _)) if holds_numbers(header) => {}
-        Some((_, data)) => pickle::observe(file, data, found),
+        Some((_, data)) => pickle::observe(file, data, Expected::Nothing, found),
         // Numpy takes what has no such header for a pickle.
-        None if !bytes.starts_with(NPY_MAGIC) => pickle::observe(file, bytes, found),
+        None if !bytes.starts_with(NPY_MAGIC) => pickle::observe(file, bytes, Expected::Nothing, found),
         None => {
             let message = "The header of this array cannot be read; what follows it may be a pickle";
             found.push(Observation::new(Check::PickleMalformed, file, message));
         }
     }
+}
+
+/// Whether bytes begin with the whole header of an array of numbers.
+fn is_array_of_numbers(bytes: &[u8]) -> bool {
+    npy_parts(bytes).is_some_and(|(header, _)| holds_numbers(header))
 }
 
 /// Header text and data of an array file.

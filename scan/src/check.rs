@@ -36,6 +36,12 @@ checks! {
     LinkOutside = "link-outside",
     /// A pipe, socket or device where a file is expected.
     SpecialFile = "special-file",
+    /// A link, in no adapter's folder, that was not followed: by its name no model is behind it.
+    NotEntered = "not-entered",
+    /// Git's own folder in a checkout, which is not entered.
+    GitFolder = "git-folder",
+    /// A file of a download cache whose content is not the one that it is named after.
+    CacheMismatch = "cache-mismatch",
     /// A file name with control or text-direction characters.
     DeceptiveName = "deceptive-name",
     /// A file whose content is of another kind than its name says.
@@ -53,6 +59,8 @@ checks! {
     // Pickles and archives.
     /// A pickle: loading it can run code, and its weights are not read here.
     Pickle = "pickle",
+    /// What trainers leave beside an adapter: arguments, optimizer, schedule, random numbers; nothing else in it.
+    TrainerState = "trainer-state",
     /// A pickle that names what no tensor file needs.
     PickleImport = "pickle-import",
     /// A pickle that cannot be followed to its end.
@@ -135,6 +143,13 @@ checks! {
     TokenizerDiffers = "tokenizer-differs",
     /// Tokens that the base's tokenizer does not have.
     AddedTokens = "added-tokens",
+}
+
+impl Check {
+    /// Whether what the check is about was not read, so that no digest of it can be given. See also [`crate::Scan::is_unread`].
+    pub fn is_unread(self) -> bool {
+        matches!(self, Self::Unreadable | Self::LinkOutside | Self::SpecialFile | Self::NotEntered | Self::GitFolder)
+    }
 }
 
 /// One thing that a scan saw. It says what is there; how bad that is, a policy decides.

@@ -6,7 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
-use crate::files::FileRecord;
+use crate::files::Unread;
+use crate::walk::Walked;
 
 /// Bytes that are read, and digested, at a time.
 const BLOCK: usize = 1 << 18;
@@ -94,11 +95,19 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// The digest of a whole folder: SHA-256 over the lines `<sha256>  <path>`, sorted by path, as `sha256sum` writes them.
-pub(crate) fn of_records(records: &[FileRecord]) -> String {
+///
+/// What was not read has a line as well, with what is known of it: `unread <kind> <bytes> <link target>  <path>`.
+pub(crate) fn of_folder(folder: &Walked) -> String {
+    let read = folder.files.iter().map(|file| (&file.record.path, format!("{}  {}\n", file.record.sha256, file.record.path)));
+    let unread = folder.unread.iter().map(|left| {
+        let Unread { path, kind, bytes, target } = left;
+        (path, format!("unread {kind} {bytes} {target}  {path}\n"))
+    });
+    let mut lines: Vec<(&String, String)> = read.chain(unread).collect();
+    // Stable: names that are not UTF-8 may be equal, and stand in the order of their bytes.
+    lines.sort_by_key(|(path, _)| *path);
     let mut hasher = Sha256::new();
-    for record in records {
-        hasher.update(format!("{}  {}\n", record.sha256, record.path));
-    }
+    lines.iter().for_each(|(_, line)| hasher.update(line));
     hexadecimal(&hasher.finalize())
 }
 
@@ -107,6 +116,28 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::files::{FileRecord, Found};
+
+    fn of(read: &[(&str, &str)], unread: &[(&str, &'static str, u64)]) -> String {
+        let files = read.iter().map(|(path, sha256)| Found {
+            record: FileRecord { path: (*path).to_owned(), bytes: 1, sha256: (*sha256).to_owned() },
+            path: (*path).into(),
+            prefix: Vec::new(),
+            ends_like_archive: false,
+            shared: None,
+        });
+        let unread = unread.iter().map(|(path, kind, bytes)| Unread::new(path, kind, *bytes));
+        of_folder(&Walked { files: files.collect(), unread: unread.collect() })
+    }
+
+    #[test]
+    fn a_folder_is_the_lines_of_its_files_and_what_is_known_of_the_rest() {
+        let sum = |text: &str| hexadecimal(&Sha256::digest(text));
+        assert_eq!(of(&[("a", "1"), ("b/c", "2")], &[]), sum("1  a\n2  b/c\n"));
+        assert_eq!(of(&[("a", "1"), ("c", "2")], &[("b", "file", 7)]), sum("1  a\nunread file 7   b\n2  c\n"));
+        let digests = [("b", "file", 7), ("b", "file", 8), ("b", "pipe", 0), ("c", "file", 7)].map(|left| of(&[], &[left]));
+        assert!(digests.iter().enumerate().all(|(index, digest)| !digests[..index].contains(digest)), "{digests:?}");
+    }
 
     #[test]
     fn holes_are_zeros() {

@@ -33,7 +33,7 @@ const EXECUTABLE_MAGIC: [&[u8]; 8] = [
     b"\xca\xfe\xba\xbe",
     b"\0asm",
 ];
-const ARCHIVE_MAGIC: [&[u8]; 8] = [
+const ARCHIVE_MAGIC: [&[u8]; 9] = [
     b"PK\x03\x04",
     b"PK\x05\x06",
     b"\x1f\x8b",
@@ -42,6 +42,7 @@ const ARCHIVE_MAGIC: [&[u8]; 8] = [
     b"\x28\xb5\x2f\xfd",
     b"7z\xbc\xaf\x27\x1c",
     b"Rar!\x1a\x07",
+    b"\x04\x22\x4d\x18",
 ];
 const PICTURE_MAGIC: [&[u8]; 5] = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"%PDF-"];
 /// Where tar keeps its magic.
@@ -121,10 +122,26 @@ fn is_source(prefix: &[u8]) -> bool {
     is_picture(prefix) && !prefix.starts_with(b"%PDF-") && !prefix.contains(&0)
 }
 
-/// A header's length that is not absurd, then a JSON object.
+/// A header's length that is not absurd, then a JSON object, with blanks wherever a reader of JSON takes them: readers differ in what
+/// they let stand before the brace, and all take it behind.
 fn looks_like_safetensors(prefix: &[u8]) -> bool {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let blanks = |bytes: &[u8]| bytes.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
     let Some((length, rest)) = prefix.split_first_chunk::<8>() else { return false };
-    u64::from_le_bytes(*length) < 1 << 40 && rest.starts_with(b"{\"")
+    let length = u64::from_le_bytes(*length);
+    if !(2..1 << 40).contains(&length) {
+        return false;
+    }
+    let rest = rest.strip_prefix(BYTE_ORDER_MARK).unwrap_or(rest);
+    match rest.get(blanks(rest)..) {
+        Some([b'{', inner @ ..]) => match inner.get(blanks(inner)..) {
+            Some([first, ..]) => matches!(first, b'"' | b'}'),
+            // Blanks as far as was looked.
+            _ => !inner.is_empty(),
+        },
+        Some([]) => rest.len() >= 64,
+        _ => false,
+    }
 }
 
 /// Whether bytes are readable text: UTF-8 but for a cut at the end, no control characters but blanks.
@@ -150,6 +167,25 @@ mod tests {
         assert_eq!(Kind::of_content(b"\x80\x02ccollections\nOrderedDict\n"), Some(Kind::Pickle));
         assert_eq!(Kind::of_content(b"\x08\0\0\0\0\0\0\0{\"a\":1}"), Some(Kind::Safetensors));
         assert_eq!(Kind::of_content(b"# A readme\n"), None);
+    }
+
+    #[test]
+    fn tensors_are_told_by_structure() {
+        let of = |header: &[u8]| Kind::of_content(&[&(header.len() as u64).to_le_bytes(), header].concat());
+        let long = [b"{".as_slice(), &[b' '; 5000], b"\"a\":1}"].concat();
+        let late = [[b'\n'; 5000].as_slice(), b"{\"a\":1}"].concat();
+        for header in [b"{\"a\":1}".as_slice(), b"{ \"a\":1}", b"{\n\t\"a\":1}", b" {\"a\":1}", b"\xef\xbb\xbf{\"a\":1}", b"{}", b"{\r}"] {
+            assert_eq!(of(header), Some(Kind::Safetensors), "{}", header.escape_ascii());
+        }
+        for header in [long, late] {
+            let bytes = [&(header.len() as u64).to_le_bytes(), header.as_slice()].concat();
+            assert_eq!(Kind::of_content(&bytes[..4096]), Some(Kind::Safetensors));
+        }
+        for header in [b"[1, 2, 3]".as_slice(), b"{a: 1}", b"some text", b"   "] {
+            assert_eq!(of(header), None, "{}", header.escape_ascii());
+        }
+        assert_eq!(Kind::of_content(b"        {\"a\": 1}"), None, "JSON behind blanks");
+        assert_eq!(Kind::of_content(&[b' '; 4096]), None, "blanks alone");
     }
 
     #[test]

@@ -9,12 +9,16 @@
 
 mod adapter;
 mod archive;
+mod bookkeeping;
+mod cache;
 mod check;
 mod digest;
 mod discover;
 mod files;
+mod git;
 mod json;
 mod kind;
+mod likeness;
 mod limits;
 mod metadata;
 mod pickle;
@@ -22,9 +26,11 @@ mod scan;
 mod statistics;
 mod template;
 mod tokenizer;
+mod training;
+mod walk;
 
 pub use check::{Check, Observation};
-pub use discover::{Artifact, DiscoverError, discover};
+pub use discover::{Around, Artifact, DiscoverError, discover};
 pub use files::FileRecord;
 pub use limits::Limits;
 pub use scan::{AdapterSummary, Scan, ScanOptions, digest_of as digest, scan};

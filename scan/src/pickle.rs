@@ -10,17 +10,26 @@
 
 mod safe;
 mod text;
+mod trainer;
 mod walk;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trainer_tests;
+
+use std::io;
+use std::path::Path;
 
 use thiserror::Error;
 
 pub(crate) use safe::is_known_safe;
 pub(crate) use text::shown;
+pub(crate) use trainer::Expected;
 
 use crate::check::{Check, Observation};
+use crate::files::read_up_to;
+use crate::limits::Limits;
 use walk::Walker;
 
 /// Imports that are listed one by one.
@@ -85,6 +94,8 @@ pub(crate) struct PickleContent {
     pub(crate) unresolved: Vec<Unresolved>,
     /// Opcodes that call: REDUCE, BUILD, INST, OBJ, NEWOBJ, NEWOBJ_EX.
     pub(crate) calls: usize,
+    /// Byte of the first call that is none of those by which trainers' files are put together.
+    pub(crate) odd: Option<u64>,
     /// Objects that the loader is asked for: torch's storages.
     pub(crate) persistent_ids: usize,
     /// Opcodes followed.
@@ -266,9 +277,44 @@ pub(crate) fn glance(bytes: &[u8], is_whole: bool) -> Glance {
     }
 }
 
-/// Reports what the pickle in `bytes` would do. `file` is the name shown.
-pub(crate) fn observe(file: &str, bytes: &[u8], found: &mut Vec<Observation>) {
+/// Whether a file is a pickle, as far as that shows within the limits; `prefix` are its first bytes, `length` says how many there are.
+pub(crate) fn glance_at(path: &Path, prefix: &[u8], length: u64, limits: &Limits) -> io::Result<Glance> {
+    let is_whole = length <= prefix.len() as u64;
+    match glance(prefix, is_whole) {
+        Glance::Cut => {
+            let bytes = read_up_to(path, limits.pickle_bytes)?;
+            Ok(glance(&bytes, (bytes.len() as u64) < limits.pickle_bytes))
+        }
+        told => Ok(told),
+    }
+}
+
+/// Whether a loader that takes bytes for a pickle gets anywhere with them. `bytes` may be cut.
+///
+/// For files that are named like one. A loader has run whatever comes before a fault, so that is enough; where it fails before it has
+/// imported or called anything, the file is no pickle, and what stands further on is out of its reach.
+pub(crate) fn loads(bytes: &[u8], is_whole: bool) -> bool {
+    if matches!(bytes, [0x80, 2..=5, ..]) {
+        return glance(bytes, is_whole) == Glance::Pickle;
+    }
     let read = read_file(bytes);
+    let is_cut = match read.fault {
+        Some(PickleFault::Truncated { .. }) => !is_whole,
+        Some(PickleFault::Limit { .. }) => true,
+        _ => false,
+    };
+    let (imports, hidden, _) = activity(&read.content);
+    read.pickles > 0 || is_cut || imports + hidden > 0
+}
+
+/// Reports what the pickle in `bytes` would do. `file` is the name shown, `expected` what the file's name lets expect.
+///
+/// A trainer's file that holds what such files hold, and nothing else, is told in one line.
+pub(crate) fn observe(file: &str, bytes: &[u8], expected: Expected, found: &mut Vec<Observation>) {
+    let read = read_file(bytes);
+    if let Some(message) = trainer::message(expected, &read) {
+        return found.push(Observation::new(Check::TrainerState, file, message));
+    }
     found.push(Observation::new(Check::Pickle, file, summary(&read)));
     let unknown = read.content.imports.iter().filter(|import| !is_known_safe(&import.module, &import.name));
     let named = unknown.map(|import| (qualified(import), import.offset));

@@ -7,17 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{self, AdapterSummary as Summary};
 use crate::archive;
+use crate::bookkeeping;
 use crate::check::{Check, Observation};
 use crate::digest;
-use crate::discover::{Artifact, is_adapter_folder, is_model_file};
-use crate::files::{FileRecord, Found, read, read_up_to, walk};
+use crate::discover::{Artifact, Aside, is_adapter_folder};
+use crate::files::{FileRecord, Found, Unread, is_deceptive_name, read, read_up_to};
 use crate::json;
 use crate::kind::{Kind, is_text};
+use crate::likeness::is_named_model;
 use crate::limits::Limits;
-use crate::pickle::{self, Glance};
+use crate::pickle::{self, Expected, Glance};
 use crate::statistics::{Heads, WeightStatistics};
 use crate::template;
 use crate::tokenizer;
+use crate::training;
+use crate::walk::{Walked, walk};
 
 pub use crate::adapter::AdapterSummary;
 
@@ -34,9 +38,10 @@ pub struct ScanOptions {
 /// What the files of one adapter hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scan {
-    /// Every file read.
+    /// Every file, those that were not read without a digest.
     pub files: Vec<FileRecord>,
-    /// SHA-256 over the lines `<sha256>  <path>` of all files, sorted by path.
+    /// SHA-256 over the lines `<sha256>  <path>` of all files, sorted by path; of what was not read the lines are
+    /// `unread <kind> <bytes> <link target>  <path>`.
     pub sha256: String,
     /// The adapter, where it could be read.
     pub adapter: Option<Summary>,
@@ -46,19 +51,28 @@ pub struct Scan {
     pub observations: Vec<Observation>,
 }
 
+impl Scan {
+    /// Whether what an observation is about was not read: no digest covers its bytes, so that nobody can accept them.
+    pub fn is_unread(&self, seen: &Observation) -> bool {
+        let has_digest = |record: &FileRecord| record.path == seen.file && !record.sha256.is_empty();
+        seen.check.is_unread() || (seen.check == Check::BeyondLimits && !self.files.iter().any(has_digest))
+    }
+}
+
 /// Scans one artifact. Whatever is wrong with the files is an observation, never an error.
 pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
     let root = artifact.path();
-    let limits = &options.limits;
     let mut found = Vec::new();
-    // Adapters further down are artifacts of their own.
-    let files = walk(root, limits, &|relative| is_other_adapter(root, relative), &mut found);
+    deceptive_path(artifact, &mut found);
+    let limits = &limits_of(artifact, &options.limits);
+    let walked = walked(artifact, limits, &mut found);
+    let files = &walked.files;
     // A config or tensors that were not read here must not be read by the adapter's reader either.
     let mut sound = !found.iter().any(|seen| is_of_adapter(&seen.file));
-    sound &= observe_files(&files, limits, &mut found);
+    sound &= observe_files(files, limits, &mut found);
     let base_templates = options.base.as_deref().map(|base| base_templates(base, limits));
-    template::observe(&template::collect(&files, limits, &mut found), base_templates.as_deref(), limits, &mut found);
-    tokenizer::observe(&files, options.base.as_deref(), limits, &mut found);
+    template::observe(&template::collect(files, limits, &mut found), base_templates.as_deref(), limits, &mut found);
+    tokenizer::observe(files, options.base.as_deref(), limits, &mut found);
     let understood = match artifact {
         // The adapter is read whole only where the strict reader had nothing against any of its tensor files.
         Artifact::Adapter(folder) if sound => {
@@ -70,30 +84,63 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
             let heads = options.base.as_deref().and_then(|base| Heads::of_base(base, limits));
             adapter::observe(folder, &name_of, &digest_of, heads, limits, &mut found)
         }
-        Artifact::Adapter(_) => None,
-        Artifact::File(path) => {
-            let name = files.first().map(|file| file.record.path.clone()).unwrap_or_default();
-            found.extend(lone_file(path, &name));
+        Artifact::Adapter(_) | Artifact::Around(_) => None,
+        Artifact::Model(_) => {
+            let message = "a whole model: its files were looked at, what the model does is no adapter's matter";
+            found.push(Observation::new(Check::WholeModel, "", message));
+            None
+        }
+        Artifact::File(_) => {
+            let lone = files.first().and_then(|file| lone_file(file, &found));
+            found.extend(lone);
             None
         }
     };
     let (adapter, weights) = match understood {
         Some(read) => {
-            leftover(&files, &read.files, &mut found);
+            leftover(root, files, &read.files, limits, &mut found);
             (Some(read.summary), read.weights)
         }
         None => (None, WeightStatistics::default()),
     };
-    let files: Vec<FileRecord> = files.into_iter().map(|file| file.record).collect();
     found.sort_by(|left, right| (&left.file, left.check, &left.place).cmp(&(&right.file, right.check, &right.place)));
     found.dedup();
-    Scan { sha256: digest::of_records(&files), files, adapter, weights, observations: found }
+    Scan { sha256: digest::of_folder(&walked), files: walked.records(), adapter, weights, observations: found }
 }
 
-/// Whether a folder below the scanned one is an artifact of its own; one in a hidden folder is not looked for elsewhere.
-fn is_other_adapter(root: &Path, relative: &str) -> bool {
-    let is_hidden = relative.split('/').any(|part| part.starts_with('.'));
-    !is_hidden && is_adapter_folder(&root.join(relative))
+/// The files of an artifact, and what of it was not read.
+fn walked(artifact: &Artifact, limits: &Limits, found: &mut Vec<Observation>) -> Walked {
+    if let Artifact::Around(around) = artifact {
+        found.extend(around.seen.iter().map(Aside::observation));
+        let unread = around.seen.iter().filter(|aside| aside.check != Check::GitFolder);
+        let mut unread: Vec<Unread> = unread.map(|aside| aside.unread.clone()).collect();
+        unread.sort();
+        return Walked { files: Vec::new(), unread };
+    }
+    let root = artifact.path();
+    // Adapters further down are artifacts of their own.
+    walk(root, limits, &|relative| is_adapter_folder(&root.join(relative)), found)
+}
+
+/// The bounds that hold for an artifact: whole models are longer than adapters, and nothing of them is kept.
+fn limits_of(artifact: &Artifact, limits: &Limits) -> Limits {
+    const SHARDS: u64 = 16;
+    match artifact {
+        Artifact::Model(_) => Limits { total_bytes: limits.total_bytes.saturating_mul(SHARDS), ..*limits },
+        _ => *limits,
+    }
+}
+
+/// The path of an artifact is shown everywhere: it must not read otherwise than it is.
+fn deceptive_path(artifact: &Artifact, found: &mut Vec<Observation>) {
+    let path = artifact.path();
+    // The name of a lone file is looked at with the file.
+    let shown = if matches!(artifact, Artifact::File(_)) { path.parent().unwrap_or(path) } else { path };
+    if is_deceptive_name(shown) {
+        let message = "the path of what is scanned holds control, invisible or text-direction characters, or is not UTF-8: it reads \
+                       otherwise than it is";
+        found.push(Observation::new(Check::DeceptiveName, "", message));
+    }
 }
 
 /// Whether a file is one that makes up an adapter.
@@ -101,35 +148,45 @@ fn is_of_adapter(name: &str) -> bool {
     name.ends_with("adapter_config.json") || Kind::of_name(name) == Kind::Safetensors
 }
 
-/// Tensor files that are no part of the adapter that was read: a loader may take them, and nobody has looked into them.
-fn leftover(files: &[Found], read: &[String], found: &mut Vec<Observation>) {
+/// Tensor files that are no part of the adapter that was read, by name or content: a loader may take them, and nobody has looked into
+/// them. What a trainer keeps of its steps is told by its tensors.
+fn leftover(root: &Path, files: &[Found], read: &[String], limits: &Limits, found: &mut Vec<Observation>) {
     for file in files {
-        let kind = Kind::of_content(&file.prefix).unwrap_or(Kind::Unknown);
-        if kind == Kind::Safetensors && !read.contains(&file.record.path) {
-            let message =
-                "tensors that are no part of the adapter that its config describes: what they hold was not looked at";
-            found.push(Observation::new(Check::UnanalysedTensor, &file.record.path, message));
+        let name = &file.record.path;
+        let content = Kind::of_content(&file.prefix);
+        let is_tensors = content == Some(Kind::Safetensors)
+            || (content.is_none() && Kind::of_name(name) == Kind::Safetensors);
+        if !is_tensors || read.contains(name) {
+            continue;
         }
+        let message = "tensors that are no part of the adapter that its config describes: what they hold was not looked at";
+        let moments = || training::is_state_of(&file.path, read.iter().map(|name| root.join(name)), limits);
+        found.push(if moments() {
+            let message = "The state of a trainer: moments of the adapter's own tensors, in one dimension. Using the adapter needs \
+                           none of it";
+            Observation::new(Check::TrainerState, name, message)
+        } else {
+            Observation::new(Check::UnanalysedTensor, name, message)
+        });
     }
 }
 
 /// The digest that [`Scan::sha256`] gives, without looking into the files.
 pub fn digest_of(artifact: &Artifact, limits: &Limits) -> String {
-    let root = artifact.path();
-    let files = walk(root, limits, &|relative| is_other_adapter(root, relative), &mut Vec::new());
-    digest::of_records(&files.into_iter().map(|file| file.record).collect::<Vec<FileRecord>>())
+    digest::of_folder(&walked(artifact, &limits_of(artifact, limits), &mut Vec::new()))
 }
 
-/// What a model file is that stands in no adapter's folder.
-fn lone_file(path: &Path, name: &str) -> Option<Observation> {
-    if !is_model_file(path) {
+/// What a model file is that stands in no adapter's folder; nothing where it is no model after all.
+fn lone_file(file: &Found, found: &[Observation]) -> Option<Observation> {
+    let name = file.record.path.as_str();
+    let is_seen = |checks: &[Check]| found.iter().any(|seen| checks.contains(&seen.check));
+    if is_seen(&[Check::TrainerState, Check::LfsPointer]) {
         return None;
     }
-    let beside = |other: &str| path.parent().is_some_and(|folder| folder.join(other).is_file());
-    if beside("config.json") {
-        let message =
-            "weights of a whole model: only the file format was looked at, what the model does is no adapter's matter";
-        return Some(Observation::new(Check::WholeModel, name, message));
+    let by_content = matches!(Kind::of_content(&file.prefix), Some(Kind::Safetensors | Kind::Npy))
+        || is_seen(&[Check::Pickle, Check::Archive]);
+    if !by_content && (!is_named_model(name) || Kind::of_name(name) == Kind::Pickle) {
+        return None;
     }
     let message = "no adapter_config.json stands beside this file: what its tensors would change is unknown";
     Some(Observation::new(Check::NoAdapter, name, message))
@@ -189,28 +246,21 @@ fn observe_hidden(file: &Found, kind: Kind, limits: &Limits, found: &mut Vec<Obs
         found.push(Observation::new(Check::DisguisedFile, name, message));
         archive::observe_end(name, &file.path, found);
     }
-    if !matches!(kind, Kind::Harmless | Kind::Template | Kind::Safetensors) {
+    if matches!(kind, Kind::Archive | Kind::Executable | Kind::LfsPointer | Kind::Empty | Kind::Npy) {
         return false;
     }
-    let is_whole = file.record.bytes <= file.prefix.len() as u64;
-    let is_pickle = match pickle::glance(&file.prefix, is_whole) {
-        Glance::Pickle => true,
-        Glance::Other => false,
-        Glance::Cut => match read_up_to(&file.path, limits.pickle_bytes) {
-            Ok(bytes) => {
-                let is_whole = (bytes.len() as u64) < limits.pickle_bytes;
-                let seen = pickle::glance(&bytes, is_whole);
-                if seen == Glance::Cut {
-                    let message = "may be a pickle further on than is read of one";
-                    found.push(Observation::new(Check::BeyondLimits, name, message));
-                }
-                seen == Glance::Pickle
-            }
-            Err(error) => {
-                found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}")));
-                false
-            }
-        },
+    let is_pickle = match pickle::glance_at(&file.path, &file.prefix, file.record.bytes, limits) {
+        Ok(Glance::Pickle) => true,
+        Ok(Glance::Other) => false,
+        Ok(Glance::Cut) => {
+            let message = "may be a pickle further on than is read of one";
+            found.push(Observation::new(Check::BeyondLimits, name, message));
+            false
+        }
+        Err(error) => {
+            found.push(unreadable(name, &error));
+            false
+        }
     };
     if is_pickle && kind == Kind::Safetensors {
         found.push(Observation::new(Check::DisguisedFile, name, "tensors that are a pickle as well"));
@@ -219,11 +269,42 @@ fn observe_hidden(file: &Found, kind: Kind, limits: &Limits, found: &mut Vec<Obs
     is_pickle && kind != Kind::Safetensors
 }
 
+fn unreadable(name: &str, error: &std::io::Error) -> Observation {
+    Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))
+}
+
 fn observe_pickle(file: &Found, limits: &Limits, found: &mut Vec<Observation>) {
     let name = file.record.path.as_str();
     match read_up_to(&file.path, limits.pickle_bytes) {
-        Ok(bytes) => pickle::observe(name, &bytes, found),
-        Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),
+        Ok(bytes) => pickle::observe(name, &bytes, Expected::of_name(name), found),
+        Err(error) => found.push(unreadable(name, &error)),
+    }
+}
+
+/// The kind of a file, by content before name; a name alone makes no pickle of what no loader could load as one.
+fn kind_of(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> Kind {
+    let name = file.record.path.as_str();
+    let named = Kind::of_name(name);
+    let content = Kind::of_content(&file.prefix);
+    let may_be_pickle = matches!(named, Kind::Pickle | Kind::Npy);
+    let stream = || (may_be_pickle && archive::begins_like_stream(&file.prefix)).then_some(Kind::Archive);
+    let kind = content.or_else(stream).unwrap_or(named);
+    if observe_hidden(file, kind, limits, found) {
+        return Kind::Pickle;
+    }
+    if content.is_none() && bookkeeping::is_known(name, &file.prefix, file.record.bytes) {
+        return Kind::Harmless;
+    }
+    if content.is_some() || kind != named || !may_be_pickle {
+        return kind;
+    }
+    match read_up_to(&file.path, limits.pickle_bytes) {
+        Ok(bytes) if pickle::loads(&bytes, (bytes.len() as u64) < limits.pickle_bytes) => Kind::Pickle,
+        Ok(_) => Kind::Unknown,
+        Err(error) => {
+            found.push(unreadable(name, &error));
+            Kind::Unknown
+        }
     }
 }
 
@@ -231,17 +312,14 @@ fn observe_pickle(file: &Found, limits: &Limits, found: &mut Vec<Observation>) {
 fn observe_file(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> bool {
     let name = file.record.path.as_str();
     let named = Kind::of_name(name);
-    let mut kind = Kind::of_content(&file.prefix).unwrap_or(named);
-    if observe_hidden(file, kind, limits, found) {
-        kind = Kind::Pickle;
-    }
+    let kind = kind_of(file, limits, found);
     disguise(name, named, kind, &file.prefix, found);
     match kind {
         Kind::Safetensors => return adapter::observe_file(name, &file.path, limits, found),
         Kind::Pickle => observe_pickle(file, limits, found),
         Kind::Npy => match read_up_to(&file.path, limits.pickle_bytes) {
             Ok(bytes) => archive::observe_npy(name, &bytes, found),
-            Err(error) => found.push(Observation::new(Check::Unreadable, name, format!("cannot be read: {error}"))),
+            Err(error) => found.push(unreadable(name, &error)),
         },
         Kind::Archive => archive::observe(name, &file.path, &file.prefix, found),
         Kind::Executable => {
@@ -261,7 +339,12 @@ fn observe_file(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> 
         }
         Kind::Empty if named == Kind::Safetensors => return adapter::observe_file(name, &file.path, limits, found),
         Kind::Unknown => {
-            let message = "a file of a kind that is not looked into";
+            let message = match named {
+                Kind::Pickle | Kind::Npy => {
+                    "named like a file of weights, and neither a pickle, an archive nor tensors: a file of a kind that is not looked into"
+                }
+                _ => "a file of a kind that is not looked into",
+            };
             found.push(Observation::new(Check::UnknownFile, name, message));
         }
         Kind::Template | Kind::Harmless | Kind::Empty => {}
@@ -275,6 +358,7 @@ fn disguise(name: &str, named: Kind, kind: Kind, prefix: &[u8], found: &mut Vec<
     let ordinary = named == kind
         || named == Kind::Unknown
         || (named == Kind::Pickle && kind == Kind::Archive)
+        || (matches!(named, Kind::Pickle | Kind::Npy) && kind == Kind::Unknown)
         || matches!(kind, Kind::Empty | Kind::LfsPointer);
     let is_text_kind = matches!(named, Kind::Json | Kind::Template | Kind::Harmless | Kind::Script);
     let what = match kind {

@@ -21,6 +21,12 @@ fn tar(name: &str) -> Vec<u8> {
     block
 }
 
+/// An array of four numbers as numpy saves it.
+fn numbers() -> Vec<u8> {
+    let header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }\n";
+    [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header, &[0; 16]].concat()
+}
+
 pub(crate) fn all() -> Vec<Exhibit> {
     vec![
         Exhibit::new("zip", &["archive"], |at| packed(at, &[Member::stored("notes.txt", b"hello")]))
@@ -58,7 +64,20 @@ pub(crate) fn all() -> Vec<Exhibit> {
                 (0..40).map(|index| Member { name: format!("{index}.pkl").into_bytes(), ..bomb.clone() }).collect();
             packed(at, &members);
         }),
-        Exhibit::new("zip-with-bytes-before", &["pickle", "pickle-malformed"], |at| {
+        Exhibit::new("npz-of-numbers", &["unknown-file"], |at| {
+            sound().write(at);
+            zip(at, "adapters.npz", &[Member::stored("a.npy", &numbers()), Member::stored("b.npy", &numbers())]);
+        })
+        .without(&["archive", "pickle"]),
+        Exhibit::new("npz-of-numbers-and-a-program", &["archive"], |at| {
+            sound().write(at);
+            zip(at, "adapters.npz", &[Member::stored("a.npy", &numbers()), Member::stored("b.py", b"import os")]);
+        }),
+        Exhibit::new("npz-that-climbs", HOSTILE, |at| {
+            sound().write(at);
+            zip(at, "adapters.npz", &[Member::stored("../a.npy", &numbers())]);
+        }),
+        Exhibit::new("zip-with-bytes-before", &["archive", "disguised-file"], |at| {
             beside(at, "x.bin", [b"\xfe\xfe\xfe".as_slice(), &archive(&[Member::stored("a", b"a")])].concat());
         }),
         Exhibit::new("zip-with-bytes-between", HOSTILE, |at| {

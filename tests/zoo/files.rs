@@ -87,6 +87,41 @@ pub(crate) fn links_and_pipes() -> Vec<Exhibit> {
             sound().write(at);
             drop(UnixListener::bind(at.join("s")).expect("bound"));
         }),
+        Exhibit::new("link-beside-adapters", &["link-outside"], |at| {
+            sound().write(&at.join("good"));
+            symlink("/etc", at.join("evil")).expect("linked");
+        }),
+        Exhibit::new("link-of-a-text-beside-adapters", &["not-entered"], |at| {
+            sound().write(&at.join("good"));
+            symlink("/etc/passwd", at.join("README.md")).expect("linked");
+        })
+        .without(&["link-outside"]),
+        Exhibit::new("pipe-beside-adapters", &["special-file"], |at| {
+            sound().write(&at.join("good"));
+            pipe(&at.join("weights.bin"));
+        }),
+        Exhibit::new("checkout", &["git-folder"], |at| {
+            sound().write(at);
+            for name in [".git/HEAD", ".git/objects/x.pkl", ".git/refs/y.pkl"] {
+                write(at, name, SYSTEM);
+            }
+        })
+        .without(&["pickle"]),
+        Exhibit::new("folder-named-git", &["pickle-import"], |at| beside(at, ".git/x.pkl", SYSTEM)),
+        Exhibit::new("git-behind-a-link", &["link-outside"], |at| {
+            sound().write(at);
+            fs_err::create_dir_all(at.with_extension("outside")).expect("created");
+            symlink(at.with_extension("outside"), at.join(".git")).expect("linked");
+        }),
+        Exhibit::new("blob-that-was-changed", &["cache-mismatch"], |at| {
+            let hub = at.join("models--a--b");
+            let (snapshot, name) = (hub.join("snapshots/main"), "0f".repeat(32));
+            sound().write(&snapshot);
+            fs_err::create_dir_all(hub.join("blobs")).expect("created");
+            fs_err::rename(snapshot.join(TENSORS), hub.join("blobs").join(&name)).expect("moved");
+            symlink(Path::new("../../blobs").join(name), snapshot.join(TENSORS)).expect("linked");
+        })
+        .without(&["link-outside"]),
         Exhibit::new("folder-for-tensors", &["no-adapter"], |at| {
             write(at, CONFIG, sound().config.to_string());
             fs_err::create_dir(at.join(TENSORS)).expect("created");
@@ -113,6 +148,11 @@ pub(crate) fn programs() -> Vec<Exhibit> {
             beside(at, "readme.txt", "#!/bin/sh\nid\n");
         }),
         Exhibit::new("noise-named-text", &["disguised-file"], |at| beside(at, "README.md", [0x9b; 3000])),
+        Exhibit::new("second-tensors-with-blanks", &["unanalysed-tensor"], |at| {
+            let text = b"\n{ \t\"a\" : {\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}".as_slice();
+            beside(at, "evil.safetensors", [&(text.len() as u64).to_le_bytes(), text, &[0; 4]].concat());
+        })
+        .not_passed(),
         Exhibit::new("gguf", &["unknown-file"], |at| beside(at, "model.gguf", b"GGUF\x03\0\0\0\0\0\0\0")),
         Exhibit::new("unknown", &["unknown-file"], |at| beside(at, "data.xyz", b"\x01\x02\x03\x04")),
         Exhibit::new("pointer-for-tensors", &["lfs-pointer"], |at| {
@@ -200,6 +240,22 @@ pub(crate) fn amounts() -> Vec<Exhibit> {
         }),
         Exhibit::new("adapter-in-a-hidden-folder", &["pickle-import"], |at| {
             beside(at, ".old/adapter_model.bin", SYSTEM);
+        }),
+        Exhibit::new("adapter-hidden-beside-others", &["pickle-import"], |at| {
+            sound().write(&at.join("good"));
+            sound().write(&at.join(".evil"));
+            write(at, ".evil/adapter_model.bin", SYSTEM);
+        }),
+        Exhibit::new("pickle-of-no-name", &["pickle-import"], |at| {
+            sound().write(&at.join("good"));
+            write(at, "m/e", SYSTEM);
+        }),
+        Exhibit::new("model-with-code", &["whole-model", "remote-code", "script"], |at| {
+            sound().write(&at.join("good"));
+            write(at, "m/config.json", "{}");
+            crate::support::write_tensors(at.join("m/model.safetensors"), &sound().tensors);
+            write(at, "m/tokenizer_config.json", r#"{"auto_map": {"AutoTokenizer": "x.Y"}}"#);
+            write(at, "m/modeling.py", "import os");
         }),
         Exhibit::new("adapter-in-an-adapter", &["pickle-import"], |at| {
             beside(at, "old/adapter_model.bin", SYSTEM);

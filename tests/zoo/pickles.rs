@@ -11,6 +11,10 @@ pub(crate) const SYSTEM: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
 const HARMLESS: &[u8] = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02\
     ((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05X\x03\x00\x00\x00cpuq\x06\
     K\x04tq\x07QK\x00K\x02K\x02\x86q\x08K\x02K\x01\x86q\x09\x89ccollections\nOrderedDict\nq\x0a)Rq\x0btq\x0cRq\x0ds.";
+/// The arguments of a trainer, as `torch.save` writes them.
+const ARGUMENTS: &[u8] = b"\x80\x02ctransformers.training_args\nTrainingArguments\nq\x00)\x81q\x01}q\x02(\
+    X\x04\x00\x00\x00seedq\x03K*X\x0d\x00\x00\x00save_strategyq\x04ctransformers.trainer_utils\nSaveStrategy\nq\x05\
+    X\x05\x00\x00\x00stepsq\x06\x85q\x07Rq\x08ub.";
 const EXECUTES: &[&str] = &["pickle", "pickle-import"];
 
 /// A config beside a pickle in place of the tensors.
@@ -90,9 +94,31 @@ pub(crate) fn all() -> Vec<Exhibit> {
         Exhibit::new("pickle-broken-after-the-call", &["pickle-import", "pickle-malformed"], |at| {
             beside(at, "x.pkl", [&SYSTEM[..SYSTEM.len() - 1], b"\xff\xff\xff"].concat());
         }),
-        Exhibit::new("pickle-of-noise", &["pickle", "pickle-malformed"], |at| {
+        Exhibit::new("noise-named-pickle", &["unknown-file"], |at| {
             beside(at, "x.bin", [0xfe; 5000]);
+        })
+        .without(&["pickle", "pickle-malformed"]),
+        Exhibit::new("arguments-of-a-trainer", &["trainer-state"], |at| {
+            beside(at, "training_args.bin", torch(ARGUMENTS));
+        })
+        .without(&["pickle", "pickle-import"]),
+        Exhibit::new("arguments-of-a-trainer-that-run", EXECUTES, |at| {
+            beside(at, "training_args.bin", torch(&[&ARGUMENTS[..ARGUMENTS.len() - 1], b"0", SYSTEM].concat()));
+        })
+        .without(&["trainer-state"]),
+        Exhibit::new("arguments-of-a-trainer-beside-a-program", &["archive", "trainer-state"], |at| {
+            sound().write(at);
+            let members = [Member::stored("archive/data.pkl", ARGUMENTS), Member::stored("archive/code/run.py", b"x")];
+            zip(at, "training_args.bin", &members);
         }),
+        Exhibit::new("optimizer-of-a-trainer", &["trainer-state"], |at| beside(at, "optimizer.pt", torch(HARMLESS)))
+            .without(&["pickle"]),
+        Exhibit::new("optimizer-that-looks-up", EXECUTES, |at| {
+            let call = b"c__builtin__\ngetattr\n(ccollections\nOrderedDict\nS'mro'\ntR0";
+            beside(at, "optimizer.pt", torch(&[b"\x80\x02".as_slice(), call, b"}."].concat()));
+        })
+        .without(&["trainer-state"]),
+        Exhibit::new("pickle-compressed", &["archive"], |at| beside(at, "x.joblib", b"\x78\x9c\x4b\xce\x2f\xe6")),
         Exhibit::new("pickle-claims-a-string", &["pickle", "pickle-malformed"], |at| {
             beside(at, "x.pkl", b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc");
         }),

@@ -126,6 +126,17 @@ pub(crate) fn is_known_safe(module: &str, name: &str) -> bool {
     }
 }
 
+/// Whether `torch` has a storage of this name.
+pub(super) fn is_storage(name: &str) -> bool {
+    typed(name, "Storage")
+}
+
+/// Whether a name of `torch` is that of a type of numbers.
+pub(super) fn is_number_type(name: &str) -> bool {
+    const FAMILIES: [&str; 6] = ["bool", "bfloat", "complex", "float", "int", "uint"];
+    TORCH.contains(&name) && FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
 fn typed(name: &str, suffix: &str) -> bool {
     name.strip_suffix(suffix).is_some_and(|element| ELEMENTS.contains(&element))
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Hidden, PickleFault, is_known_safe, looks_like, observe, read, read_file};
+use super::{Expected, Hidden, PickleFault, is_known_safe, looks_like, observe, read, read_file};
 use crate::check::{Check, Observation};
 
 /// `torch.save` of a dictionary with one bfloat16 matrix and one parameter: the `data.pkl` of its archive.
@@ -42,7 +42,7 @@ const NUMPY: [&[u8]; 3] = [
 
 fn observed(bytes: &[u8]) -> Vec<Observation> {
     let mut found = Vec::new();
-    observe("file", bytes, &mut found);
+    observe("file", bytes, Expected::Nothing, &mut found);
     found
 }
 

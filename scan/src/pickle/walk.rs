@@ -4,9 +4,10 @@
 //! there. Where the unpickler would fail, this fails too; where it would go on and this cannot, this fails as well, and
 //! what had been found until then stays found.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::text::{Encoding, decode};
+use super::trainer::How;
 use super::{Hidden, Import, PickleContent, PickleFault, Unresolved};
 
 /// Highest protocol that exists.
@@ -20,15 +21,27 @@ const MAX_MEMO: usize = 1 << 19;
 /// Distinct imports, and imports that cannot be resolved.
 const MAX_IMPORTS: usize = 1 << 12;
 
+/// Items of a tuple that are kept, and of all tuples together.
+const MAX_TUPLE: usize = 16;
+const MAX_KEPT: usize = 1 << 18;
+
 /// What is known of an object on the stack.
 #[derive(Debug, Clone, Copy)]
-enum Value {
+pub(super) enum Value {
     /// Cannot name anything.
     Opaque,
-    /// An imported object, before any call.
-    Global,
+    /// An imported object, before any call: its place among the imports, where it has a name.
+    Global(Option<u32>),
+    /// What a call of an import gave.
+    Made(u32),
     /// A string: where its encoded bytes lie. Lengths beyond 4 GiB are not told apart, only the front is ever read.
     Text { start: usize, length: u32, encoding: Encoding },
+    /// A whole number of at most 32 bits.
+    Number(i64),
+    /// A short tuple: where its items are kept.
+    Tuple { start: u32, length: u32 },
+    /// A dictionary.
+    Mapping,
 }
 
 /// One walk through one pickle.
@@ -40,7 +53,9 @@ pub(super) struct Walker<'a> {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u64, Value>,
-    imported: HashSet<(String, String)>,
+    /// Items of tuples.
+    items: Vec<Value>,
+    imported: HashMap<(String, String), u32>,
     content: PickleContent,
 }
 
@@ -54,7 +69,8 @@ impl<'a> Walker<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            imported: HashSet::new(),
+            items: Vec::new(),
+            imported: HashMap::new(),
             content: PickleContent::default(),
         }
     }
@@ -65,6 +81,7 @@ impl<'a> Walker<'a> {
         self.marks.clear();
         // A new map: clearing a large one costs its size again for every short pickle that follows.
         self.memo = HashMap::new();
+        self.items.clear();
         let outcome = loop {
             match self.step() {
                 Ok(true) => {}
@@ -104,10 +121,21 @@ impl<'a> Walker<'a> {
             0x80 => self.protocol()?,
             // Frames only say how many bytes to read ahead.
             0x95 => drop(self.array::<8>()?),
-            b'N' | 0x88 | 0x89 | b']' | b')' | b'}' | 0x8f | 0x97 => self.push(Value::Opaque)?,
-            b'J' => self.number(4)?,
-            b'K' => self.number(1)?,
-            b'M' => self.number(2)?,
+            b'N' | 0x88 | 0x89 | b']' | 0x8f | 0x97 => self.push(Value::Opaque)?,
+            b'}' => self.push(Value::Mapping)?,
+            b')' => self.push(Value::Tuple { start: 0, length: 0 })?,
+            b'J' => {
+                let number = i32::from_le_bytes(self.array()?);
+                self.push(Value::Number(i64::from(number)))?;
+            }
+            b'K' => {
+                let number = self.array::<1>()?[0];
+                self.push(Value::Number(i64::from(number)))?;
+            }
+            b'M' => {
+                let number = u16::from_le_bytes(self.array()?);
+                self.push(Value::Number(i64::from(number)))?;
+            }
             b'G' => self.number(8)?,
             b'I' | b'L' | b'F' | 0x8a | 0x8b => self.written_number(opcode)?,
             b'S' | b'T' | b'U' | b'V' | b'X' | b'B' | b'C' | 0x8c | 0x8d | 0x8e | 0x96 => self.string(opcode)?,
@@ -127,14 +155,22 @@ impl<'a> Walker<'a> {
             b'1' => self.pop_mark(),
             b'2' => self.top().and_then(|top| self.push(top)),
             // Containers of all above the mark.
-            b't' | b'l' | b'd' | 0x91 => self.pop_mark().and_then(|()| self.push(Value::Opaque)),
+            b't' => {
+                let count = self.stack.len() - self.marks.last().copied().ok_or(self.no_mark())?;
+                let tuple = self.tuple(count);
+                self.pop_mark().and_then(|()| self.push(tuple))
+            }
+            b'd' => self.pop_mark().and_then(|()| self.push(Value::Mapping)),
+            b'l' | 0x91 => self.pop_mark().and_then(|()| self.push(Value::Opaque)),
             // All above the mark goes into what lies below it.
-            b'e' | b'u' | 0x90 => self.pop_mark().and_then(|()| self.top().map(drop)),
-            b'a' => self.pop().and_then(|_| self.top().map(drop)),
-            b's' => self.replace(2, None),
-            0x85 => self.replace(1, Some(Value::Opaque)),
-            0x86 => self.replace(2, Some(Value::Opaque)),
-            0x87 => self.replace(3, Some(Value::Opaque)),
+            b'e' | b'u' | 0x90 => self.pop_mark().and_then(|()| self.filled(opcode == b'u')),
+            b'a' => self.pop().and_then(|_| self.filled(false)),
+            b's' => self.replace(2, None).and_then(|()| self.filled(true)),
+            0x85..=0x87 => {
+                let count = usize::from(opcode - 0x84);
+                let tuple = self.tuple(count);
+                self.replace(count, Some(tuple))
+            }
             0x98 => self.top().map(drop),
             _ => Err(PickleFault::UnknownOpcode { opcode, at: self.opcode_at as u64 }),
         }
@@ -145,23 +181,27 @@ impl<'a> Walker<'a> {
         match opcode {
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.found(decode(module, Encoding::Plain), decode(name, Encoding::Plain))?;
-                self.push(Value::Global)
+                let import = self.found(decode(module, Encoding::Plain), decode(name, Encoding::Plain))?;
+                self.push(Value::Global(Some(import)))
             }
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.found(decode(module, Encoding::Plain), decode(name, Encoding::Plain))?;
                 self.pop_mark()?;
                 self.content.calls += 1;
+                self.odd();
                 self.push(Value::Opaque)
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                match (self.text(module), self.text(name)) {
-                    (Some(module), Some(name)) => self.found(module, name)?,
-                    _ => self.unresolved(Hidden::BuiltName)?,
-                }
-                self.push(Value::Global)
+                let import = match (self.text(module), self.text(name)) {
+                    (Some(module), Some(name)) => Some(self.found(module, name)?),
+                    _ => {
+                        self.unresolved(Hidden::BuiltName)?;
+                        None
+                    }
+                };
+                self.push(Value::Global(import))
             }
             b'P' => {
                 self.line()?;
@@ -179,7 +219,7 @@ impl<'a> Walker<'a> {
                     _ => u32::from_le_bytes(self.array()?),
                 };
                 self.unresolved(Hidden::Extension(code))?;
-                self.push(Value::Global)
+                self.push(Value::Global(None))
             }
         }
     }
@@ -193,20 +233,85 @@ impl<'a> Walker<'a> {
                     return Err(self.underflow());
                 }
                 self.pop_mark()?;
+                self.odd();
                 self.push(Value::Opaque)?;
             }
             b'b' => {
-                self.pop()?;
+                let state = self.pop()?;
+                let object = self.top()?;
                 // Setting attributes of an imported class or function changes it for the whole process.
-                if matches!(self.top()?, Value::Global) {
+                if matches!(object, Value::Global(_)) {
                     self.unresolved(Hidden::ChangedImport)?;
                 }
+                if !self.is_usual_state(object, state) {
+                    self.odd();
+                }
             }
-            0x92 => self.replace(3, Some(Value::Opaque))?,
-            _ => self.replace(2, Some(Value::Opaque))?,
+            0x92 => {
+                self.odd();
+                self.replace(3, Some(Value::Opaque))?;
+            }
+            _ => {
+                let how = if opcode == b'R' { How::Reduce } else { How::New };
+                let made = self.called(how)?;
+                self.push(made)?;
+            }
         }
         self.content.calls += 1;
         Ok(())
+    }
+
+    /// Takes arguments and what is called off the stack, and gives what the call makes.
+    fn called(&mut self, how: How) -> Result<Value, PickleFault> {
+        let (arguments, called) = (self.pop()?, self.pop()?);
+        if !self.is_usual_call(how, called, arguments) {
+            self.odd();
+        }
+        Ok(match called {
+            Value::Global(Some(import)) => Value::Made(import),
+            _ => Value::Opaque,
+        })
+    }
+
+    /// Something that files of trainers do not do; the first place is kept.
+    fn odd(&mut self) {
+        self.content.odd.get_or_insert(self.opcode_at as u64);
+    }
+
+    /// Things were put into what is now on top.
+    fn filled(&mut self, keyed: bool) -> Result<(), PickleFault> {
+        let container = self.top()?;
+        if !self.takes_items(container, keyed) {
+            self.odd();
+        }
+        Ok(())
+    }
+
+    /// The uppermost `count` objects as a tuple; they stay on the stack. Nothing is known of a long one.
+    fn tuple(&mut self, count: usize) -> Value {
+        let from = self.stack.len().checked_sub(count).filter(|from| *from >= self.fence());
+        let items = from.and_then(|from| self.stack.get(from..)).filter(|items| items.len() <= MAX_TUPLE);
+        match items {
+            Some(items) if self.items.len() + items.len() <= MAX_KEPT => {
+                let start = saturated(self.items.len());
+                self.items.extend_from_slice(items);
+                Value::Tuple { start, length: saturated(count) }
+            }
+            _ => Value::Opaque,
+        }
+    }
+
+    /// Items of a tuple that is known.
+    pub(super) fn items(&self, value: Value) -> Option<&[Value]> {
+        let Value::Tuple { start, length } = value else { return None };
+        let start = start as usize;
+        self.items.get(start..start.checked_add(length as usize)?)
+    }
+
+    /// Module and name of an import.
+    pub(super) fn name_of(&self, import: u32) -> Option<(&str, &str)> {
+        let import = self.content.imports.get(import as usize)?;
+        Some((import.module.as_str(), import.name.as_str()))
     }
 
     fn protocol(&mut self) -> Result<(), PickleFault> {
@@ -298,18 +403,20 @@ impl<'a> Walker<'a> {
         std::str::from_utf8(line).ok().and_then(|text| text.trim().parse().ok()).ok_or(fault)
     }
 
-    fn found(&mut self, module: String, name: String) -> Result<(), PickleFault> {
+    /// Notes an import and gives its place among them.
+    fn found(&mut self, module: String, name: String) -> Result<u32, PickleFault> {
         let import = (module, name);
-        if self.imported.contains(&import) {
-            return Ok(());
+        if let Some(place) = self.imported.get(&import) {
+            return Ok(*place);
         }
         if self.content.imports.len() >= MAX_IMPORTS {
             return Err(self.limit("imports"));
         }
+        let place = saturated(self.content.imports.len());
         let (module, name) = import.clone();
         self.content.imports.push(Import { module, name, offset: self.opcode_at as u64 });
-        self.imported.insert(import);
-        Ok(())
+        self.imported.insert(import, place);
+        Ok(place)
     }
 
     fn unresolved(&mut self, hidden: Hidden) -> Result<(), PickleFault> {
@@ -320,7 +427,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn text(&self, value: Value) -> Option<String> {
+    pub(super) fn text(&self, value: Value) -> Option<String> {
         let Value::Text { start, length, encoding } = value else { return None };
         let bytes = self.bytes.get(start..start.checked_add(length as usize)?)?;
         Some(decode(bytes, encoding))

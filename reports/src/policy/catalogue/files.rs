@@ -45,12 +45,13 @@ pub(super) const RULES: &[RuleEntry] = &[
     RuleEntry {
         code: "link-outside",
         title: "A link out of the folder",
-        why: "A symbolic link leads out of the adapter's folder, or nowhere. On another machine it can lead to \
-              another file: what is loaded then is not what was scanned, and a loader or an upload may take in \
-              private files. The target was not read. Links that stay inside the folder are not reported.",
-        example: "`adapter_model.safetensors` links to `../../blobs/3f1a…`, as in the cache of a download tool.",
-        accept: "Replace links by the files themselves, for instance with `cp -rL`, and scan the copy. A waiver with \
-                 owner and expiry date is sound only where the target is scanned and pinned as well.",
+        why: "A symbolic link leads out of the adapter's folder, or nowhere; or, beside adapters, out of what is scanned. On \
+              another machine it can lead to another file: what is loaded then is not what was scanned, and a loader or an \
+              upload may take in private files. The target was not read. Links that stay inside are not reported, nor are \
+              those of a snapshot in the hub's cache to blobs of the same repository, which are followed and pinned.",
+        example: "`adapter_model.safetensors` links to `/data/models/latest.safetensors`.",
+        accept: "Replace links by the files themselves, for instance with `cp -rL`, and scan the copy. What a link leads to \
+                 was not read, so no waiver can accept it.",
         ..FILES
     },
     RuleEntry {
@@ -65,10 +66,43 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..FILES
     },
     RuleEntry {
+        code: "not-entered",
+        title: "A link beside adapters that was not followed",
+        level: RuleLevel::Warn,
+        why: "A link outside of every adapter's folder leads out of what is scanned, or nowhere, and its own name is that of a \
+              text, a picture or a program. No loader of models goes by such a name. It is told so that nothing is passed over \
+              in silence; links by any other name are `link-outside`.",
+        example: "`adapters/README.md` links to `../docs/adapters.md`, and only `adapters` is scanned.",
+        accept: "Scan from the folder that holds both, or replace the link by the file. Set the level to allow where links to \
+                 texts are usual.",
+        ..FILES
+    },
+    RuleEntry {
+        code: "git-folder",
+        title: "Git's own folder",
+        level: RuleLevel::Allow,
+        why: "A `.git` folder of a checkout (it holds `HEAD`, `objects` and `refs`) was not entered. Loaders of models do not \
+              look there, and its objects are compressed. A `.git` that is anything else is looked at like any folder or file.",
+        example: "An adapter was cloned from the hub, and its folder holds `.git`.",
+        accept: "Nothing needs to be done. To be sure that nothing else lies in it, scan a copy without it, for instance one \
+                 made with `git archive`.",
+        ..FILES
+    },
+    RuleEntry {
+        code: "cache-mismatch",
+        title: "A cached file that is not what it is named after",
+        why: "In the cache of the hub's download tools a large file is named by its SHA-256. This one has other content: it was \
+              changed after the download, by accident or to put other weights where every tool takes the file for the \
+              published one. The finding pins the content that is there.",
+        example: "`adapter_model.safetensors` links to the blob `9f86d0…`, whose content has the digest `60303a…`.",
+        accept: "Delete the blob and download it again. A waiver would accept the changed file; there is hardly a reason to.",
+        ..FILES
+    },
+    RuleEntry {
         code: "deceptive-name",
         title: "A name that hides characters",
-        why: "The name of a file or folder holds control characters, invisible characters or characters that turn \
-              the direction of text. People then read another name than programs do, and terminals can be made to \
+        why: "The name of a file or folder, or the path of what is scanned, holds control characters, invisible characters or \
+              characters that turn the direction of text. People then read another name than programs do, and terminals can be made to \
               show false output. Ordinary letters of any script are not reported, so letters that merely look alike \
               are not found.",
         example: "`adapter_` U+202E `snosetefas.py` is displayed as if it ended in `safetensors`.",
@@ -130,7 +164,7 @@ pub(super) const RULES: &[RuleEntry] = &[
         why: "The scan has no reader for this kind of file, so nothing is known of its content but its digest. It \
               may hold weights of another format, data or anything else. The rule is no statement that something is \
               wrong.",
-        example: "`model.gguf` or `events.out.tfevents.17…` beside the adapter.",
+        example: "`model.gguf` beside the adapter; `firmware.bin`, which is neither a pickle nor tensors; an `.npz` of numbers.",
         accept: "Remove what is not part of the adapter. For a file that has to stay, waive it by digest with an \
                  owner and an expiry date; or set the level to allow if your loaders open nothing but the adapter's \
                  own files.",
@@ -154,10 +188,25 @@ pub(super) const RULES: &[RuleEntry] = &[
               happens with the rights of the loader. The scan follows its instructions without running them; weights \
               in it are not read or analysed. A pickle without suspicious imports can still be replaced later by one \
               with them.",
-        example: "`adapter_model.bin` or `training_args.bin`, as older versions of training libraries save them.",
+        example: "`adapter_model.bin`, as older versions of training libraries save it.",
         accept: "Convert weights to safetensors in a sandbox, delete other pickles (`training_args.bin` and \
                  optimiser states are not needed to use an adapter), and scan again. To keep one, waive it by digest \
                  with an owner and an expiry date, and load it with a restricted unpickler only.",
+        ..FILES
+    },
+    RuleEntry {
+        code: "trainer-state",
+        title: "What a trainer left beside the adapter",
+        level: RuleLevel::Warn,
+        why: "The file is a pickle by the name under which training libraries save their arguments, optimizer, schedule or \
+              random numbers (`training_args.bin`, `optimizer.pt`, `scheduler.pt`, `scaler.pt`, `rng_state*.pth`), and what it \
+              imports and calls is exactly what such files do. Or it holds moments of the adapter's own tensors, as \
+              `lcr-audit train` saves them. One import or call of another kind, and it is an ordinary pickle. Loading it \
+              still runs code of the libraries that it names, and no user of the adapter needs it.",
+        example: "`training_args.bin` makes `transformers.training_args.TrainingArguments` and looks up members of its \
+                  enumerations.",
+        accept: "Leave it out when the adapter is published: it also tells paths and names of the machine that trained it. \
+                 To keep it, waive it by digest, or set the level to allow.",
         ..FILES
     },
     RuleEntry {
