@@ -72,7 +72,10 @@ mod tests {
         for (name, content) in all {
             assert!(known(name, content), "{name}");
             assert!(!known(name, b"cos\nsystem\n(S'id'\ntR."), "{name} by its name alone");
-            assert!(!known(name, &[content, b"\xff"].concat()) || content.starts_with(b":W") || content == events, "{name}");
+            assert!(
+                !known(name, &[content, b"\xff"].concat()) || content.starts_with(b":W") || content == events,
+                "{name}"
+            );
         }
         assert!(!known("a.metadata", &[note.as_bytes(), b"more\n"].concat()));
         assert!(!known(".lock", b"print(1)\n"));

@@ -96,7 +96,8 @@ mod tests {
         }
         assert!(is_blob(&blobs.join(SHA), &blobs));
         assert!(is_blob(&blobs.join(&SHA[..40]), &blobs));
-        let elsewhere = [root.join("blobs").join(SHA), blobs.join("x").join(SHA), blobs.join("evil.py"), blobs.join(&SHA[..39])];
+        let elsewhere =
+            [root.join("blobs").join(SHA), blobs.join("x").join(SHA), blobs.join("evil.py"), blobs.join(&SHA[..39])];
         for other in elsewhere {
             assert!(!is_blob(&other, &blobs), "{}", other.display());
         }

@@ -98,7 +98,8 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 ///
 /// What was not read has a line as well, with what is known of it: `unread <kind> <bytes> <link target>  <path>`.
 pub(crate) fn of_folder(folder: &Walked) -> String {
-    let read = folder.files.iter().map(|file| (&file.record.path, format!("{}  {}\n", file.record.sha256, file.record.path)));
+    let read =
+        folder.files.iter().map(|file| (&file.record.path, format!("{}  {}\n", file.record.sha256, file.record.path)));
     let unread = folder.unread.iter().map(|left| {
         let Unread { path, kind, bytes, target } = left;
         (path, format!("unread {kind} {bytes} {target}  {path}\n"))
@@ -135,7 +136,8 @@ mod tests {
         let sum = |text: &str| hexadecimal(&Sha256::digest(text));
         assert_eq!(of(&[("a", "1"), ("b/c", "2")], &[]), sum("1  a\n2  b/c\n"));
         assert_eq!(of(&[("a", "1"), ("c", "2")], &[("b", "file", 7)]), sum("1  a\nunread file 7   b\n2  c\n"));
-        let digests = [("b", "file", 7), ("b", "file", 8), ("b", "pipe", 0), ("c", "file", 7)].map(|left| of(&[], &[left]));
+        let digests =
+            [("b", "file", 7), ("b", "file", 8), ("b", "pipe", 0), ("c", "file", 7)].map(|left| of(&[], &[left]));
         assert!(digests.iter().enumerate().all(|(index, digest)| !digests[..index].contains(digest)), "{digests:?}");
     }
 

@@ -220,7 +220,8 @@ impl<'a> Search<'a> {
         self.searched.insert(path.to_path_buf());
         let seen = std::mem::take(&mut self.seen);
         // That there is a checkout makes no adapter of it.
-        let is_worth_telling = self.artifacts.len() > before || seen.iter().any(|aside| aside.check != Check::GitFolder);
+        let is_worth_telling =
+            self.artifacts.len() > before || seen.iter().any(|aside| aside.check != Check::GitFolder);
         if is_worth_telling && !seen.is_empty() {
             self.add(Artifact::Around(Around { folder: path.to_path_buf(), seen }));
         }
@@ -232,7 +233,8 @@ impl<'a> Search<'a> {
         let folder = above(path);
         let is_model = || {
             let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file);
-            is_present(&folder, MODEL_CONFIG) && metadata.is_some_and(|metadata| is_weights(path, &metadata, self.limits))
+            is_present(&folder, MODEL_CONFIG)
+                && metadata.is_some_and(|metadata| is_weights(path, &metadata, self.limits))
         };
         if is_adapter_folder(&folder) || is_model() {
             self.argument(&folder)
@@ -355,7 +357,11 @@ impl<'a> Search<'a> {
                 format!("a link to `{shown}`, which leads into Git's own folder; that is not entered")
             }
             Some((target, Some(_))) => {
-                if blob(path).is_none() && is_named_model(&name) && !is_named_model(&target.to_string_lossy()) && target.is_file() {
+                if blob(path).is_none()
+                    && is_named_model(&name)
+                    && !is_named_model(&target.to_string_lossy())
+                    && target.is_file()
+                {
                     self.add(Artifact::File(path.to_path_buf()));
                 }
                 return;
@@ -385,9 +391,10 @@ impl<'a> Search<'a> {
 /// What a link to a blob of a download cache leads to.
 fn blob(path: &Path) -> Option<Metadata> {
     let folder = above(path).canonicalize().ok()?;
-    let target = path.canonicalize().ok().filter(|target| {
-        cache::blobs_of(&folder).is_some_and(|blobs| cache::is_blob(target, &blobs))
-    })?;
+    let target = path
+        .canonicalize()
+        .ok()
+        .filter(|target| cache::blobs_of(&folder).is_some_and(|blobs| cache::is_blob(target, &blobs)))?;
     std::fs::metadata(target).ok().filter(Metadata::is_file)
 }
 

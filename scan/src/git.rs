@@ -6,7 +6,8 @@ use std::path::{Component, Path};
 use crate::likeness::is_named_model;
 
 /// What is said of it.
-pub(crate) const SEEN: &str = "Git's own folder: what Git keeps there was not looked at, for loaders do not look there either";
+pub(crate) const SEEN: &str =
+    "Git's own folder: what Git keeps there was not looked at, for loaders do not look there either";
 /// Folders that Git and its extensions keep in it.
 const FOLDERS: [&str; 14] = [
     "annex",

@@ -174,7 +174,15 @@ mod tests {
         let of = |header: &[u8]| Kind::of_content(&[&(header.len() as u64).to_le_bytes(), header].concat());
         let long = [b"{".as_slice(), &[b' '; 5000], b"\"a\":1}"].concat();
         let late = [[b'\n'; 5000].as_slice(), b"{\"a\":1}"].concat();
-        for header in [b"{\"a\":1}".as_slice(), b"{ \"a\":1}", b"{\n\t\"a\":1}", b" {\"a\":1}", b"\xef\xbb\xbf{\"a\":1}", b"{}", b"{\r}"] {
+        for header in [
+            b"{\"a\":1}".as_slice(),
+            b"{ \"a\":1}",
+            b"{\n\t\"a\":1}",
+            b" {\"a\":1}",
+            b"\xef\xbb\xbf{\"a\":1}",
+            b"{}",
+            b"{\r}",
+        ] {
             assert_eq!(of(header), Some(Kind::Safetensors), "{}", header.escape_ascii());
         }
         for header in [long, late] {

@@ -154,12 +154,13 @@ fn leftover(root: &Path, files: &[Found], read: &[String], limits: &Limits, foun
     for file in files {
         let name = &file.record.path;
         let content = Kind::of_content(&file.prefix);
-        let is_tensors = content == Some(Kind::Safetensors)
-            || (content.is_none() && Kind::of_name(name) == Kind::Safetensors);
+        let is_tensors =
+            content == Some(Kind::Safetensors) || (content.is_none() && Kind::of_name(name) == Kind::Safetensors);
         if !is_tensors || read.contains(name) {
             continue;
         }
-        let message = "tensors that are no part of the adapter that its config describes: what they hold was not looked at";
+        let message =
+            "tensors that are no part of the adapter that its config describes: what they hold was not looked at";
         let moments = || training::is_state_of(&file.path, read.iter().map(|name| root.join(name)), limits);
         found.push(if moments() {
             let message = "The state of a trainer: moments of the adapter's own tensors, in one dimension. Using the adapter needs \

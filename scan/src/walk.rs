@@ -67,12 +67,7 @@ struct Walk<'a> {
 /// Every file under `root`, with its digest, and what cannot be read.
 ///
 /// `root` may be a file, which then is the only one. Folders for which `skip` holds (relative path) are not entered.
-pub(crate) fn walk(
-    root: &Path,
-    limits: &Limits,
-    skip: &dyn Fn(&str) -> bool,
-    found: &mut Vec<Observation>,
-) -> Walked {
+pub(crate) fn walk(root: &Path, limits: &Limits, skip: &dyn Fn(&str) -> bool, found: &mut Vec<Observation>) -> Walked {
     let is_folder = root.is_dir();
     // A link that is given as a file may lead to what stands beside it.
     let folder = if is_folder { Some(root) } else { root.parent().map(current) };

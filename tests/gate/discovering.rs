@@ -41,7 +41,8 @@ fn hidden_and_nested_adapters_are_adapters() {
     bench.sound("adapters/good");
     bench.hostile("adapters/.evil");
     bench.hostile("adapters/good/checkpoints/last");
-    for arguments in [vec!["adapters"], vec!["adapters/good/adapter_config.json", "adapters/.evil/adapter_config.json"]] {
+    for arguments in [vec!["adapters"], vec!["adapters/good/adapter_config.json", "adapters/.evil/adapter_config.json"]]
+    {
         let run = bench.run([vec!["scan", "--json"], arguments].concat());
         assert_eq!(run.code, 1, "{}", run.stderr);
         assert_eq!(paths(&run.json()), ["adapters/.evil", "adapters/good", "adapters/good/checkpoints/last"]);
@@ -53,7 +54,9 @@ fn a_second_tensor_file_is_told_however_it_is_written() {
     let text = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let spaced = [text.replace('{', "{ "), text.replace(':', " : "), text.replacen('{', "{\r\n\t", 1)];
     for (index, header) in std::iter::once(text.to_owned()).chain(spaced).enumerate() {
-        for name in ["evil.safetensors", "Adapter_Model.SAFETENSORS", "\u{430}dapter_model.safetensors", "weights", "vocab.txt"] {
+        for name in
+            ["evil.safetensors", "Adapter_Model.SAFETENSORS", "\u{430}dapter_model.safetensors", "weights", "vocab.txt"]
+        {
             let bench = Bench::new();
             bench.sound("adapter");
             let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
@@ -124,7 +127,8 @@ fn a_snapshot_of_the_cache_passes() {
 fn files_of_trainers_are_a_line_each() {
     let bench = Bench::new();
     bench.sound("adapter");
-    let arguments = b"\x80\x02ctransformers.training_args\nTrainingArguments\n)\x81}X\x04\x00\x00\x00seedK\x01sb.".as_slice();
+    let arguments =
+        b"\x80\x02ctransformers.training_args\nTrainingArguments\n)\x81}X\x04\x00\x00\x00seedK\x01sb.".as_slice();
     bench.write("adapter/training_args.bin", arguments);
     bench.write("adapter/scheduler.pt", b"\x80\x02}X\x0a\x00\x00\x00last_epochK\x05s.");
     let events = b"\x18\0\0\0\0\0\0\0\x01\x02\x03\x04\x09\0\0\0\0\0\0\xd8A\x1a\x0dbrain.Event:2rest";

@@ -9,7 +9,8 @@ use crate::scan::{Scan, ScanOptions, scan};
 
 const EVIL: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
 /// A header of one tensor of one number, and the number.
-const TENSORS: &[u8] = b"\x38\0\0\0\0\0\0\0{ \"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}} \0\0\x80\x3f";
+const TENSORS: &[u8] =
+    b"\x38\0\0\0\0\0\0\0{ \"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}} \0\0\x80\x3f";
 
 /// A folder in which things are put.
 struct Place(tempfile::TempDir);
@@ -63,7 +64,11 @@ impl Place {
 
     /// The checks of every artifact, with the files that they are about.
     fn checks(&self, names: &[&str]) -> Vec<(Check, String)> {
-        self.scans(names).iter().flat_map(|scan| scan.observations.iter()).map(|seen| (seen.check, seen.file.clone())).collect()
+        self.scans(names)
+            .iter()
+            .flat_map(|scan| scan.observations.iter())
+            .map(|seen| (seen.check, seen.file.clone()))
+            .collect()
     }
 
     fn scans(&self, names: &[&str]) -> Vec<Scan> {
@@ -355,12 +360,22 @@ fn a_snapshot_of_the_cache_is_followed_into_its_own_blobs() {
     place.link(&format!("{snapshot}/adapter_model.safetensors"), blob(&weights, TENSORS));
     place.link(&format!("{snapshot}/adapter_config.json"), blob(&"0a".repeat(20), b"{}"));
     place.link(&format!("{snapshot}/sub/adapter_config.json"), "../../../blobs/".to_owned() + &"0a".repeat(20));
-    let read = place.scans(&[snapshot])[0].files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect::<Vec<_>>();
+    let read = place.scans(&[snapshot])[0]
+        .files
+        .iter()
+        .map(|file| (file.path.clone(), file.sha256.clone()))
+        .collect::<Vec<_>>();
     let config = digest(b"{}");
-    assert_eq!(read, [("adapter_config.json".to_owned(), config), ("adapter_model.safetensors".to_owned(), weights.clone())]);
+    assert_eq!(
+        read,
+        [("adapter_config.json".to_owned(), config), ("adapter_model.safetensors".to_owned(), weights.clone())]
+    );
     let of_links = |names: &[&str]| {
         let checks = place.checks(names);
-        checks.into_iter().filter(|(check, _)| matches!(check, Check::LinkOutside | Check::CacheMismatch)).collect::<Vec<_>>()
+        checks
+            .into_iter()
+            .filter(|(check, _)| matches!(check, Check::LinkOutside | Check::CacheMismatch))
+            .collect::<Vec<_>>()
     };
     assert!(of_links(&[snapshot]).is_empty());
     // The whole cache: blobs are looked at where they are linked to.
@@ -378,7 +393,11 @@ fn a_snapshot_of_the_cache_is_followed_into_its_own_blobs() {
     place.link(&format!("{snapshot}/other.json"), format!("../../../models--c--d/blobs/{}", digest(b"{}")));
     place.put("hub/models--a--b/blobs/evil", b"{}");
     place.link(&format!("{snapshot}/evil.json"), "../../blobs/evil");
-    let outside: Vec<String> = of_links(&[snapshot]).into_iter().filter(|(check, _)| *check == Check::LinkOutside).map(|(_, file)| file).collect();
+    let outside: Vec<String> = of_links(&[snapshot])
+        .into_iter()
+        .filter(|(check, _)| *check == Check::LinkOutside)
+        .map(|(_, file)| file)
+        .collect();
     assert_eq!(outside, ["evil.json", "other.json"]);
 }
 

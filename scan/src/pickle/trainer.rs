@@ -30,9 +30,9 @@ impl Expected {
         let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         match (if is_number { kind } else { stem }, extension) {
             ("training_args", "bin") => Self::Arguments,
-            ("optimizer" | "scheduler" | "scaler", "pt" | "bin")
-            | ("rng_state", "pth")
-            | ("random_states", "pkl") => Self::State,
+            ("optimizer" | "scheduler" | "scaler", "pt" | "bin") | ("rng_state", "pth") | ("random_states", "pkl") => {
+                Self::State
+            }
             _ => Self::Nothing,
         }
     }
@@ -51,7 +51,9 @@ pub(super) enum How {
 pub(super) fn message(expected: Expected, read: &PickleFile) -> Option<String> {
     let is_expected: fn(&str, &str) -> bool = match expected {
         Expected::Nothing => return None,
-        Expected::Arguments => |module, name| is_settings(module, name) || is_choice(module, name) || is_value(module, name),
+        Expected::Arguments => {
+            |module, name| is_settings(module, name) || is_choice(module, name) || is_value(module, name)
+        }
         Expected::State => |module, name| is_tensor_part(module, name) || is_value(module, name),
     };
     let content = &read.content;
@@ -106,7 +108,8 @@ fn is_settings(module: &str, name: &str) -> bool {
 fn is_trl(module: &str) -> bool {
     let inner = module.strip_prefix("trl.trainer.").or_else(|| module.strip_prefix("trl.experimental."));
     inner.is_some_and(|inner| {
-        (inner.ends_with("_config") || inner.ends_with("_configs")) && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
+        (inner.ends_with("_config") || inner.ends_with("_configs"))
+            && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
     })
 }
 
@@ -191,7 +194,9 @@ impl Walker<'_> {
             | ("set" | "frozenset", [_])
             | ("Size", [Value::Tuple { .. } | Value::Opaque])
             | ("device", [Value::Text { .. }] | [Value::Text { .. }, Value::Number(_)]) => true,
-            ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_parameter", [_, _, _, ..]) => module == "torch._utils",
+            ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_parameter", [_, _, _, ..]) => {
+                module == "torch._utils"
+            }
             ("encode", [Value::Text { .. }, encoding]) => {
                 self.text(*encoding).is_some_and(|encoding| matches!(encoding.as_str(), "latin1" | "latin-1"))
             }

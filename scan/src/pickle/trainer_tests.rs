@@ -47,10 +47,28 @@ fn names_decide_what_is_expected() {
     for name in ["training_args.bin", "checkpoint-10/training_args.bin"] {
         assert_eq!(Expected::of_name(name), Expected::Arguments, "{name}");
     }
-    for name in ["optimizer.pt", "optimizer.bin", "optimizer_1.bin", "scheduler.pt", "scaler.pt", "a/rng_state.pth", "rng_state_12.pth", "random_states_0.pkl"] {
+    for name in [
+        "optimizer.pt",
+        "optimizer.bin",
+        "optimizer_1.bin",
+        "scheduler.pt",
+        "scaler.pt",
+        "a/rng_state.pth",
+        "rng_state_12.pth",
+        "random_states_0.pkl",
+    ] {
         assert_eq!(Expected::of_name(name), Expected::State, "{name}");
     }
-    for name in ["adapter_model.bin", "optimizer.pkl", "training_args.pt", "training_args_x.bin", "rng_state_a.pth", "xoptimizer.pt", "optimizer.pt.bin", "optimizer"] {
+    for name in [
+        "adapter_model.bin",
+        "optimizer.pkl",
+        "training_args.pt",
+        "training_args_x.bin",
+        "rng_state_a.pth",
+        "xoptimizer.pt",
+        "optimizer.pt.bin",
+        "optimizer",
+    ] {
         assert_eq!(Expected::of_name(name), Expected::Nothing, "{name}");
     }
 }
