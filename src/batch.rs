@@ -10,7 +10,7 @@ use lcr_analysis::audit::Audit;
 use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
-use lcr_reports::gate::{ArtifactReport, GateReport, GateVerdict, Pins, ProbesPin, Subject, judge};
+use lcr_reports::gate::{ArtifactReport, GateReport, GateVerdict, Pins, ProbesPin, Subject, judge, judge_audit};
 use lcr_reports::html::RankingEntry;
 use lcr_reports::policy::Policy;
 use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
@@ -303,7 +303,10 @@ impl Batch<'_> {
 
     /// Judges one adapter and writes its report and its line.
     fn record(&self, mut subject: Subject, results: &mut Results) -> Result<()> {
-        let audit = subject.audit.clone();
+        let mut audit = subject.audit.clone();
+        if let Some(audit) = &mut audit {
+            judge_audit(audit, subject.scan.clone(), self.policy, self.pins.clone());
+        }
         let folder = match &audit {
             Some(audit) if !self.arguments.no_reports => Some(self.write_report(audit, &subject.scan.sha256)?),
             _ => None,
@@ -352,6 +355,8 @@ fn ranking(artifact: &ArtifactReport, folder: Option<&str>, audit: Option<&Audit
         folder: folder.map(str::to_owned),
         name,
         verdict: verdict.to_owned(),
+        // Of an adapter that passes, the page says more: that it was warned of, or that its change is large and not judged.
+        judgement: own.as_ref().filter(|_| artifact.verdict == GateVerdict::Pass).and_then(|own| own.judgement),
         first: counted.first().map(|finding| finding.rule.clone()),
         findings: counted.len(),
         norm: own.as_ref().and_then(|own| own.norm),

@@ -1,4 +1,4 @@
-//! `lcr-audit compare`: base and adapters side by side, and the report.
+//! `lcr-audit compare`: adapters' files scanned, base and adapters side by side, and the report on both.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lcr_analysis::audit::{Audit, Level, Verdict};
+use lcr_analysis::audit::{Audit, Judgement, Level, Verdict};
 use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
+use lcr_reports::gate::{self, BasePin, GateVerdict, Pins, Subject, judge, judge_audit};
+use lcr_reports::outcome;
+use lcr_reports::policy::Policy;
+use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
+use rayon::prelude::*;
 
 use crate::bundled::Bundle;
-use crate::composition::{composition, digest_of_adapter, pin_base};
+use crate::composition::{composition, date_or_today, pin_base};
 use crate::exit::Status;
+use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
+
+/// How the built-in policy names itself.
+const BUILT_IN: &str = "default";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -25,8 +34,11 @@ use crate::terminal::Terminal;
   lcr-audit compare models/Qwen3-4B my-adapter --out audit
   lcr-audit compare models/Qwen3-4B adapters/* --probes refusal
   lcr-audit compare models/Qwen3-4B my-adapter --metrics cka,procrustes,tokens
+  lcr-audit compare models/Qwen3-4B my-adapter --policy lcr-audit.toml
 
-Writes report.json, index.html and figures/*.png into --out; with several adapters, a folder each and an index of them.")]
+Scans the adapters' files as `scan` does, runs base and adapters side by side, and judges both by the policy. Writes report.json, index.html and figures/*.png into --out; with several adapters, a folder each and an index of them.
+
+Exit codes: 0 nothing fails · 1 a finding fails the policy · 2 something could not be analysed · 3 wrong usage.")]
 pub(crate) struct Arguments {
     /// Folder of the base model [default: the bundled model].
     #[arg(requires = "adapters")]
@@ -36,6 +48,12 @@ pub(crate) struct Arguments {
     /// Folder for the report.
     #[arg(long, value_name = "DIR", default_value = "audit")]
     out: PathBuf,
+    /// Policy file [default: lcr-audit.toml in this folder, else the built-in policy].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
+    #[arg(long, value_name = "DAY")]
+    date: Option<String>,
     /// Metrics to compute: cka, procrustes, knn, subspace, spectrum, drift, clusters, attention, tokens, trajectories,
     /// weights [default: all].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
@@ -63,24 +81,41 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let started = Instant::now();
     let inputs = Inputs::find(arguments)?;
     refuse_unwritable(&arguments.out)?;
+    let policy = open_policy(arguments.policy.as_deref())?;
     let model = Model::open(&inputs.base, arguments.device.device)?;
-    let fit = |folder: &PathBuf| {
-        let sha256 = Some(digest_of_adapter(folder));
-        Ok(Fitted { path: inputs.shown(folder), sha256, variant: model.adapt(folder, terminal)? })
-    };
-    let adapters = inputs.adapters.iter().map(fit).collect::<Result<Vec<Fitted>>>()?;
+    let base = BasePin { path: inputs.shown(&inputs.base), ..pin_base(&inputs.base, true)? };
+    let pins = Pins { base: Some(base), date: date_or_today(arguments.date.as_deref())?, ..Pins::default() };
+    let scanned = Scanned { policy: &policy, pins: &pins, scans: inputs.scans() };
+    let mut adapters = Vec::new();
+    for (folder, scan) in inputs.adapters.iter().zip(&scanned.scans) {
+        match model.adapt(folder, terminal) {
+            Ok(variant) => {
+                let sha256 = Some(scan.sha256.clone());
+                adapters.push(Fitted { path: inputs.shown(folder), sha256, variant });
+            }
+            Err(error) => return scanned.refused(error, &inputs, terminal),
+        }
+    }
     let probes = arguments.probes.load(&model, terminal)?;
     let load = started.elapsed();
+    // The built-in policy belongs to the version of the program and is not pinned by itself.
+    let pinned = (policy.source != BUILT_IN).then_some(policy.sha256.as_str());
     let pair = SideBySide {
         model: &model,
         probes: &probes,
         options: arguments.options(),
         base: inputs.shown(&inputs.base),
-        composition: composition(&pin_base(&inputs.base, true)?, &probes.prompts, None)?,
+        composition: composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
     };
-    let (audits, phases) = pair.audits(&adapters, terminal)?;
+    let (mut audits, phases) = match pair.audits(&adapters, terminal) {
+        Ok(compared) => compared,
+        Err(error) => return scanned.refused(error, &inputs, terminal),
+    };
+    for (audit, scan) in audits.iter_mut().zip(scanned.scans) {
+        judge_audit(audit, scan, &policy, pins.clone());
+    }
     let writing = Instant::now();
-    write(&arguments.out, &audits)?;
+    write(&arguments.out, &audits, &policy)?;
     terminal.note(&timings(load, &phases, writing.elapsed()));
     if terminal.json() {
         match audits.as_slice() {
@@ -92,6 +127,50 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     }
     let failed = audits.iter().any(|audit| audit.verdict == Verdict::Fail);
     Ok(if failed { Status::Failed } else { Status::Done })
+}
+
+/// What the files of an adapter hold, its templates and tokenizer held against the base's.
+pub(crate) fn scan_adapter(path: &Path, base: &Path) -> Scan {
+    let artifact = if path.is_dir() { Artifact::Adapter(path.to_owned()) } else { Artifact::File(path.to_owned()) };
+    scan(&artifact, &ScanOptions { base: Some(base.to_owned()), limits: Limits::default() })
+}
+
+/// The adapters' files, and what they are judged by.
+struct Scanned<'a> {
+    policy: &'a Policy,
+    pins: &'a Pins,
+    /// In the order of the adapters.
+    scans: Vec<Scan>,
+}
+
+impl Scanned<'_> {
+    /// Adapters that could not be compared. Where files alone fail the policy, that is the answer, and not only that one of them
+    /// cannot be run.
+    fn refused(self, error: anyhow::Error, inputs: &Inputs, terminal: &Terminal) -> Result<Status> {
+        let is_adapter = |folder: &PathBuf| {
+            let found = discover(std::slice::from_ref(folder), &Limits::default()).unwrap_or_default();
+            found.iter().any(Artifact::is_adapter)
+        };
+        let subject = |(folder, scan): (&PathBuf, Scan)| Subject {
+            path: inputs.shown(folder),
+            scan,
+            audit: None,
+            not_compared: None,
+            error: None,
+        };
+        let adapters = inputs.adapters.iter().zip(self.scans).filter(|(folder, _)| is_adapter(folder));
+        let report = judge(adapters.map(subject).collect(), self.policy, self.pins.clone());
+        if report.verdict != GateVerdict::Fail {
+            return Err(error);
+        }
+        terminal.error(&error);
+        if terminal.json() {
+            terminal.document(&report)?;
+        } else {
+            terminal.result(&gate::table(&report, terminal.colour(), terminal.width()))?;
+        }
+        Ok(Status::Verdict(report.verdict))
+    }
 }
 
 impl Arguments {
@@ -125,6 +204,11 @@ impl Inputs {
         Ok(Self { base: bundle.base(), adapters: vec![bundle.adapter()], bundle: Some(bundle) })
     }
 
+    /// What the adapters' files hold, their templates and tokenizers held against the base's.
+    fn scans(&self) -> Vec<Scan> {
+        self.adapters.par_iter().map(|adapter| scan_adapter(adapter, &self.base)).collect()
+    }
+
     fn shown(&self, path: &Path) -> String {
         if self.bundle.is_some() { Bundle::shown(path) } else { path.display().to_string() }
     }
@@ -143,7 +227,7 @@ fn refuse_unwritable(out: &Path) -> Result<()> {
 }
 
 /// One report in the folder itself, several in a folder each with an index over them.
-fn write(out: &Path, audits: &[Audit]) -> Result<()> {
+fn write(out: &Path, audits: &[Audit], policy: &Policy) -> Result<()> {
     if let [audit] = audits {
         lcr_reports::write_report(audit, out)?;
         return Ok(());
@@ -153,7 +237,8 @@ fn write(out: &Path, audits: &[Audit]) -> Result<()> {
         lcr_reports::write_report(audit, &out.join(name))?;
     }
     let entries: Vec<(&str, &Audit)> = names.iter().map(String::as_str).zip(audits).collect();
-    lcr_reports::write_index(&entries, out)?;
+    let judge = if policy.source == BUILT_IN { "the built-in policy" } else { policy.source.as_str() };
+    lcr_reports::write_index(&entries, judge, out)?;
     Ok(())
 }
 
@@ -181,6 +266,7 @@ fn summary(audits: &[Audit], out: &Path) -> Result<String> {
     let mut text = String::new();
     for audit in audits {
         writeln!(text, "\n{} on {}", audit.adapter.path, audit.base.path)?;
+        writeln!(text, "  {}", outcome::trained_on(audit))?;
         let heaviest = audit.weights.iter().max_by(|(_, left), (_, right)| {
             left.relative_norm.unwrap_or(0.0).total_cmp(&right.relative_norm.unwrap_or(0.0))
         });
@@ -208,15 +294,26 @@ fn summary(audits: &[Audit], out: &Path) -> Result<String> {
                 Level::Warn => "warn",
                 Level::Fail => "FAIL",
             };
-            writeln!(text, "  {level}  {}: {}", finding.rule, finding.message)?;
+            let file = if finding.file.is_empty() { String::new() } else { format!("{}: ", finding.file) };
+            writeln!(text, "  {level}  {}: {file}{}", finding.rule, finding.message)?;
         }
-        let verdict = match audit.verdict {
-            Verdict::Pass => "pass",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "FAIL",
-        };
-        writeln!(text, "  verdict      {verdict}")?;
+        let parts = audit.checked.iter().flat_map(outcome::checked_in_words);
+        let parts: Vec<String> = parts.map(|(part, words)| format!("{part}: {words}")).collect();
+        writeln!(text, "  {}", parts.join(" · "))?;
+        writeln!(text, "  verdict      {}", verdict(audit))?;
     }
     writeln!(text, "\n{}", out.join("index.html").display())?;
     Ok(text)
+}
+
+/// The verdict in a few words, with what it speaks for.
+fn verdict(audit: &Audit) -> String {
+    match audit.outcome() {
+        Judgement::NoObjection => format!("{} to {}", outcome::label(Judgement::NoObjection), outcome::scope(audit)),
+        Judgement::LargeChangeNotJudged => {
+            format!("{}: {}", outcome::label(Judgement::LargeChangeNotJudged), outcome::beyond_limits(audit))
+        }
+        Judgement::Fail => outcome::label(Judgement::Fail).to_uppercase(),
+        Judgement::Warn => outcome::label(Judgement::Warn).to_owned(),
+    }
 }

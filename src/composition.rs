@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use lcr_analysis::audit::Composition;
 use lcr_reports::gate::{BasePin, digest_of_bytes, digest_of_folder};
-use lcr_scan::{Artifact, Limits, digest};
 
 /// Files of a tokenizer.
 const TOKENIZER: [&str; 8] = [
@@ -46,6 +45,7 @@ pub(crate) fn composition(base: &BasePin, prompts: &[Vec<u32>], policy: Option<&
         adapter: None,
         probes: digest_of_prompts(prompts)?,
         policy: policy.map(str::to_owned),
+        date: None,
     })
 }
 
@@ -55,12 +55,6 @@ pub(crate) fn tool_digest() -> Option<String> {
     let name = path.file_name()?.to_str()?.to_owned();
     let bytes = fs_err::read(path.parent()?.join(name)).ok()?;
     Some(digest_of_bytes(&bytes))
-}
-
-/// Digest of all files of an adapter's folder, or of the single file that it is.
-pub(crate) fn digest_of_adapter(path: &Path) -> String {
-    let artifact = if path.is_dir() { Artifact::Adapter(path.to_owned()) } else { Artifact::File(path.to_owned()) };
-    digest(&artifact, &Limits::default())
 }
 
 /// Digest of the token ids that models read.

@@ -39,7 +39,7 @@ pub(crate) struct Fitted {
 }
 
 impl SideBySide<'_> {
-    /// Compares every adapter with the base, in one pass over the base's layers.
+    /// Compares every adapter with the base, in one pass over the base's layers. Nobody has judged the audits yet.
     pub(crate) fn audits(&self, adapters: &[Fitted], terminal: &Terminal) -> Result<(Vec<Audit>, Phases)> {
         self.audits_kept(adapters, None, terminal)
     }
@@ -69,9 +69,7 @@ impl SideBySide<'_> {
             &mut report,
         )?;
         drop(progress);
-        let mut audits: Vec<Audit> =
-            comparisons.into_iter().zip(adapters).map(|(found, adapter)| self.audit(adapter, found)).collect();
-        audits.iter_mut().for_each(lcr_reports::policy::judge);
+        let audits = comparisons.into_iter().zip(adapters).map(|(found, adapter)| self.audit(adapter, found)).collect();
         Ok((audits, phases))
     }
 
@@ -98,6 +96,7 @@ impl SideBySide<'_> {
             adapter: AdapterFacts {
                 path: adapter_path.clone(),
                 name: name_of(adapter_path),
+                base_model: adapter.base_model().map(str::to_owned),
                 format: adapter.format.name().to_owned(),
                 method: adapter.method(),
                 ranks: adapter.ranks(),
@@ -131,8 +130,11 @@ impl SideBySide<'_> {
             trajectories: found.trajectories,
             coherence: found.coherence,
             null: indexmap::IndexMap::default(),
+            sizes: Vec::new(),
             findings: Vec::new(),
+            checked: None,
             verdict: Verdict::Pass,
+            judgement: None,
         }
     }
 }

@@ -8,14 +8,15 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_analysis::audit::{Audit, SCHEMA};
 use lcr_reports::gate::{
-    self, ArtifactReport, BaselineState, GATE_SCHEMA, GateReport, GateVerdict, Pins, Subject, judge,
+    self, ArtifactReport, BaselineState, GATE_SCHEMA, GateReport, GateVerdict, Pins, Subject, judge, judge_audit,
 };
 use lcr_reports::policy::catalogue::rule;
 use lcr_reports::policy::{DEFAULT_POLICY, Policy, Stage};
 use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
 use serde::Serialize;
 
-use crate::composition::{digest_of_adapter, pin_base};
+use crate::compare::scan_adapter;
+use crate::composition::pin_base;
 use crate::exit::Status;
 use crate::terminal::Terminal;
 
@@ -127,13 +128,6 @@ fn base_checks(folder: &Path, pinned: [Option<&String>; 3]) -> Result<Vec<Check>
 }
 
 fn verify_audit(arguments: &Arguments, audit: &Audit) -> Result<Vec<Check>> {
-    let mut again = audit.clone();
-    lcr_reports::policy::judge(&mut again);
-    let mut checks = vec![
-        Check::new("version of the program", &audit.tool.version, env!("CARGO_PKG_VERSION")),
-        Check::new("verdict from the numbers", format!("{:?}", audit.verdict), format!("{:?}", again.verdict)),
-        Check::new("findings from the numbers", codes(audit), codes(&again)),
-    ];
     let Some(composition) = &audit.composition else { bail!("the report pins nothing: it is of an earlier version") };
     let is_bundled = audit.base.path.starts_with("bundled:");
     if is_bundled && arguments.base.is_none() {
@@ -142,22 +136,49 @@ fn verify_audit(arguments: &Arguments, audit: &Audit) -> Result<Vec<Check>> {
         );
     }
     let base = arguments.base.clone().unwrap_or_else(|| PathBuf::from(&audit.base.path));
-    checks.extend(base_checks(
-        &base,
-        [composition.base.as_ref(), composition.tokenizer.as_ref(), composition.template.as_ref()],
-    )?);
+    let mut checks =
+        base_checks(&base, [composition.base.as_ref(), composition.tokenizer.as_ref(), composition.template.as_ref()])?;
     let adapter = arguments.adapter.clone().unwrap_or_else(|| PathBuf::from(&audit.adapter.path));
     if !adapter.exists() {
         bail!("{} does not exist: say with --adapter where the adapter is", adapter.display());
     }
-    checks.extend(Check::digest("adapter", composition.adapter.as_ref(), || Ok(Some(digest_of_adapter(&adapter))))?);
+    let policy = match (&arguments.policy, &composition.policy) {
+        (Some(path), _) => Policy::open(path)?,
+        (None, None) => Policy::default(),
+        (None, Some(_)) => bail!("a policy gave the verdict: say with --policy where it is"),
+    };
+    checks.extend(Check::digest("policy", composition.policy.as_ref(), || Ok(Some(policy.sha256.clone())))?);
+    let scanned = scan_adapter(&adapter, &base);
+    checks.extend(Check::digest("adapter", composition.adapter.as_ref(), || Ok(Some(scanned.sha256.clone())))?);
+    let mut again = audit.clone();
+    let pins = Pins {
+        base: Some(pin_base(&base, true)?),
+        date: composition.date.clone().unwrap_or_default(),
+        ..Pins::default()
+    };
+    judge_audit(&mut again, scanned, &policy, pins);
+    checks.extend([
+        Check::new("version of the program", &audit.tool.version, env!("CARGO_PKG_VERSION")),
+        Check::new("verdict from numbers and files", outcome(audit), outcome(&again)),
+        Check::new("findings from numbers and files", codes(audit), codes(&again)),
+        Check::new("what was checked", format!("{:?}", audit.checked), format!("{:?}", again.checked)),
+        Check::new("sizes beside their limits", format!("{:?}", audit.sizes), format!("{:?}", again.sizes)),
+    ]);
     Ok(checks)
+}
+
+/// Verdict and judgement of an audit as one text.
+fn outcome(audit: &Audit) -> String {
+    format!("{:?}, {:?}", audit.verdict, audit.judgement)
 }
 
 /// Findings of an audit as one text.
 fn codes(audit: &Audit) -> String {
-    let codes: Vec<String> =
-        audit.findings.iter().map(|finding| format!("{} at {}", finding.rule, finding.location)).collect();
+    let codes: Vec<String> = audit
+        .findings
+        .iter()
+        .map(|finding| format!("{:?} {} at {}:{}", finding.level, finding.rule, finding.file, finding.location))
+        .collect();
     codes.join(", ")
 }
 

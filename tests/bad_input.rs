@@ -50,11 +50,19 @@ impl Bench {
         ])
     }
 
-    /// `compare` must be refused with these words, and the earlier report stay as it was.
+    /// `compare` must be refused with these words, and the earlier report stay as it was. Where a scan of the files fails, so does
+    /// `compare`, and prints what the scan found.
     #[track_caller]
     fn refused(&self, words: &[&str]) {
         let before = tree(&self.out);
-        refused(&self.run(), words);
+        let run = self.run();
+        if audit(["scan", text(&self.adapter), "--base", text(&self.base)]).code == 1 {
+            assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+            assert!(run.stdout.contains("FAIL"), "{}", run.stdout);
+            complained(&run, words);
+        } else {
+            refused(&run, words);
+        }
         assert!(tree(&self.out) == before, "the earlier report was touched");
     }
 
@@ -84,6 +92,12 @@ impl Bench {
 fn refused(run: &Run, words: &[&str]) {
     assert_eq!(run.code, 2, "{}{}", run.stdout, run.stderr);
     assert_eq!(run.stdout, "", "something was printed beside the error");
+    complained(run, words);
+}
+
+/// One paragraph on standard error that holds all the words.
+#[track_caller]
+fn complained(run: &Run, words: &[&str]) {
     let errors: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{}", run.stderr);
     assert_eq!(run.stderr.lines().last(), Some(errors[0]), "the error is not one paragraph:\n{}", run.stderr);

@@ -15,6 +15,7 @@ mod gate {
     pub(crate) mod fleet;
     pub(crate) mod hook;
     pub(crate) mod interrupted;
+    pub(crate) mod outcomes;
     pub(crate) mod policies;
     pub(crate) mod scanning;
     pub(crate) mod verifying;

@@ -39,10 +39,31 @@ pub struct Audit {
     pub coherence: Coherence,
     /// Numbers measured on nulls (numeric floor, random adapters), by name; empty where none was run.
     pub null: IndexMap<String, f64>,
+    /// Sizes that a policy has a limit for, whether or not it judges by them.
+    #[serde(default)]
+    pub sizes: Vec<Size>,
     /// What the report's rules say of all this; filled by the judge in `lcr-reports`.
     pub findings: Vec<Finding>,
+    /// Which parts of the adapter were looked at; `None` in reports of versions that did not say.
+    #[serde(default)]
+    pub checked: Option<Checked>,
     /// The worst of the findings.
     pub verdict: Verdict,
+    /// The verdict, and where it is `pass` whether a size is beyond its limit without being judged; `None` in reports of versions that
+    /// did not tell these apart.
+    #[serde(default)]
+    pub judgement: Option<Judgement>,
+}
+
+impl Audit {
+    /// The judgement; that of the verdict where the report does not say.
+    pub fn outcome(&self) -> Judgement {
+        self.judgement.unwrap_or(match self.verdict {
+            Verdict::Pass => Judgement::NoObjection,
+            Verdict::Warn => Judgement::Warn,
+            Verdict::Fail => Judgement::Fail,
+        })
+    }
 }
 
 /// The program that wrote a report.
@@ -72,6 +93,9 @@ pub struct Composition {
     pub probes: String,
     /// The text of the policy that gave the verdict; `None` where the built-in rules did.
     pub policy: Option<String>,
+    /// Day that the expiry of the policy's waivers was held against, YYYY-MM-DD; `None` where it has none.
+    #[serde(default)]
+    pub date: Option<String>,
 }
 
 /// Facts about the base model.
@@ -106,6 +130,9 @@ pub struct AdapterFacts {
     pub path: String,
     /// Last component of the path, to tell several adapters apart.
     pub name: String,
+    /// The base that the adapter's config says it was trained on.
+    #[serde(default)]
+    pub base_model: Option<String>,
     /// `PEFT` or `MLX`.
     pub format: String,
     /// `LoRA`, `DoRA`, with `rsLoRA` scaling named where used.
@@ -531,9 +558,12 @@ pub struct Finding {
     pub rule: String,
     /// How bad.
     pub level: Level,
-    /// Module or site.
+    /// Module or site; in a file, the place there.
     #[serde(rename = "where")]
     pub location: String,
+    /// The file of the adapter that it is about; empty where it is about the comparison.
+    #[serde(default)]
+    pub file: String,
     /// The number that was judged.
     pub measured: Option<f64>,
     /// What arithmetic alone gives.
@@ -570,4 +600,72 @@ pub enum Verdict {
     Warn,
     /// At least one failure.
     Fail,
+}
+
+/// What a reader is told: the verdict, with sizes that nobody judges kept apart from an adapter that nothing stands against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judgement {
+    /// No rule objects to what was checked.
+    NoObjection,
+    /// No rule objects, and a size is beyond its limit, which no rule judges.
+    LargeChangeNotJudged,
+    /// At least one warning.
+    Warn,
+    /// At least one failure.
+    Fail,
+}
+
+/// A size and the limit that the policy, or the catalogue of rules, has for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Size {
+    /// Code of the rule that has the limit.
+    pub rule: String,
+    /// Module, where it is one's.
+    #[serde(rename = "where")]
+    pub location: String,
+    /// The size.
+    pub measured: f64,
+    /// Its limit.
+    pub limit: f64,
+    /// Whether going beyond the limit is held against the adapter.
+    pub judged: bool,
+}
+
+/// Which parts of an adapter were looked at, and by how many rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checked {
+    /// The adapter's files: kinds, pickles, templates, tokenizer, config, tensors by themselves.
+    pub files: Part,
+    /// Its change of every weight.
+    pub weights: Part,
+    /// What the adapted model says next on the probes.
+    pub behaviour: Part,
+}
+
+/// How one part was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    /// What was done.
+    pub state: PartState,
+    /// Rules that were tried.
+    pub tried: usize,
+    /// Rules that there are for this part.
+    pub rules: usize,
+    /// Warnings and failures.
+    pub findings: usize,
+    /// Notes, which are held against nobody.
+    pub notes: usize,
+}
+
+/// What was done about a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartState {
+    /// Rules were held against it.
+    Judged,
+    /// Its sizes are shown, and no rule judges them.
+    Shown,
+    /// It was not looked at in this run.
+    NotChecked,
 }

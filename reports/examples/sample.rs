@@ -25,6 +25,6 @@ fn main() -> Result<(), ReportError> {
         write_report(audit, &folder.join(name))?;
     }
     let reports: Vec<_> = samples.iter().map(|(name, audit)| (name.as_str(), audit)).collect();
-    write_index(&reports, &folder)?;
+    write_index(&reports, "the built-in policy", &folder)?;
     Ok(())
 }

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod html;
 pub mod json;
 mod number;
+pub mod outcome;
 pub mod policy;
 mod scale;
 mod text;

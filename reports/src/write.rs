@@ -56,11 +56,11 @@ fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportErro
 }
 
 /// Writes `index.html` for several reports into `folder`, the parent of theirs; each is given by its own folder's path from
-/// there and its audit. An earlier `index.html` is either replaced or as it was.
-pub fn write_index(reports: &[(&str, &Audit)], folder: &Path) -> Result<PathBuf, ReportError> {
+/// there and its audit; `judge` says whose verdicts they are. An earlier `index.html` is either replaced or as it was.
+pub fn write_index(reports: &[(&str, &Audit)], judge: &str, folder: &Path) -> Result<PathBuf, ReportError> {
     fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
     let file = folder.join("index.html");
-    json::write_aside(&file, html::index_of_many(reports)?.as_bytes())?;
+    json::write_aside(&file, html::index_of_many(reports, judge)?.as_bytes())?;
     Ok(file)
 }
 

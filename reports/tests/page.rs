@@ -5,6 +5,7 @@ mod support;
 use lcr_analysis::audit::{Audit, Coherence, Spectrum};
 use lcr_reports::{html, index_of_many, policy, write_figures};
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 /// The page of a judged audit.
 fn page(mut audit: Audit) -> String {
@@ -36,7 +37,7 @@ fn hostile_text_is_text() {
     assert!(page.contains("&lt;script&gt;"));
     assert_eq!(page.matches("</style>").count(), 1);
     assert_sound(&page);
-    let many = index_of_many(&[("a/../javascript:alert(1)\"", &audit)]).unwrap();
+    let many = index_of_many(&[("a/../javascript:alert(1)\"", &audit)], "the built-in policy").unwrap();
     assert_eq!(many.matches("<script>").count(), 1);
     assert!(many.contains("href=\"./a/../javascript%3Aalert%281%29%22/index.html\""));
 }
@@ -75,10 +76,44 @@ fn near_one_is_never_printed_as_one() {
 }
 
 #[test]
-fn what_was_not_measured_says_so() {
-    let page = page(support::hostile());
-    assert!(page.contains("<i>not measured</i>"));
-    assert!(page.contains("built-in rules") || page.contains("rules that were tried"));
+fn what_was_not_checked_says_so() {
+    let page = page(support::toy());
+    assert!(page.contains("<b>files</b> not checked"), "the numbers alone were judged");
+    assert!(page.contains("NO OBJECTION <small>to weights</small>"));
+    assert!(!page.contains("not measured</i>"), "no row for what nobody measured");
+}
+
+/// Nothing is obeyed but the one style sheet and the one script, known by their digests.
+#[test]
+fn only_its_own_style_and_script_are_obeyed() {
+    let mut audit = support::hostile();
+    policy::judge(&mut audit);
+    let many = index_of_many(&[("one", &audit)], "the built-in policy").unwrap();
+    for page in [html::page(&audit).unwrap(), many] {
+        let policy = between(&page, "http-equiv=\"Content-Security-Policy\" content=\"", "\"");
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+        for (directive, tag) in [("style-src", "style"), ("script-src", "script")] {
+            let content = between(&page, &format!("<{tag}>"), &format!("</{tag}>"));
+            assert!(policy.contains(&format!("{directive} 'sha256-{}';", digest_in_base64(content))), "{policy}");
+        }
+        let body = page.split("<body>").nth(1).unwrap().split("<script>").next().unwrap();
+        // What stands in a tag outside of quotes is names of attributes.
+        let tags = body.split('<').skip(1).filter_map(|tag| tag.split('>').next());
+        let names: String = tags.flat_map(|tag| tag.split('"').step_by(2)).collect();
+        assert!(!names.contains(" style=") && !names.contains(" on"), "an inline style or handler");
+    }
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    text.split(start).nth(1).and_then(|rest| rest.split(end).next()).unwrap()
+}
+
+/// Base64 by its definition, not by the page's own: six bits at a time of one long binary number.
+fn digest_in_base64(content: &str) -> String {
+    let bits: String = Sha256::digest(content).iter().map(|byte| format!("{byte:08b}")).collect();
+    let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
+    let digit = |six: &[u8]| alphabet[usize::from_str_radix(std::str::from_utf8(six).unwrap(), 2).unwrap()];
+    (bits + "00").as_bytes().chunks(6).map(digit).chain(['=']).collect()
 }
 
 #[test]
@@ -89,11 +124,11 @@ fn several_adapters_are_ranked_and_linked() {
     let mut good = support::toy();
     good.adapter.name = String::from("good");
     policy::judge(&mut good);
-    let page = index_of_many(&[("one", &good), ("sub folder/two", &bad)]).unwrap();
+    let page = index_of_many(&[("one", &good), ("sub folder/two", &bad)], "the built-in policy").unwrap();
     assert!(page.contains("href=\"./one/index.html\""));
     assert!(page.contains("href=\"./sub%20folder/two/index.html\""));
     assert!(page.find(">bad<").unwrap() < page.find(">good<").unwrap(), "the worst verdict first");
-    assert!(index_of_many(&[]).is_ok());
+    assert!(index_of_many(&[], "the built-in policy").is_ok());
 }
 
 /// No layers, one layer, nothing tracked, nothing adapted, nothing but `None`.

@@ -79,7 +79,7 @@ fn reports_of_several_adapters_share_an_index() {
     let parent = tempfile::tempdir().unwrap();
     let audit = support::toy();
     write_report(&audit, &parent.path().join("one")).unwrap();
-    let index = write_index(&[("one", &audit)], parent.path()).unwrap();
+    let index = write_index(&[("one", &audit)], "the built-in policy", parent.path()).unwrap();
     assert!(fs_err::read_to_string(index).unwrap().contains("./one/index.html"));
     assert_eq!(names(parent.path()), ["index.html", "one"].map(str::to_owned).into());
 }

@@ -1,6 +1,6 @@
 //! Observations, and an audit where there is one, against a policy.
 
-use lcr_analysis::audit::{Audit, Level, Tool, WeightChange};
+use lcr_analysis::audit::{Audit, Level, Tool};
 use lcr_scan::{Observation, Scan};
 
 use super::pin::digest_of_bytes;
@@ -8,7 +8,7 @@ use super::report::{
     ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin, WaiverUse,
 };
 use crate::number::plain;
-use crate::policy::{Policy, Rule, RuleLevel};
+use crate::policy::{Policy, Rule, RuleLevel, SizeRule, sizes};
 
 /// One adapter, as far as it was looked at.
 #[derive(Debug)]
@@ -197,26 +197,10 @@ pub fn judge_comparison(audit: &Audit, policy: &Policy, path: &str, sha256: &str
             GateFinding { level: if is_equal_tensor { RuleLevel::Allow } else { own.level }, ..own }
         })
         .collect();
-    let largest = |measure: &dyn Fn(&WeightChange) -> Option<f64>| {
-        let sizes = audit.weights.iter().filter_map(|(name, change)| Some((name.as_str(), measure(change)?)));
-        sizes.max_by(|left, right| left.1.total_cmp(&right.1))
-    };
-    let tokens = audit.tokens.as_ref();
-    let sizes = [
-        ("next-token-kl", tokens.map(|tokens| ("", tokens.kl.mean)), "mean KL(base‖adapted) of the next token, nats"),
-        (
-            "flipped-tokens",
-            tokens.map(|tokens| ("", tokens.top1_flip_rate)),
-            "share of positions whose most likely next token differs",
-        ),
-        ("weight-change", largest(&|change| change.relative_norm), "largest ‖ΔW‖/‖W‖"),
-    ];
-    for (rule, measured, meaning) in sizes {
-        let (Some((location, measured)), Some(limit)) = (measured, policy.limit(rule, path)) else { continue };
-        if measured > limit {
-            let message = format!("{meaning}: {} (limit {})", plain(measured), plain(limit));
-            findings.push(make(rule, location, Some(measured), Some(limit), message));
-        }
+    for size in sizes(audit, policy, path).into_iter().filter(|size| size.measured > size.limit) {
+        let meaning = SizeRule::of(&size.rule).map_or("size", |rule| rule.meaning);
+        let message = format!("{meaning}: {} (limit {})", plain(size.measured), plain(size.limit));
+        findings.push(make(&size.rule, &size.location, Some(size.measured), Some(size.limit), message));
     }
     findings
 }

@@ -3,6 +3,7 @@
 //! [`judge`] turns observations into findings, the verdict follows from the findings alone, and the exit code from the verdict.
 //! Every output is a function of one [`GateReport`], so no two of them can disagree.
 
+mod audit;
 mod badge;
 mod baseline;
 mod judge;
@@ -13,6 +14,7 @@ mod sarif;
 mod summary;
 mod table;
 
+pub use audit::{judge_audit, judge_numbers};
 pub use badge::badge;
 pub use baseline::{Baseline, apply_baseline};
 pub use judge::{Subject, judge, judge_comparison};

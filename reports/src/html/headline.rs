@@ -1,18 +1,27 @@
 //! The first screen: the verdict in words, what the adapter does in one sentence, and the figures that carry it.
 
-use lcr_analysis::audit::{Audit, Level, TokenChange, Verdict};
+use lcr_analysis::audit::{Audit, Judgement, Level, Part, PartState, TokenChange, Verdict};
 use serde::Serialize;
 
 use crate::charts::{Place, Site, entering, locate};
 use crate::number::{count, percent, plain, plural};
+use crate::outcome;
 
 /// What the first screen says.
 #[derive(Serialize)]
 pub(super) struct Headline {
-    /// `pass`, `warn` or `fail`.
-    verdict: &'static str,
+    /// Class of the verdict.
+    class: &'static str,
+    /// The verdict in words.
+    label: &'static str,
+    /// What it speaks for, where nothing stands against the adapter.
+    scope: Option<String>,
     /// What to do, in a few words.
     advice: String,
+    /// Which parts were looked at.
+    chips: Vec<Chip>,
+    /// The base that the adapter names, and the one that it was compared with.
+    trained_on: String,
     /// What the adapter changes, in plain words.
     sentences: Vec<String>,
     /// The key figures.
@@ -21,12 +30,40 @@ pub(super) struct Headline {
     chance: String,
 }
 
+/// How one part was looked at.
+#[derive(Serialize)]
+struct Chip {
+    part: &'static str,
+    words: String,
+    /// `clear`, `findings` or `open`, which is what was not judged.
+    class: &'static str,
+}
+
 /// One key figure.
 #[derive(Serialize)]
 struct Card {
     label: &'static str,
     value: String,
     note: String,
+    /// What the figure is held against, or that it is held against nothing.
+    scale: Option<String>,
+    /// Whether it is beyond that.
+    over: bool,
+}
+
+impl Card {
+    fn new(label: &'static str, value: String, note: String) -> Self {
+        Self { label, value, note, scale: None, over: false }
+    }
+
+    /// With the limit that a rule has for it, written like the figure itself.
+    fn beside(self, audit: &Audit, rule: &str, write: impl Fn(f64) -> String) -> Self {
+        let Some(size) = audit.sizes.iter().find(|size| size.rule == rule) else { return self };
+        let over = size.measured > size.limit;
+        let limit = if over { "over the limit of" } else { "limit" };
+        let judged = if size.judged { "judged by" } else { "not judged, see" };
+        Self { scale: Some(format!("{limit} {}, {judged} {rule}", write(size.limit))), over, ..self }
+    }
 }
 
 /// `pass`, `warn` or `fail`.
@@ -35,6 +72,16 @@ pub(super) fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Pass => "pass",
         Verdict::Warn => "warn",
         Verdict::Fail => "fail",
+    }
+}
+
+/// The style sheet's class of a judgement.
+pub(super) fn class(judgement: Judgement) -> &'static str {
+    match judgement {
+        Judgement::NoObjection => "pass",
+        Judgement::LargeChangeNotJudged => "large",
+        Judgement::Warn => "warn",
+        Judgement::Fail => "fail",
     }
 }
 
@@ -67,9 +114,14 @@ pub(super) fn spoken_place(tensor: &str) -> String {
 
 /// The first screen of an audit.
 pub(super) fn headline(audit: &Audit) -> Headline {
+    let outcome = audit.outcome();
     Headline {
-        verdict: verdict_name(audit.verdict),
+        class: class(outcome),
+        label: outcome::label(outcome),
+        scope: (outcome == Judgement::NoObjection).then(|| outcome::scope(audit)),
         advice: advice(audit),
+        chips: chips(audit),
+        trained_on: outcome::trained_on(audit),
         sentences: sentences(audit),
         cards: cards(audit),
         chance: chance(audit),
@@ -84,8 +136,24 @@ fn advice(audit: &Audit) -> String {
         }
         Verdict::Fail => format!("Do not merge: {}.", plural(number(Level::Fail), "failure")),
         Verdict::Warn => format!("Look before you merge: {}.", plural(number(Level::Warn), "warning")),
-        Verdict::Pass => "No built-in rule objects. That is not a promise that the adapter is harmless.".to_owned(),
+        Verdict::Pass if audit.outcome() == Judgement::LargeChangeNotJudged => {
+            format!("Evaluate the adapted model before you merge: {}.", outcome::beyond_limits(audit))
+        }
+        Verdict::Pass => {
+            "No rule objects to what was checked. That is not a promise that the adapter is harmless.".to_owned()
+        }
     }
+}
+
+fn chips(audit: &Audit) -> Vec<Chip> {
+    let Some(checked) = &audit.checked else { return Vec::new() };
+    let class = |part: &Part| match part.state {
+        _ if part.findings > 0 => "findings",
+        PartState::Judged => "clear",
+        PartState::Shown | PartState::NotChecked => "open",
+    };
+    let parts = outcome::parts(checked).into_iter();
+    parts.map(|(name, part)| Chip { part: name, words: outcome::part_in_words(part), class: class(part) }).collect()
 }
 
 /// What the numbers mean if a reader takes in nothing else: weights, then states, then what comes out.
@@ -176,38 +244,43 @@ fn cards(audit: &Audit) -> Vec<Card> {
         compared_tokens(audit).map_or_else(|| "not computed".to_owned(), value)
     };
     let uncovered = coverage.tensors.saturating_sub(coverage.applied).max(coverage.unmatched.len());
-    let coverage_note =
-        if uncovered == 0 { "every tensor was audited".to_owned() } else { format!("{uncovered} were not") };
+    let coverage_note = if uncovered == 0 {
+        "every tensor took part in the comparison".to_owned()
+    } else {
+        format!("{uncovered} took no part")
+    };
     vec![
-        Card {
-            label: "Adapted modules",
-            value: if audit.weights.is_empty() { "–".to_owned() } else { count(audit.weights.len() as u64) },
-            note: format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
-        },
-        Card { label: "Weight change, max", value: norm, note: norm_place },
-        Card { label: "Stream change, max", value: drift, note: drift_place },
-        Card {
-            label: "Mean KL, nats",
-            value: measured(&|tokens| plain(tokens.kl.mean)),
-            note: noted(&|tokens| format!("95 % under {}, worst {}", plain(tokens.kl.p95), plain(tokens.kl.max))),
-        },
-        Card {
-            label: "Top-1 flips",
-            value: measured(&|tokens| percent(tokens.top1_flip_rate)),
-            note: noted(&|tokens| format!("of {} positions", count(tokens.positions as u64))),
-        },
-        Card {
-            label: "Tensors applied",
-            value: format!("{}/{}", count(coverage.applied as u64), count(coverage.tensors as u64)),
-            note: coverage_note,
-        },
+        Card::new(
+            "Adapted modules",
+            if audit.weights.is_empty() { "–".to_owned() } else { count(audit.weights.len() as u64) },
+            format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
+        ),
+        Card::new("Weight change, max", norm, norm_place).beside(audit, "weight-change", percent),
+        Card::new("Stream change, max", drift, drift_place),
+        Card::new(
+            "Mean KL, nats",
+            measured(&|tokens| plain(tokens.kl.mean)),
+            noted(&|tokens| format!("95 % under {}, worst {}", plain(tokens.kl.p95), plain(tokens.kl.max))),
+        )
+        .beside(audit, "next-token-kl", plain),
+        Card::new(
+            "Top-1 flips",
+            measured(&|tokens| percent(tokens.top1_flip_rate)),
+            noted(&|tokens| format!("of {} positions", count(tokens.positions as u64))),
+        )
+        .beside(audit, "flipped-tokens", percent),
+        Card::new(
+            "Tensors applied",
+            format!("{}/{}", count(coverage.applied as u64), count(coverage.tensors as u64)),
+            coverage_note,
+        ),
     ]
 }
 
 fn chance(audit: &Audit) -> String {
     if audit.null.is_empty() {
         "Neither the numeric floor nor a random-adapter null was measured in this run. The figures above are sizes: they say how \
-         much, not whether any adapter of that size would do the same, and no rule judges them."
+         much, not whether any adapter of that size would do the same."
             .to_owned()
     } else {
         let nulls: Vec<String> = audit.null.iter().map(|(name, value)| format!("{name} {}", plain(*value))).collect();

@@ -1,13 +1,14 @@
 //! The page that several adapters over one base share: a ranking, and a link to each adapter's own page.
 
-use lcr_analysis::audit::Audit;
+use lcr_analysis::audit::{Audit, Judgement};
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::headline::{compared_tokens, largest_change, spoken_place, verdict_name};
+use super::headline::{class, compared_tokens, largest_change, spoken_place, verdict_name};
 use crate::error::ReportError;
+use crate::outcome::label;
 use crate::text::link_component;
 
 /// One adapter's line in a ranking.
@@ -19,6 +20,9 @@ pub struct RankingEntry {
     pub name: String,
     /// `pass`, `warn`, `incomplete` or `fail`.
     pub verdict: String,
+    /// What a comparison's own page says, where the verdict leaves it at that.
+    #[serde(default)]
+    pub judgement: Option<Judgement>,
     /// Code of the worst finding, where there is one.
     pub first: Option<String>,
     /// Findings.
@@ -42,6 +46,7 @@ impl RankingEntry {
             folder: folder.map(str::to_owned),
             name: audit.adapter.name.clone(),
             verdict: verdict_name(audit.verdict).to_owned(),
+            judgement: Some(audit.outcome()),
             first: audit.findings.first().map(|finding| finding.rule.clone()),
             findings: audit.findings.len(),
             norm: largest.map(|(_, norm)| norm),
@@ -54,7 +59,8 @@ impl RankingEntry {
     /// Worst first: by verdict, then by mean KL, then by the size of the change.
     pub fn rank(entries: &mut [Self]) {
         let severity = |entry: &Self| {
-            ["pass", "warn", "incomplete", "fail"].iter().position(|name| *name == entry.verdict.to_lowercase())
+            let known = ["pass", "large", "warn", "incomplete", "fail"];
+            known.iter().position(|name| *name == entry.class())
         };
         let size = |value: Option<f64>| value.unwrap_or(0.0);
         entries.sort_by(|left, right| {
@@ -67,23 +73,37 @@ impl RankingEntry {
     }
 }
 
+impl RankingEntry {
+    /// The style sheet's class of the outcome.
+    fn class(&self) -> String {
+        self.judgement.map_or_else(|| self.verdict.to_lowercase(), |judgement| class(judgement).to_owned())
+    }
+
+    /// The outcome in words.
+    fn outcome(&self) -> String {
+        self.judgement.map_or_else(|| self.verdict.clone(), |judgement| label(judgement).to_owned())
+    }
+}
+
 /// A line with its link, as the template takes it.
 #[derive(Serialize)]
 struct Linked<'a> {
     /// Percent-encoded.
     link: Option<String>,
+    class: String,
+    outcome: String,
     #[serde(flatten)]
     entry: &'a RankingEntry,
 }
 
 /// The page for several reports, each given by its folder (relative to the page, `/` between components) and its audit: worst
-/// verdict first, then by mean KL.
-pub fn index_of_many(reports: &[(&str, &Audit)]) -> Result<String, ReportError> {
+/// verdict first, then by mean KL. `judge` says whose verdicts they are.
+pub fn index_of_many(reports: &[(&str, &Audit)], judge: &str) -> Result<String, ReportError> {
     let mut entries: Vec<RankingEntry> =
         reports.iter().map(|(folder, audit)| RankingEntry::of(Some(folder), audit)).collect();
     RankingEntry::rank(&mut entries);
     let base = reports.first().map(|(_, audit)| audit.base.path.as_str());
-    ranking(&entries, base, "the built-in rules")
+    ranking(&entries, base, judge)
 }
 
 /// The page for lines that are ranked already; `judge` says whose verdict they carry.
@@ -93,14 +113,14 @@ pub fn ranking(entries: &[RankingEntry], base: Option<&str>, judge: &str) -> Res
         let components: Vec<String> = folder.split('/').filter(|part| !part.is_empty()).map(link_component).collect();
         format!("./{}/index.html", components.join("/"))
     };
-    let lines: Vec<Linked> =
-        entries.iter().map(|entry| Linked { link: entry.folder.as_deref().map(link), entry }).collect();
-    super::render(
-        "many.html",
-        context! { entries => Value::from(Serde(lines)), base, judge, style => super::style(), script => script() },
-    )
-}
-
-fn script() -> Value {
-    Value::from_safe_string(include_str!("script.js").to_owned())
+    let lines: Vec<Linked> = entries
+        .iter()
+        .map(|entry| Linked {
+            link: entry.folder.as_deref().map(link),
+            class: entry.class(),
+            outcome: entry.outcome(),
+            entry,
+        })
+        .collect();
+    super::render("many.html", context! { entries => Value::from(Serde(lines)), base, judge })
 }

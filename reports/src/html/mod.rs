@@ -2,8 +2,8 @@
 //!
 //! Names, paths and probe text come from whoever made the adapter, so they are treated as hostile: the template escapes
 //! everything (its formatter also makes control and reordering characters visible, so no template can forget to), and a
-//! content policy in the page forbids it to load or send anything, should an escape ever be missed. Only the charts made by
-//! `svg`, the style sheet and the script go in as they are.
+//! content policy in the page obeys the one style sheet and the one script whose digests it names and forbids everything else, should
+//! an escape ever be missed. Only the charts made by `svg`, the style sheet and the script go in as they are.
 
 mod headline;
 mod many;
@@ -15,6 +15,7 @@ pub use many::{RankingEntry, index_of_many, ranking};
 use std::fmt::Write;
 
 use lcr_analysis::audit::Audit;
+use lcr_documents::page::content_policy;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -22,7 +23,7 @@ use serde::Serialize;
 
 use crate::charts::{self, HeatMap, LineChart};
 use crate::error::ReportError;
-use crate::policy::Rule;
+use crate::policy::{Rule, Stage, catalogue};
 use crate::{number, scale, text};
 
 /// The templates by name.
@@ -68,8 +69,6 @@ pub fn page(audit: &Audit) -> Result<String, ReportError> {
     let values = context! {
         audit => Value::from(Serde(audit)),
         headline => Value::from(Serde(headline::headline(audit))),
-        style => style(),
-        script => Value::from_safe_string(include_str!("script.js").to_owned()),
         activation_heat => draw(&charts::activation_heat(audit), "change by layer and metric"),
         activation_curves => drawn(&charts::activation_curves(audit)),
         spectra => drawn(&charts::spectra(audit)),
@@ -82,11 +81,15 @@ pub fn page(audit: &Audit) -> Result<String, ReportError> {
         dimensions => tables::dimensions(audit).map(|table| Value::from(Serde(table))),
         weights => tables::weights(audit).map(|table| Value::from(Serde(table))),
         rules => Value::from(Serde(rules)),
+        file_rules => catalogue::rules().filter(|rule| matches!(rule.stage, Stage::Files | Stage::Adapter)).count(),
     };
     render("page.html", values)
 }
 
-/// Renders one of the templates.
+/// The script; the pages read without it.
+const SCRIPT: &str = include_str!("script.js");
+
+/// Renders one of the templates, which finds style sheet, script and the policy that admits these two and nothing else.
 fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
     let fault = |source| ReportError::Template { page, source };
     let mut environment = Environment::new();
@@ -113,11 +116,18 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
     for (name, source) in TEMPLATES {
         environment.add_template(name, source).map_err(fault)?;
     }
-    environment.get_template(page).and_then(|template| template.render(values)).map_err(fault)
+    let style = style();
+    let own = context! {
+        content_policy => Value::from_safe_string(content_policy(&style, SCRIPT)),
+        style => Value::from_safe_string(style),
+        script => Value::from_safe_string(SCRIPT.to_owned()),
+        ..values
+    };
+    environment.get_template(page).and_then(|template| template.render(own)).map_err(fault)
 }
 
 /// The style sheet, with the colour scale of both themes filled in.
-fn style() -> Value {
+fn style() -> String {
     let mut cells = String::new();
     let (mut light, mut dark) = (String::new(), String::new());
     for (step, (on_light, on_dark)) in scale::LIGHT.iter().zip(scale::DARK).enumerate() {
@@ -129,5 +139,5 @@ fn style() -> Value {
         let _ = write!(dark, "--o{step}:{};", if step < scale::DARK_TEXT_FROM { "#e6e6ea" } else { "#131417" });
     }
     let sheet = include_str!("style.css").replace("/*light ramp*/", &light).replace("/*dark ramp*/", &dark);
-    Value::from_safe_string(sheet + &cells)
+    sheet + &cells
 }

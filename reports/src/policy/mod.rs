@@ -11,12 +11,14 @@
 pub mod catalogue;
 mod file;
 mod rules;
+mod sizes;
 
 pub use catalogue::{RuleEntry, RuleLevel, Stage};
 pub(crate) use file::hexadecimal;
 pub use file::{AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, Waiver};
+pub(crate) use sizes::{SIZES, SizeRule, sizes};
 
-use lcr_analysis::audit::{Audit, Finding, Level, Verdict};
+use lcr_analysis::audit::{Audit, Finding};
 
 /// The code of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +123,11 @@ impl Rule {
         }
     }
 
+    /// Whether it looks at changes of weights, and so cannot be tried where they were not computed.
+    pub(crate) fn needs_weights(self) -> bool {
+        !matches!(self, Self::UncoveredTensors | Self::ZeroEffect | Self::TargetedWithoutTensors)
+    }
+
     /// What the rule says of an audit under a limit of its catalogue's kind; `None` where it has nothing to object to.
     fn apply(self, audit: &Audit, limit: Option<f64>) -> Option<Finding> {
         // A rule without a limit in the catalogue is given none, and looks at none.
@@ -141,11 +148,10 @@ impl Rule {
     }
 }
 
-/// Replaces the audit's findings and verdict by what the rules say: worst first, at most one finding per rule.
+/// Replaces the audit's findings and verdict by what the rules say of its numbers under the built-in policy: worst first, at most one
+/// finding per rule. The adapter's files take no part: [`crate::gate::judge_audit`] judges both.
 pub fn judge(audit: &mut Audit) {
-    let findings = findings(audit, |code| catalogue::rule(code).and_then(|rule| rule.limit));
-    audit.verdict = verdict(&findings);
-    audit.findings = findings;
+    crate::gate::judge_numbers(audit, &Policy::default());
 }
 
 /// What the rules say of an audit under limits by rule, worst first.
@@ -154,13 +160,4 @@ pub(crate) fn findings(audit: &Audit, limit: impl Fn(&str) -> Option<f64>) -> Ve
         Rule::ALL.into_iter().filter_map(|rule| rule.apply(audit, limit(rule.code()))).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings
-}
-
-/// The worst of the findings; notes pass.
-fn verdict(findings: &[Finding]) -> Verdict {
-    match findings.iter().map(|finding| finding.level).max() {
-        Some(Level::Fail) => Verdict::Fail,
-        Some(Level::Warn) => Verdict::Warn,
-        Some(Level::Note) | None => Verdict::Pass,
-    }
 }

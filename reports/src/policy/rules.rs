@@ -38,6 +38,7 @@ fn finding(rule: Rule, level: Level, location: &str, message: String) -> Finding
         rule: rule.code().to_owned(),
         level,
         location: location.to_owned(),
+        file: String::new(),
         measured: None,
         floor: None,
         null: None,

@@ -93,6 +93,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
         adapter: AdapterFacts {
             path: "adapters/customer-support-v3".to_owned(),
             name: "customer-support-v3".to_owned(),
+            base_model: Some("Qwen/Qwen3-4B".to_owned()),
             format: "PEFT".to_owned(),
             method: "LoRA".to_owned(),
             ranks: vec![16],
@@ -125,8 +126,11 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             chance: (2.0 / (std::f64::consts::PI * plan.width as f64)).sqrt(),
         },
         null: IndexMap::new(),
+        sizes: vec![],
         findings: vec![],
+        checked: None,
         verdict: Verdict::Pass,
+        judgement: None,
     }
 }
 

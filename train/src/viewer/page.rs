@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use lcr_documents::page::content_policy;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::group::{self, COLUMNS, SHADES};
 use super::metrics::Curve;
@@ -79,8 +79,7 @@ pub(super) fn render(
         shades => SHADES,
         rows => Value::from(Serde(rows)),
         articles,
-        style_digest => Value::from_safe_string(digest(&style)),
-        script_digest => Value::from_safe_string(digest(SCRIPT)),
+        content_policy => Value::from_safe_string(content_policy(&style, SCRIPT)),
         style => Value::from_safe_string(style),
         script => Value::from_safe_string(SCRIPT.to_owned()),
     };
@@ -130,47 +129,4 @@ fn style() -> String {
         let _ = write!(sheet, ".w{step}{{background:rgb(var(--shade)/{:.3})}}", 0.62 * step as f64 / SHADES as f64);
     }
     sheet
-}
-
-/// The source expression by which a content policy knows an inline text.
-fn digest(content: &str) -> String {
-    format!("sha256-{}", base64(&Sha256::digest(content.as_bytes())))
-}
-
-/// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    let mut spelled = String::new();
-    for chunk in bytes.chunks(3) {
-        let joined =
-            (0..3).fold(0_u32, |joined, index| joined << 8 | u32::from(chunk.get(index).copied().unwrap_or(0)));
-        for index in 0..4 {
-            let six = (joined >> (18 - 6 * index) & 63) as u8;
-            spelled.push(match six {
-                _ if index > chunk.len() => '=',
-                0..=25 => char::from(b'A' + six),
-                26..=51 => char::from(b'a' + six - 26),
-                52..=61 => char::from(b'0' + six - 52),
-                62 => '+',
-                _ => '/',
-            });
-        }
-    }
-    spelled
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        let cases =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
-        for (bytes, expected) in cases {
-            assert_eq!(base64(bytes.as_bytes()), expected);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
-        // printf '' | openssl dgst -sha256 -binary | openssl base64
-        assert_eq!(digest(""), "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-    }
 }

@@ -13,6 +13,9 @@ use std::fmt::Write;
 
 use crate::text::escape;
 
+/// Width to which a drawing may shrink; narrower ones keep theirs.
+const BROAD: f64 = 900.0;
+
 /// A drawing in the making. Text goes in through [`Drawing::text`] and [`Drawing::rect`] only, which escape it.
 struct Drawing {
     content: String,
@@ -86,10 +89,12 @@ impl Drawing {
         ));
     }
 
-    /// The whole element; `label` is what a screen reader says.
+    /// The whole element; `label` is what a screen reader says. Its own width stands in an attribute, for the page allows no styles
+    /// but its sheet.
     fn finish(self, label: &str) -> String {
         format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {:.0} {:.0}" style="--natural:{:.0}px" role="img" aria-label="{}">{}</svg>"#,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" class="{}" viewBox="0 0 {:.0} {:.0}" width="{:.0}" role="img" aria-label="{}">{}</svg>"#,
+            if self.width < BROAD { "narrow" } else { "broad" },
             self.width,
             self.height,
             self.width,
