@@ -465,7 +465,7 @@ def main() -> None:
     made = {
         "pickle": pickles(), "archive": archives(), "npy": arrays(), "safetensors": tensor_files(),
         "adapter_config": configs(), "template": templates, "tokenizer": tokenizers(), "json": settings(),
-        "policy": policies(), "gate_report": reports(), "dataset": datasets(), "reward": answers(),
+        "policy": policies(), "gate_report": reports(), "forged_report": reports(), "dataset": datasets(), "reward": answers(),
         "train_config": train_configs(), "folder": folders(),
     }
     for target, seeds in made.items():

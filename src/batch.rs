@@ -20,6 +20,7 @@ use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::OutputArguments;
+use crate::question::asked;
 use crate::results::{BatchLine, Manifest, Results};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
@@ -113,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let pins = arguments.pins(&probes.source, &probes.prompts)?;
+    let mut pins = arguments.pins(&probes.source, &probes.prompts)?;
     let everything = discover(&arguments.adapters, &Limits::default())?;
     let manifest = Manifest::new(&pins, &policy, &options, arguments.shard, everything.len());
     let mut results = Results::open(&arguments.out, manifest)?;
@@ -129,7 +130,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     }
     let composition = composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
-    let pair = SideBySide { model: &model, probes: &probes, options, base, composition };
+    let asked = asked(&arguments.probes, &options);
+    pins.asked = Some(asked.clone());
+    let pair = SideBySide { model: &model, probes: &probes, options, base, asked, composition };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let together = arguments.together.map_or_else(|| batch.that_fit(), usize::from);
     let mut group = interrupted(&mut waiting, &results);
@@ -178,6 +181,8 @@ impl Arguments {
             probes: Some(ProbesPin { source: source.to_owned(), sha256: digest_of_prompts(prompts)? }),
             date: date_or_today(self.date.as_deref())?,
             tool: tool_digest(),
+            command: "batch".to_owned(),
+            paths: self.adapters.iter().map(|path| path.display().to_string()).collect(),
             ..Pins::default()
         })
     }

@@ -21,11 +21,13 @@ use crate::composition::{composition, date_or_today, pin_base};
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
+use crate::outputs::refuse_inside;
+use crate::question::asked;
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
 /// How the built-in policy names itself.
-const BUILT_IN: &str = "default";
+pub(crate) const BUILT_IN: &str = "default";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -81,6 +83,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let started = Instant::now();
     let inputs = Inputs::find(arguments)?;
     refuse_unwritable(&arguments.out)?;
+    refuse_inside(&inputs.adapters, [arguments.out.as_path()])?;
     let policy = open_policy(arguments.policy.as_deref())?;
     let model = Model::open(&inputs.base, arguments.device.device)?;
     let base = BasePin { path: inputs.shown(&inputs.base), ..pin_base(&inputs.base, true)? };
@@ -100,10 +103,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let load = started.elapsed();
     // The built-in policy belongs to the version of the program and is not pinned by itself.
     let pinned = (policy.source != BUILT_IN).then_some(policy.sha256.as_str());
+    let options = arguments.options();
     let pair = SideBySide {
         model: &model,
         probes: &probes,
-        options: arguments.options(),
+        asked: asked(&arguments.probes, &options),
+        options,
         base: inputs.shown(&inputs.base),
         composition: composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
     };

@@ -24,6 +24,18 @@ pub(crate) enum Status {
     Interrupted,
 }
 
+/// Arguments that each are sound and together ask for what must not be done.
+#[derive(Debug)]
+pub(crate) struct Misuse(pub(crate) String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
 impl Status {
     /// What an error that reached `main` means. Whoever stopped reading our output has what they wanted.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
@@ -34,6 +46,7 @@ impl Status {
         match () {
             () if closed => Self::Done,
             () if diverged => Self::Diverged,
+            () if error.is::<Misuse>() => Self::Usage,
             () => Self::Broken,
         }
     }

@@ -2,22 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use lcr_analysis::audit::Audit;
-use lcr_analysis::comparison::CompareOptions;
-use lcr_analysis::metric::Metric;
-use lcr_analysis::site::SiteOptions;
-use lcr_reports::gate::{Pins, ProbesPin, Subject};
-use lcr_reports::policy::{CompareSection, Policy};
+use lcr_reports::gate::{GateReport, Pins, ProbesPin, Subject};
+use lcr_reports::policy::Policy;
 use lcr_scan::Artifact;
 
 use crate::composition::{composition, digest_of_prompts};
 use crate::exit::Status;
 use crate::model::{Device, Model};
 use crate::outputs::OutputArguments;
-use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
-use crate::scan::ScanArguments;
+use crate::question::Question;
+use crate::scan::{Renamed, ScanArguments};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
@@ -25,8 +22,6 @@ use crate::terminal::Terminal;
 pub(crate) const POLICY_FILE: &str = "lcr-audit.toml";
 /// Adapters that go through the base together.
 const TOGETHER: usize = 8;
-/// Tokens of a prompt that are read.
-const MAX_TOKENS: usize = 512;
 
 /// Arguments of `gate`.
 #[derive(Debug, Args)]
@@ -52,24 +47,50 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
     let policy = open_policy(arguments.policy.as_deref())?;
-    let base = arguments.common.base.as_deref();
-    if base.is_none() && (policy.compare.required || policy.base.sha256.is_some()) {
+    if arguments.common.base.is_none() && (policy.compare.required || policy.base.sha256.is_some()) {
         bail!("the policy {} asks for the base: give its folder with --base", policy.source);
     }
-    let mut pins = arguments.common.pins(policy.compare.required || policy.base.sha256.is_some())?;
-    let mut subjects = arguments.common.scan_all(&arguments.paths, terminal)?;
-    if let (Some(base), true) = (base, policy.compare.required) {
-        compare_all(base, &policy, &mut subjects, &mut pins, terminal)?;
-    }
-    let report = arguments.common.judge(subjects, &policy, pins)?;
+    arguments.output.refuse_inside(&arguments.paths)?;
+    let question = policy.compare.required.then(|| Question::of_policy(&policy.compare)).transpose()?;
+    let renamed = Renamed::default();
+    let common = &arguments.common;
+    let report = judged(&arguments.paths, &renamed, &policy, common, "gate", question.as_ref(), terminal)?;
     arguments.output.emit(&report, terminal)
+}
+
+/// Scans, compares where that is asked, and judges: the report of a command, as the command makes it and as `verify` does again.
+pub(crate) fn judged(
+    paths: &[PathBuf],
+    renamed: &Renamed,
+    policy: &Policy,
+    common: &ScanArguments,
+    command: &str,
+    question: Option<&Question>,
+    terminal: &Terminal,
+) -> Result<GateReport> {
+    let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
+    let mut pins = common.pins(command != "scan" && (command != "gate" || asks_for_base))?;
+    command.clone_into(&mut pins.command);
+    pins.paths = paths.iter().map(|path| path.display().to_string()).collect();
+    let mut subjects = common.scan_all(paths, terminal)?;
+    for (artifact, subject) in &mut subjects {
+        if let Some(name) = renamed.of(artifact.path()) {
+            subject.path = name;
+        }
+    }
+    if let (Some(base), Some(question)) = (&common.base, question) {
+        compare_all(base, question, policy, &mut subjects, &mut pins, terminal)?;
+    }
+    common.judge(subjects, policy, pins)
 }
 
 /// The policy named, or the one in this folder, or the built-in one.
 pub(crate) fn open_policy(named: Option<&Path>) -> Result<Policy> {
+    let here = Path::new(POLICY_FILE);
     Ok(match named {
         Some(path) => Policy::open(path)?,
-        None if Path::new(POLICY_FILE).exists() => Policy::open(Path::new(POLICY_FILE))?,
+        // A link that leads nowhere stands there too, and is no reason to take another policy.
+        None if here.symlink_metadata().is_ok() => Policy::open(here)?,
         None => Policy::default(),
     })
 }
@@ -77,19 +98,27 @@ pub(crate) fn open_policy(named: Option<&Path>) -> Result<Policy> {
 /// Runs base and adapters side by side, some at a time; an adapter that cannot be run says so in its subject.
 fn compare_all(
     base: &Path,
+    question: &Question,
     policy: &Policy,
     subjects: &mut [(Artifact, Subject)],
     pins: &mut Pins,
     terminal: &Terminal,
 ) -> Result<()> {
-    let section = &policy.compare;
     let model = Model::open(base, Device::Cpu)?;
-    let probes = probes(section, &model)?;
+    let probes = question.probes(&model)?;
     pins.probes = Some(ProbesPin { source: probes.source.clone(), sha256: digest_of_prompts(&probes.prompts)? });
-    let options = options(section)?;
+    pins.asked = Some(question.asked.clone());
+    let options = question.options()?;
     let pinned = pins.base.clone().unwrap_or_default();
     let composition = composition(&pinned, &probes.prompts, Some(&policy.sha256))?;
-    let pair = SideBySide { model: &model, probes: &probes, options, base: base.display().to_string(), composition };
+    let pair = SideBySide {
+        model: &model,
+        probes: &probes,
+        options,
+        base: base.display().to_string(),
+        asked: question.asked.clone(),
+        composition,
+    };
     for group in subjects.chunks_mut(TOGETHER) {
         let mut fitted: Vec<(&mut Subject, Fitted)> = Vec::new();
         for (artifact, subject) in group {
@@ -129,32 +158,4 @@ fn fit(model: &Model, artifact: &Artifact, subject: &Subject, terminal: &Termina
     }
     let variant = model.adapt(artifact.path(), terminal).map_err(|error| format!("{error:#}"))?;
     Ok(Fitted { path: subject.path.clone(), sha256: Some(subject.scan.sha256.clone()), variant })
-}
-
-fn probes(section: &CompareSection, model: &Model) -> Result<LoadedProbes> {
-    let source = ProbeSource::parse(section.probes.as_deref().unwrap_or("general"))?;
-    let config = model.decoder.config();
-    let options = ProbeOptions {
-        raw: false,
-        max_prompts: section.max_prompts,
-        max_tokens: MAX_TOKENS.min(config.max_positions),
-        vocab_size: config.vocab_size,
-    };
-    load(&source, model.tokenizer.as_ref(), options)
-}
-
-/// The metrics that rules are made of, unless the policy names others.
-fn options(section: &CompareSection) -> Result<CompareOptions> {
-    let metrics = match &section.metrics {
-        None => vec![Metric::Weights, Metric::Tokens],
-        Some(names) => names
-            .iter()
-            .map(|name| name.parse::<Metric>().map_err(|error| anyhow::anyhow!("{error}")))
-            .collect::<Result<Vec<Metric>>>()
-            .context("compare.metrics of the policy")?,
-    };
-    Ok(CompareOptions {
-        sites: SiteOptions { metrics, keep_sinks: false, subspace_dimensions: 10, seed: 0 },
-        tracked: 0,
-    })
 }

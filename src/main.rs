@@ -17,6 +17,7 @@ mod model;
 mod outputs;
 mod policy;
 mod probes;
+mod question;
 mod results;
 mod rollouts;
 mod scan;

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use lcr_reports::gate::{self, GateReport};
+use lcr_scan::{Limits, discover};
 
-use crate::exit::Status;
+use crate::exit::{Misuse, Status};
 use crate::terminal::Terminal;
 
 /// How a report is written.
@@ -75,7 +76,54 @@ pub(crate) struct OutputArguments {
     pub(crate) write: Vec<Destination>,
 }
 
+/// Refuses to write into the folder of an adapter that is read: the report would be of other files than stand there afterwards.
+///
+/// `paths` are those that adapters are looked for under.
+pub(crate) fn refuse_inside<'a>(paths: &[PathBuf], outputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let outputs: Vec<&Path> = outputs.into_iter().collect();
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    // What cannot be looked through is said where it is read.
+    let artifacts = discover(paths, &Limits::default()).unwrap_or_default();
+    let artifacts =
+        artifacts.iter().filter_map(|artifact| Some((artifact.path(), artifact.path().canonicalize().ok()?)));
+    let artifacts: Vec<(&Path, PathBuf)> = artifacts.collect();
+    for output in outputs {
+        let places = [landing(output), output.canonicalize().ok()];
+        let inside =
+            |(_, artifact): &&(&Path, PathBuf)| places.iter().flatten().any(|place| place.starts_with(artifact));
+        if let Some((artifact, _)) = artifacts.iter().find(inside) {
+            return Err(Misuse(format!(
+                "{} lies in {}, whose files the report is about: it would no longer speak of what stands there. Write it elsewhere",
+                output.display(),
+                artifact.display()
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Where a file that is written to a path would stand, with the links above it followed.
+fn landing(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    let mut rest = vec![absolute.file_name()?];
+    for folder in absolute.ancestors().skip(1) {
+        if let Ok(folder) = folder.canonicalize() {
+            return Some(rest.iter().rev().fold(folder, |path, name| path.join(name)));
+        }
+        rest.push(folder.file_name()?);
+    }
+    None
+}
+
 impl OutputArguments {
+    /// Refuses to write into what is looked at. See [`refuse_inside`].
+    pub(crate) fn refuse_inside(&self, paths: &[PathBuf]) -> Result<()> {
+        refuse_inside(paths, self.write.iter().map(|destination| destination.path.as_path()))
+    }
+
     /// Writes the report everywhere, and says how the run ended: the exit code is that of the report's verdict.
     pub(crate) fn emit(&self, report: &GateReport, terminal: &Terminal) -> Result<Status> {
         let format = self.printed(terminal)?;

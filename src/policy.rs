@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use lcr_reports::policy::{DEFAULT_POLICY, Policy, catalogue};
+use lcr_reports::policy::{DEFAULT_POLICY, Policy, PolicyError, catalogue};
 
 use crate::exit::Status;
 use crate::gate::POLICY_FILE;
@@ -54,6 +54,15 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         Command::Init { file, force } => init(file, *force, terminal),
         Command::Check { file } => {
             let policy = Policy::open(file)?;
+            let refused: Vec<String> = policy
+                .refused_waivers()
+                .map(|(waiver, reason)| {
+                    format!("waivers[{}]: `{}` cannot be waived: {reason}", waiver.index, waiver.rule)
+                })
+                .collect();
+            if !refused.is_empty() {
+                return Err(PolicyError::Invalid { source_name: policy.source, problems: refused }.into());
+            }
             terminal.result(&format!(
                 "{}: sound, {} waivers, sha256 {}\n",
                 policy.source,

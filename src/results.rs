@@ -67,6 +67,7 @@ impl Manifest {
         essence.adapters = 0;
         essence.pins.date.clear();
         essence.pins.tool = None;
+        essence.pins.paths.clear();
         essence.pins.policy.source.clear();
         if let Some(probes) = &mut essence.pins.probes {
             probes.source.clear();
@@ -276,7 +277,7 @@ pub(crate) fn merge(arguments: &MergeArguments, terminal: &Terminal) -> Result<S
             manifest.adapters
         );
     }
-    let pins = manifest.pins.clone();
+    let pins = Pins { command: "merge".to_owned(), ..manifest.pins.clone() };
     fs_err::create_dir_all(&arguments.out)?;
     let merged = Manifest { shard: "1/1".to_owned(), ..manifest };
     replace(&arguments.out.join(MANIFEST), serde_json::to_string_pretty(&merged)?.as_bytes())?;

@@ -1,7 +1,7 @@
 //! `lcr-audit scan`: adapters' files alone, without a base's weights and without running anything.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::composition::{date_or_today, pin_base, tool_digest};
 use crate::exit::Status;
+use crate::gate::judged;
 use crate::outputs::OutputArguments;
 use crate::terminal::Terminal;
 
@@ -61,10 +62,34 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         Some(path) => Policy::open(path)?,
         None => Policy::default(),
     };
-    let pins = arguments.common.pins(false)?;
-    let subjects = arguments.common.scan_all(&arguments.paths, terminal)?;
-    let report = arguments.common.judge(subjects, &policy, pins)?;
+    arguments.output.refuse_inside(&arguments.paths)?;
+    let renamed = Renamed::default();
+    let report = judged(&arguments.paths, &renamed, &policy, &arguments.common, "scan", None, terminal)?;
     arguments.output.emit(&report, terminal)
+}
+
+/// Paths that a report calls by another name than the one that is read: where things were moved since.
+#[derive(Debug, Default)]
+pub(crate) struct Renamed(Vec<(PathBuf, PathBuf)>);
+
+impl Renamed {
+    /// What lies under `path` is called by `name`.
+    pub(crate) fn add(&mut self, path: &Path, name: &Path) {
+        let plain = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+        if plain(path) != plain(name) {
+            self.0.push((plain(path), name.to_owned()));
+        }
+    }
+
+    /// The other name of a path, if it has one.
+    pub(crate) fn of(&self, path: &Path) -> Option<String> {
+        let renamed = self.0.iter().find_map(|(from, name)| {
+            let below = path.strip_prefix(from).ok()?;
+            let name: PathBuf = name.components().filter(|part| *part != Component::CurDir).collect();
+            Some(if below.as_os_str().is_empty() { name } else { name.join(below) })
+        });
+        renamed.map(|name| name.display().to_string())
+    }
 }
 
 impl ScanArguments {
@@ -109,7 +134,7 @@ impl ScanArguments {
             artifact.statistics = statistics.remove(&artifact.path);
         }
         if let Some(path) = &self.baseline {
-            apply_baseline(&mut report, &Baseline::open(path)?);
+            apply_baseline(&mut report, Baseline::open(path)?);
         }
         Ok(report)
     }

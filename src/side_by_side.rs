@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lcr_analysis::audit::{AdapterFacts, Audit, Base, Composition, Coverage, Probes, SCHEMA, Tool, Verdict};
+use lcr_analysis::audit::{AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, SCHEMA, Tool, Verdict};
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
@@ -25,6 +25,8 @@ pub(crate) struct SideBySide<'a> {
     pub(crate) options: CompareOptions,
     /// How reports name the base.
     pub(crate) base: String,
+    /// What is asked, for the reports.
+    pub(crate) asked: Asked,
     /// What the reports rest on, but for the adapter.
     pub(crate) composition: Composition,
 }
@@ -124,6 +126,7 @@ impl SideBySide<'_> {
                 seed: self.options.sites.seed,
             },
             composition: Some(Composition { adapter: sha256.clone(), ..self.composition.clone() }),
+            asked: Some(self.asked.clone()),
             weights: found.weights,
             layers: found.layers,
             tokens: found.tokens,

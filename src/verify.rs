@@ -1,101 +1,172 @@
-//! `lcr-audit verify`: whether a report still speaks of these files, and whether its verdict follows from what it holds.
+//! `lcr-audit verify`: whether a report is what this program says of these files.
+//!
+//! Everything is done again (the files are scanned, the policy judges, the comparison is run) and the whole document that comes of it is
+//! held against the report. Policy, baseline and day are taken from the command line or are the defaults, never from the report:
+//! whoever wrote it would choose them. Paths that it names are taken as names, and said.
 
-use std::collections::BTreeSet;
+mod audit;
+mod gate;
+
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use lcr_analysis::audit::{Audit, SCHEMA};
-use lcr_reports::gate::{
-    self, ArtifactReport, BaselineState, GATE_SCHEMA, GateReport, GateVerdict, Pins, Subject, judge, judge_audit,
-};
-use lcr_reports::policy::catalogue::rule;
-use lcr_reports::policy::{DEFAULT_POLICY, Policy, Stage};
-use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
+use lcr_analysis::audit::SCHEMA;
+use lcr_documents::characters::visible;
+use lcr_reports::difference::{Comparison, Difference, Document, Numbers};
+use lcr_reports::gate::GATE_SCHEMA;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::compare::scan_adapter;
-use crate::composition::pin_base;
+use crate::bundled::Bundle;
 use crate::exit::Status;
 use crate::terminal::Terminal;
+
+/// Differences of one part that are shown.
+const SHOWN: usize = 5;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  lcr-audit verify gate.json                                  against the paths that the report names
+  lcr-audit verify gate.json                                  by ./lcr-audit.toml or the built-in policy, as the gate itself
+  lcr-audit verify gate.json --policy lcr-audit.toml --baseline accepted.json --date 2026-11-29
+  lcr-audit verify gate.json --base models/Qwen3-4B adapters/
   lcr-audit verify audit/report.json --base models/Qwen3-4B --adapter my-adapter
   lcr-audit verify gate.json --json | jq '.checks[] | select(.agrees | not)'
 
-Recomputes every digest that the report pins and the verdict from its findings; the files are scanned again. What a comparison
-measured is not run again.
+Does again what the report says was done, and compares the whole document. A comparison with the base is run again and takes as long
+as it took then; --files-only leaves it out, and what it measured is then not verified.
 
-Exit codes: 0 everything agrees · 1 something differs · 2 it could not be verified · 3 wrong usage.")]
+Exit codes: 0 everything agrees · 1 something differs · 2 it could not be verified in full · 3 wrong usage.")]
 pub(crate) struct Arguments {
     /// report.json of `compare`, or the JSON of `scan`, `gate`, `batch` or `merge`.
     report: PathBuf,
+    /// The paths that were looked through [default: those that the report names].
+    paths: Vec<PathBuf>,
     /// Folder of the base [default: the one that the report names].
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     /// Folder of the adapter, where the report is about one [default: the one that it names].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "paths")]
     adapter: Option<PathBuf>,
-    /// Policy file [default: the one that the report names].
+    /// Policy file [default: that of the command: lcr-audit.toml in this folder where it takes one, else the built-in policy].
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// The baseline that was given [default: none].
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// The day of the report, YYYY-MM-DD [default: today, UTC].
+    #[arg(long, value_name = "DAY")]
+    date: Option<String>,
+    /// Do not run the comparison with the base again.
+    #[arg(long)]
+    files_only: bool,
 }
 
-/// One thing that was recomputed.
+/// What came of doing it again.
+struct Again {
+    /// The document.
+    found: Value,
+    /// What was taken from the report, and for what.
+    by_name: Vec<String>,
+    /// What was not done again.
+    left_out: Vec<String>,
+    /// What to do where a part differs, by the part.
+    hints: Vec<(&'static str, String)>,
+}
+
+/// One part of the report.
 #[derive(Debug, Serialize)]
 struct Check {
     what: String,
+    agrees: bool,
+    /// The first difference.
     reported: String,
     found: String,
-    agrees: bool,
-}
-
-impl Check {
-    fn new(what: impl Into<String>, reported: impl Into<String>, found: impl Into<String>) -> Self {
-        let (reported, found) = (reported.into(), found.into());
-        Self { what: what.into(), agrees: reported == found, reported, found }
-    }
-
-    /// A digest that the report may not pin: then there is nothing to hold against.
-    fn digest(
-        what: &str,
-        reported: Option<&String>,
-        found: impl FnOnce() -> Result<Option<String>>,
-    ) -> Result<Option<Self>> {
-        let Some(reported) = reported else { return Ok(None) };
-        Ok(Some(Self::new(what, reported.clone(), found()?.unwrap_or_else(|| "nothing".to_owned()))))
-    }
+    differences: Vec<Difference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// The outcome, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Verification {
+    /// Nothing differs. What was not recomputed is no part of that.
     agrees: bool,
+    /// Nothing was left out.
+    complete: bool,
     checks: Vec<Check>,
+    /// Places that the report named and the command line did not.
+    by_name: Vec<String>,
+    not_recomputed: Vec<String>,
+    /// Numbers that are equal but for rounding.
+    rounded: usize,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
     let text = fs_err::read_to_string(&arguments.report)?;
-    let schema = serde_json::from_str::<serde_json::Value>(&text)
-        .ok()
-        .and_then(|value| value.get("schema").and_then(|schema| schema.as_str().map(str::to_owned)));
-    let checks = match schema.as_deref() {
-        Some(GATE_SCHEMA) => verify_gate(arguments, &gate::read(&arguments.report)?)?,
-        Some(SCHEMA) => verify_audit(arguments, &lcr_reports::json::read(&arguments.report)?)?,
-        _ => bail!("{} is no report of this program", arguments.report.display()),
+    let reported = match serde_json::from_str::<Document>(&text) {
+        Ok(Document(value)) => value,
+        // Readers would not agree on what it says, whatever that is.
+        Err(error) if error.to_string().contains("stands twice") => {
+            bail!("{} is no report of this program: {error}", arguments.report.display())
+        }
+        Err(_) => bail!("{} is no report of this program", arguments.report.display()),
     };
-    let verification = Verification { agrees: checks.iter().all(|check| check.agrees), checks };
+    let (again, numbers, parts): (Again, Numbers, fn(Value) -> Parts) =
+        match reported.get("schema").and_then(Value::as_str) {
+            Some(GATE_SCHEMA) => (gate::again(arguments, &reported, terminal)?, Numbers::Exact, gate::parts),
+            Some(SCHEMA) => (audit::again(arguments, &reported, terminal)?, Numbers::Rounded, audit::parts),
+            _ => bail!("{} is no report of this program", arguments.report.display()),
+        };
+    let verification = held_against(reported, again, numbers, parts);
     if terminal.json() {
         terminal.document(&verification)?;
     } else {
         terminal.result(&table(&verification)?)?;
     }
-    Ok(if verification.agrees { Status::Done } else { Status::Failed })
+    Ok(match (verification.agrees, verification.complete) {
+        (false, _) => Status::Failed,
+        (true, false) => Status::Broken,
+        (true, true) => Status::Done,
+    })
+}
+
+/// A document in parts, by what a person calls them: each with its path and its content.
+type Parts = BTreeMap<String, (String, Value)>;
+
+/// The report against what was found, part by part.
+fn held_against(reported: Value, again: Again, numbers: Numbers, parts: fn(Value) -> Parts) -> Verification {
+    let Again { found, by_name, left_out, hints } = again;
+    let (mut reported, found) = (parts(reported), parts(found));
+    let mut rounded = 0;
+    let mut checks = Vec::new();
+    let mut check = |what: String, differences: Vec<Difference>| {
+        let first = differences.first();
+        let hint = hints.iter().find(|(part, _)| *part == what && first.is_some()).map(|(_, hint)| hint.clone());
+        let text = |of: fn(&Difference) -> &String| first.map(of).cloned().unwrap_or_default();
+        let (reported, found) = (text(|first| &first.reported), text(|first| &first.found));
+        checks.push(Check { agrees: differences.is_empty(), reported, found, hint, what, differences });
+    };
+    for (what, (path, found)) in found {
+        let mut comparison = Comparison::new(numbers);
+        match reported.remove(&what) {
+            Some((_, reported)) => comparison.compare(&path, &reported, &found),
+            None => comparison.missing(&path, None, Some(&found)),
+        }
+        rounded += comparison.rounded;
+        check(what, comparison.differences);
+    }
+    for (what, (path, reported)) in reported {
+        let mut comparison = Comparison::new(numbers);
+        comparison.missing(&path, Some(&reported), None);
+        check(what, comparison.differences);
+    }
+    let agrees = checks.iter().all(|check| check.agrees);
+    Verification { agrees, complete: left_out.is_empty(), checks, by_name, not_recomputed: left_out, rounded }
 }
 
 fn table(verification: &Verification) -> Result<String> {
@@ -103,169 +174,56 @@ fn table(verification: &Verification) -> Result<String> {
     for check in &verification.checks {
         if check.agrees {
             writeln!(text, "  agrees   {}", check.what)?;
-        } else {
-            writeln!(
-                text,
-                "  DIFFERS  {}\n           reported {}\n           found    {}",
-                check.what, check.reported, check.found
-            )?;
+            continue;
+        }
+        writeln!(text, "  DIFFERS  {}", check.what)?;
+        for difference in check.differences.iter().take(SHOWN) {
+            let Difference { path, reported, found } = difference;
+            writeln!(text, "           {path}\n             reported {reported}\n             found    {found}")?;
+        }
+        if check.differences.len() > SHOWN {
+            writeln!(text, "           and {} more", check.differences.len() - SHOWN)?;
+        }
+        if let Some(hint) = &check.hint {
+            writeln!(text, "           {hint}")?;
         }
     }
-    let verdict = if verification.agrees { "everything agrees" } else { "the report does not speak of these files" };
-    writeln!(text, "{verdict}")?;
+    for name in &verification.by_name {
+        writeln!(text, "  by name  {name}")?;
+    }
+    for part in &verification.not_recomputed {
+        writeln!(text, "  NOT RECOMPUTED  {part}")?;
+    }
+    if verification.rounded > 0 {
+        writeln!(text, "  {} numbers differ in their last digits, as another processor's may", verification.rounded)?;
+    }
+    let outcome = match (verification.agrees, verification.complete) {
+        (false, _) => "the report is not what this program says of these files",
+        (true, false) => "what was recomputed agrees; what was not stands above",
+        (true, true) => "everything agrees",
+    };
+    writeln!(text, "{outcome}")?;
     Ok(text)
 }
 
-/// The digests of a base against what a report pins of it.
-fn base_checks(folder: &Path, pinned: [Option<&String>; 3]) -> Result<Vec<Check>> {
-    let found = pin_base(folder, pinned[0].is_some())?;
-    let checks = [
-        Check::digest("base", pinned[0], || Ok(found.sha256.clone()))?,
-        Check::digest("tokenizer of the base", pinned[1], || Ok(found.tokenizer.clone()))?,
-        Check::digest("chat template of the base", pinned[2], || Ok(found.template.clone()))?,
-    ];
-    Ok(checks.into_iter().flatten().collect())
+/// A folder that a report names: one of the bundle is unpacked.
+struct Named {
+    path: PathBuf,
+    /// Kept as long as it is read from.
+    _bundle: Option<Bundle>,
 }
 
-fn verify_audit(arguments: &Arguments, audit: &Audit) -> Result<Vec<Check>> {
-    let Some(composition) = &audit.composition else { bail!("the report pins nothing: it is of an earlier version") };
-    let is_bundled = audit.base.path.starts_with("bundled:");
-    if is_bundled && arguments.base.is_none() {
-        bail!(
-            "the report is about the bundled model: give the folders with --base bundled/nano --adapter bundled/nano-lcr"
-        );
+impl Named {
+    fn open(name: &str) -> Result<Self> {
+        let Some(inner) = name.strip_prefix("bundled:") else {
+            return Ok(Self { path: PathBuf::from(name), _bundle: None });
+        };
+        let bundle = Bundle::unpack()?;
+        let path = bundle.path(inner);
+        let is_part = Path::new(inner).components().count() == 1 && path.is_dir();
+        if !is_part {
+            bail!("the report names `{}`, which does not come with this program", visible(name));
+        }
+        Ok(Self { path, _bundle: Some(bundle) })
     }
-    let base = arguments.base.clone().unwrap_or_else(|| PathBuf::from(&audit.base.path));
-    let mut checks =
-        base_checks(&base, [composition.base.as_ref(), composition.tokenizer.as_ref(), composition.template.as_ref()])?;
-    let adapter = arguments.adapter.clone().unwrap_or_else(|| PathBuf::from(&audit.adapter.path));
-    if !adapter.exists() {
-        bail!("{} does not exist: say with --adapter where the adapter is", adapter.display());
-    }
-    let policy = match (&arguments.policy, &composition.policy) {
-        (Some(path), _) => Policy::open(path)?,
-        (None, None) => Policy::default(),
-        (None, Some(_)) => bail!("a policy gave the verdict: say with --policy where it is"),
-    };
-    checks.extend(Check::digest("policy", composition.policy.as_ref(), || Ok(Some(policy.sha256.clone())))?);
-    let scanned = scan_adapter(&adapter, &base);
-    checks.extend(Check::digest("adapter", composition.adapter.as_ref(), || Ok(Some(scanned.sha256.clone())))?);
-    let mut again = audit.clone();
-    let pins = Pins {
-        base: Some(pin_base(&base, true)?),
-        date: composition.date.clone().unwrap_or_default(),
-        ..Pins::default()
-    };
-    judge_audit(&mut again, scanned, &policy, pins);
-    checks.extend([
-        Check::new("version of the program", &audit.tool.version, env!("CARGO_PKG_VERSION")),
-        Check::new("verdict from numbers and files", outcome(audit), outcome(&again)),
-        Check::new("findings from numbers and files", codes(audit), codes(&again)),
-        Check::new("what was checked", format!("{:?}", audit.checked), format!("{:?}", again.checked)),
-        Check::new("sizes beside their limits", format!("{:?}", audit.sizes), format!("{:?}", again.sizes)),
-    ]);
-    Ok(checks)
-}
-
-/// Verdict and judgement of an audit as one text.
-fn outcome(audit: &Audit) -> String {
-    format!("{:?}, {:?}", audit.verdict, audit.judgement)
-}
-
-/// Findings of an audit as one text.
-fn codes(audit: &Audit) -> String {
-    let codes: Vec<String> = audit
-        .findings
-        .iter()
-        .map(|finding| format!("{:?} {} at {}:{}", finding.level, finding.rule, finding.file, finding.location))
-        .collect();
-    codes.join(", ")
-}
-
-fn verify_gate(arguments: &Arguments, report: &GateReport) -> Result<Vec<Check>> {
-    let mut checks = vec![
-        Check::new("version of the program", &report.tool.version, env!("CARGO_PKG_VERSION")),
-        Check::new("verdict from the findings", format!("{:?}", report.verdict), format!("{:?}", report.concluded())),
-    ];
-    for artifact in &report.artifacts {
-        let incomplete = artifact.error.is_some();
-        let again = GateVerdict::of(report.fail_on, artifact.findings.iter(), incomplete);
-        checks.push(Check::new(
-            format!("verdict on {}", artifact.path),
-            format!("{:?}", artifact.verdict),
-            format!("{again:?}"),
-        ));
-    }
-    if report.pins.baseline.is_none() {
-        // Without a baseline nothing can be known already.
-        let known = report.findings().filter(|finding| finding.state != BaselineState::New).count();
-        checks.push(Check::new("findings that a baseline knows", known.to_string(), "0"));
-    }
-    let policy = policy(arguments, report)?;
-    checks.push(Check::new("level that fails", report.fail_on.name(), policy.fail_on.name()));
-    checks.push(Check::new("policy", &report.pins.policy.sha256, &policy.sha256));
-    let base = arguments.base.clone().or_else(|| report.pins.base.as_ref().map(|base| PathBuf::from(&base.path)));
-    if let (Some(folder), Some(pinned)) = (&base, &report.pins.base) {
-        let pinned = [pinned.sha256.as_ref(), pinned.tokenizer.as_ref(), pinned.template.as_ref()];
-        checks.extend(base_checks(folder, pinned)?);
-    }
-    if arguments.adapter.is_some() && report.artifacts.len() != 1 {
-        bail!("--adapter is for reports about one adapter, this one is about {}", report.artifacts.len());
-    }
-    let options = ScanOptions { base, limits: Limits::default() };
-    for artifact in &report.artifacts {
-        let folder = arguments.adapter.clone().unwrap_or_else(|| PathBuf::from(&artifact.path));
-        checks.extend(artifact_checks(&folder, artifact, &options, &policy, &report.pins)?);
-    }
-    Ok(checks)
-}
-
-/// The policy that the report was judged by.
-fn policy(arguments: &Arguments, report: &GateReport) -> Result<Policy> {
-    let source = &report.pins.policy.source;
-    Ok(match (&arguments.policy, source.as_str()) {
-        (Some(path), _) => Policy::open(path)?,
-        (None, "default") => Policy::parse("default", DEFAULT_POLICY)?,
-        (None, path) => Policy::open(Path::new(path)).context("say with --policy where the policy is")?,
-    })
-}
-
-/// The adapter's digest, and what a scan says of it now.
-fn artifact_checks(
-    folder: &Path,
-    reported: &ArtifactReport,
-    options: &ScanOptions,
-    policy: &Policy,
-    pins: &Pins,
-) -> Result<Vec<Check>> {
-    let artifacts = discover(&[folder.to_owned()], &options.limits)?;
-    let is_it = |artifact: &&Artifact| artifact.path() == folder;
-    let Some(artifact) = artifacts.iter().find(is_it).or(artifacts.first()) else {
-        bail!("{} holds no adapter any more", folder.display());
-    };
-    let found = scan(artifact, options);
-    let digest = Check::new(format!("adapter {}", reported.path), &reported.sha256, &found.sha256);
-    let subject = Subject { path: reported.path.clone(), scan: found, audit: None, not_compared: None, error: None };
-    let again = judge(vec![subject], policy, pins.clone());
-    let of_files = |artifacts: &[ArtifactReport]| -> String {
-        let findings = artifacts.iter().flat_map(|artifact| &artifact.findings);
-        let codes: BTreeSet<String> = findings
-            .filter(|finding| {
-                rule(&finding.rule).is_some_and(|rule| matches!(rule.stage, Stage::Files | Stage::Adapter))
-            })
-            // The same codes come from a comparison, which is not run again, without a file.
-            .filter(|finding| !finding.file.is_empty())
-            .map(|finding| {
-                let waived = if finding.waiver.is_some() { ", waived" } else { "" };
-                format!("{} {} at {}:{}{waived}", finding.level.name(), finding.rule, finding.file, finding.location)
-            })
-            .collect();
-        codes.into_iter().collect::<Vec<String>>().join(", ")
-    };
-    let findings = Check::new(
-        format!("findings of {}", reported.path),
-        of_files(std::slice::from_ref(reported)),
-        of_files(&again.artifacts),
-    );
-    Ok(vec![digest, findings])
 }

@@ -27,6 +27,9 @@ pub struct Audit {
     /// Digests of everything that the numbers rest on; `None` in reports of versions that did not pin it.
     #[serde(default)]
     pub composition: Option<Composition>,
+    /// What was asked of the models; `None` in reports of versions that did not say.
+    #[serde(default)]
+    pub asked: Option<Asked>,
     /// What changed in the weights, by `<module path>.weight`; needs no forward pass.
     pub weights: IndexMap<String, WeightChange>,
     /// What changed in the activations, by site: `resid.0`, `attn_out.0`, `mlp_out.0`, `resid.1`, …
@@ -96,6 +99,29 @@ pub struct Composition {
     /// Day that the expiry of the policy's waivers was held against, YYYY-MM-DD; `None` where it has none.
     #[serde(default)]
     pub date: Option<String>,
+}
+
+/// What was asked of the models beside the probes' source: with it the comparison can be run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Metrics by name, sorted.
+    pub metrics: Vec<String>,
+    /// Prompts that are read at most.
+    pub max_prompts: Option<usize>,
+    /// Tokens of a prompt that are read at most.
+    pub max_tokens: usize,
+    /// Whether the probes are token ids.
+    pub tokens: bool,
+    /// Whether the tokenizer's chat template is left out.
+    pub raw: bool,
+    /// Whether sinks are kept.
+    pub keep_sinks: bool,
+    /// Dimensions of the subspaces that are compared.
+    pub subspace_dimensions: usize,
+    /// Tokens that are followed through the layers.
+    pub tracked: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
 }
 
 /// Facts about the base model.

@@ -66,6 +66,7 @@ fn finding(from: &mut Unstructured<'_>) -> Result<GateFinding> {
         artifact: text(from)?,
         file: text(from)?,
         sha256: text(from)?,
+        files: Vec::new(),
         location: text(from)?,
         measured: number(from)?,
         limit: number(from)?,

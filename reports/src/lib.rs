@@ -11,6 +11,7 @@
 //! [`Audit`]: lcr_analysis::audit::Audit
 
 mod charts;
+pub mod difference;
 mod error;
 mod figures;
 pub mod gate;

@@ -31,6 +31,9 @@ pub struct AdapterSummary {
     pub method: String,
     /// Base that the config names.
     pub base_model: Option<String>,
+    /// Revision of that base, where the config names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Ranks found, ascending.
     pub ranks: Vec<usize>,
     /// Every scale in use with its reason.
@@ -220,6 +223,7 @@ fn summary(adapter: &Adapter, file: &str) -> AdapterSummary {
         format: adapter.format.name().to_owned(),
         method: adapter.method(),
         base_model: adapter.base_model().map(crate::json::shown),
+        revision: revision(&adapter.config),
         ranks: adapter.ranks(),
         scales: adapter.scale_reasons(),
         targets: shown(adapter.target_names()),
@@ -228,6 +232,16 @@ fn summary(adapter: &Adapter, file: &str) -> AdapterSummary {
         parameters: adapter.parameters,
         zero_effect: adapter.is_zero_effect(),
         whole: shown(adapter.whole.keys().cloned().collect()),
+    }
+}
+
+/// The revision of the base that a config names; loaders pass it on as it is.
+fn revision(config: &AdapterConfig) -> Option<String> {
+    let AdapterConfig::Peft(config) = config else { return None };
+    match config.raw.get("revision")? {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(name) => Some(crate::json::shown(name)),
+        other => Some(crate::json::shown(&other.to_string())),
     }
 }
 

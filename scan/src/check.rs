@@ -143,6 +143,11 @@ checks! {
     TokenizerDiffers = "tokenizer-differs",
     /// Tokens that the base's tokenizer does not have.
     AddedTokens = "added-tokens",
+    // The base that the config names.
+    /// The config names another base than the one given.
+    BaseNameMismatch = "base-name-mismatch",
+    /// The config asks for a revision of its base that anybody may have proposed.
+    BaseRevision = "base-revision",
 }
 
 impl Check {
@@ -165,12 +170,23 @@ pub struct Observation {
     pub measured: Option<f64>,
     /// What was seen, in one or two sentences, with the values.
     pub message: String,
+    /// Further files that it rests on, relative to the scanned folder: when one of them changes, it was not this that was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rests_on: Vec<String>,
 }
 
 impl Observation {
     /// An observation about a whole file.
     pub fn new(check: Check, file: &str, message: impl Into<String>) -> Self {
-        Self { check, file: file.to_owned(), place: String::new(), measured: None, message: message.into() }
+        let (file, message) = (file.to_owned(), message.into());
+        Self { check, file, place: String::new(), measured: None, message, rests_on: Vec::new() }
+    }
+
+    /// The same, resting on further files beside its own.
+    #[must_use]
+    pub fn resting_on<S: Into<String>>(mut self, files: impl IntoIterator<Item = S>) -> Self {
+        self.rests_on.extend(files.into_iter().map(Into::into));
+        self
     }
 
     /// The same, about a place in it.

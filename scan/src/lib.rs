@@ -9,6 +9,7 @@
 
 mod adapter;
 mod archive;
+pub mod base_name;
 mod bookkeeping;
 mod cache;
 mod check;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{self, AdapterSummary as Summary};
 use crate::archive;
+use crate::base_name;
 use crate::bookkeeping;
 use crate::check::{Check, Observation};
 use crate::digest;
@@ -103,6 +104,9 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
         }
         None => (None, WeightStatistics::default()),
     };
+    if let Some(adapter) = &adapter {
+        base_name::observe(adapter, options.base.as_deref(), &mut found);
+    }
     found.sort_by(|left, right| (&left.file, left.check, &left.place).cmp(&(&right.file, right.check, &right.place)));
     found.dedup();
     Scan { sha256: digest::of_folder(&walked), files: walked.records(), adapter, weights, observations: found }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::bench::{Bench, PICKLE, finding, findings, items, refused, sarif_results};
+use crate::support::edit_json;
 
 /// Two adapters, one with a pickle, and a report that has been accepted.
 fn accepted() -> Bench {
@@ -85,4 +86,44 @@ fn a_baseline_that_is_none_is_an_error() {
         bench.write("accepted.json", content);
         refused(&again(&bench, &[]), &["accepted.json"]);
     }
+}
+
+#[test]
+fn a_number_is_known_up_to_what_it_was_and_on_the_same_config() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    let alpha = |alpha: u32| {
+        edit_json(bench.path("adapter/adapter_config.json"), |config| config["lora_alpha"] = alpha.into());
+    };
+    bench.policy("[rules]\nscale = \"deny\"");
+    let scan = ["scan", "adapter", "--policy", "policy.toml"];
+    let code = || bench.run(scan.iter().chain(&["--baseline", "accepted.json"])).code;
+    alpha(128);
+    assert_eq!(bench.run(scan.iter().chain(&["--write", "json=accepted.json", "--quiet"])).code, 1);
+    assert_eq!(code(), 0);
+    alpha(4_000_000);
+    assert_eq!(code(), 1);
+    alpha(128);
+    // The same bytes, and a baseline that accepted less of them.
+    edit_json(bench.path("accepted.json"), |report| {
+        report["artifacts"][0]["findings"][0]["measured"] = 31.into();
+    });
+    assert_eq!(code(), 1);
+}
+
+#[test]
+fn what_a_waiver_covered_is_not_known_for_ever() {
+    let bench = Bench::new();
+    bench.hostile("adapter");
+    let report = bench.run(["scan", "adapter", "--json"]).json();
+    let digest = report["artifacts"][0]["sha256"].as_str().expect("a digest");
+    let waiver = |rule: &str| {
+        format!(
+            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"r\"\nowner = \"o\"\nexpires = 2026-06-30\n"
+        )
+    };
+    bench.policy(&(waiver("pickle") + &waiver("pickle-import")));
+    let day = ["scan", "adapter", "--policy", "policy.toml", "--date", "2026-06-30", "--write", "json=accepted.json"];
+    assert_eq!(bench.run(day).code, 0);
+    assert_eq!(bench.run(["scan", "adapter", "--baseline", "accepted.json"]).code, 1);
 }

@@ -105,12 +105,32 @@ fn every_mistake_is_named_at_once() {
 fn what_a_policy_does_not_know_is_not_passed_over() {
     let bench = Bench::new();
     for (text, words) in [
-        ("version = 1\nfail-on = \"warn\"", ["fail-on", "policy.toml"]),
-        ("version = 1\n[rules]\npickle = \"forbid\"", ["pickle", "policy.toml"]),
-        ("version = 1\n[rules]\nrank = { limit = 3, levle = \"deny\" }", ["rank", "policy.toml"]),
-        ("version = 1\n[compare]\nrequire = true", ["require", "policy.toml"]),
-        ("fail_on = \"warn\"", ["version", "policy.toml"]),
-        ("version = 1\n[rules", ["rules", "policy.toml"]),
+        ("version = 1\nfail-on = \"warn\"", vec!["the policy has no key `fail-on` (did you mean `fail_on`?)"]),
+        ("version = 1\n[rules]\npickle = \"forbid\"", vec!["rules.pickle is `forbid`", "`allow`, `warn` or `deny`"]),
+        ("version = 1\n[rules]\npickle = \"wrn\"", vec!["did you mean `warn`?"]),
+        ("version = 1\n[rules]\npickle = 3", vec!["rules.pickle is 3: a level"]),
+        (
+            "version = 1\n[rules]\nrank = { limit = 3, levle = \"deny\" }",
+            vec!["`rules.rank` has no key `levle`", "`level`?"],
+        ),
+        ("version = 1\n[rules]\nrank = { limit = \"3\" }", vec!["rules.rank.limit is `3`: a number is needed"]),
+        ("version = 1\nrules = \"deny\"", vec!["rules is `deny`: a section"]),
+        ("version = 1\n[compare]\nrequire = true", vec!["`compare` has no key `require`", "`required`?"]),
+        ("version = 1\n[compare]\nrequired = \"yes\"", vec!["compare.required is `yes`: true or false is needed"]),
+        ("version = 1\n[compare]\nmax_prompts = -1", vec!["compare.max_prompts is -1"]),
+        ("version = 1\n[allowed]\ntargets = \"q_proj\"", vec!["allowed.targets is `q_proj`: a list of texts"]),
+        ("version = 1\n[paths]\nmatch = \"a\"", vec!["paths is a table", "`[[paths]]`"]),
+        ("version = 1\n[[paths]]\n[paths.rules]\npickle = \"warn\"", vec!["paths[0].match is missing"]),
+        (
+            "version = 1\n[[waivers]]\nrule = \"pickle\"",
+            vec!["waivers[0].sha256 is missing", "waivers[0].expires is missing"],
+        ),
+        (
+            "version = 1\n[[waivers]]\nexpires = \"2027-01-31\"",
+            vec!["waivers[0].expires is `2027-01-31`: a day without quotes"],
+        ),
+        ("fail_on = \"warn\"", vec!["`version` is missing"]),
+        ("version = 1\n[rules", vec!["rules"]),
     ] {
         bench.write("policy.toml", text);
         refused(&bench.run(["policy", "check", "policy.toml"]), &words);
@@ -158,8 +178,132 @@ fn a_path_is_the_same_however_it_is_spelled() {
     let plain = scanned("released");
     assert_eq!(plain.code, 1, "{}", plain.stderr);
     for spelled in [".", "./released", "./released/a/", "released//a", "released/./a"] {
-        assert_eq!(scanned(spelled).stdout, plain.stdout, "{spelled}");
+        let mut report = scanned(spelled).json();
+        // The paths are pinned as they were given.
+        report["pins"]["paths"] = plain.json()["pins"]["paths"].clone();
+        assert_eq!(report, plain.json(), "{spelled}");
     }
+}
+
+/// A policy is about places: the way that leads there, links and dots included, makes no difference.
+#[test]
+fn no_way_to_write_a_path_leads_around_a_policy() {
+    let bench = Bench::new();
+    for name in ["prod/x", "exp/y"] {
+        bench.sound(name);
+        bench.write(&format!("{name}/load.py"), "import os\n");
+    }
+    bench.write("sub/keep", "");
+    for (target, link) in [("prod", "p2"), ("prod/x", "exp/z"), ("../prod", "sub/up")] {
+        std::os::unix::fs::symlink(bench.path(target.trim_start_matches("../")), bench.path(link)).expect("linked");
+    }
+    let text = "version = 1\n[[paths]]\nmatch = \"prod/**\"\n[paths.rules]\nscript = \"deny\"\n\
+                [[paths]]\nmatch = \"exp/**\"\n[paths.rules]\nscript = \"allow\"\n";
+    bench.write("lcr-audit.toml", text);
+    bench.write("policies/p.toml", text.replace("\"prod", "\"../prod").replace("\"exp", "\"../exp"));
+    let absolute = bench.path("prod/x").display().to_string();
+    let ways =
+        ["prod/x", "./prod/x/", "prod//x", "exp/../prod/x", "prod/../prod/x", "p2/x", "exp/z", "sub/up/x", &absolute];
+    for way in ways {
+        let run = bench.run(["gate", way, "--json"]);
+        assert_eq!(run.code, 1, "{way}: {}{}", run.stdout, run.stderr);
+        assert_eq!(finding(&run.json(), "script")["level"], "deny", "{way}");
+        let file = format!("{way}/adapter_config.json");
+        assert_eq!(bench.run(["gate", file.as_str()]).code, 1, "{file}");
+    }
+    // From another folder, by the policy where it lies.
+    let inside = crate::support::audit_in(&bench.path("prod"), ["gate", "x", "--policy", "../lcr-audit.toml"]);
+    assert_eq!(inside.code, 1, "{}", inside.stdout);
+    let run = bench.run(["gate", "exp/y", "--json"]);
+    assert_eq!((run.code, &finding(&run.json(), "script")["level"]), (0, &json!("allow")));
+}
+
+#[test]
+fn a_star_stops_at_a_slash() {
+    let bench = Bench::new();
+    bench.sound("prod/x");
+    bench.sound("prod/deep/x");
+    for name in ["prod/x", "prod/deep/x"] {
+        bench.write(&format!("{name}/load.py"), "import os\n");
+    }
+    let level = |pattern: &str, path: &str| {
+        bench.policy(&format!("[[paths]]\nmatch = \"{pattern}\"\n[paths.rules]\nscript = \"allow\""));
+        let run = bench.run(["scan", path, "--policy", "policy.toml", "--json"]);
+        finding(&run.json(), "script")["level"].as_str().expect("a level").to_owned()
+    };
+    assert_eq!((level("prod/*", "prod/x").as_str(), level("prod/*", "prod/deep/x").as_str()), ("allow", "warn"));
+    assert_eq!((level("./prod/*", "prod/x").as_str(), level("prod/**", "prod/deep/x").as_str()), ("allow", "allow"));
+    assert_eq!((level("**/x", "prod/x").as_str(), level("prod/?/x", "prod/x").as_str()), ("allow", "warn"));
+}
+
+#[test]
+fn a_policy_that_is_no_file_is_an_error_and_never_the_built_in_one() {
+    let bench = Bench::new();
+    bench.warned("adapter");
+    let policy = bench.path("lcr-audit.toml");
+    std::os::unix::fs::symlink("nowhere.toml", &policy).expect("linked");
+    refused(&bench.run(["gate", "adapter"]), &["lcr-audit.toml"]);
+    refused(&bench.run(["policy", "check"]), &["lcr-audit.toml"]);
+    fs_err::remove_file(&policy).expect("removed");
+    fs_err::create_dir(&policy).expect("created");
+    refused(&bench.run(["gate", "adapter"]), &["lcr-audit.toml", "is a folder"]);
+    fs_err::remove_dir(&policy).expect("removed");
+    assert!(std::process::Command::new("mkfifo").arg(&policy).status().expect("mkfifo starts").success());
+    refused(&bench.run(["gate", "adapter"]), &["lcr-audit.toml", "a pipe"]);
+    refused(&bench.run(["scan", "adapter", "--policy", "lcr-audit.toml"]), &["a pipe"]);
+    fs_err::remove_file(&policy).expect("removed");
+    bench.write("lcr-audit.toml", [0xff, 0xfe]);
+    refused(&bench.run(["gate", "adapter"]), &["lcr-audit.toml"]);
+}
+
+#[test]
+fn the_base_that_is_named_is_held_against_the_one_given() {
+    let bench = Bench::new();
+    let base = crate::support::repository("bundled/nano");
+    crate::support::copied(&crate::support::repository("bundled/nano-lcr"), bench.root(), "adapter");
+    let judged = |name: serde_json::Value, policy: &str| {
+        edit_json(bench.path("adapter/adapter_config.json"), |config| config["base_model_name_or_path"] = name.clone());
+        bench.policy(policy);
+        let run = bench.run(["gate", "adapter", "--policy", "policy.toml", "--base", base.as_str(), "--json"]);
+        let report = run.json();
+        let found = rules(&report).into_iter().filter(|rule| *rule == "base-name-mismatch").count();
+        (run.code, found)
+    };
+    for same in ["nano", "someone/nano", "someone/Nano-4bit", "./nano/"] {
+        assert_eq!(judged(json!(same), ""), (0, 0), "{same}");
+    }
+    assert_eq!(judged(json!(null), ""), (0, 0));
+    for other in ["evil/another-base", "someone/nano-instruct", "nano/../evil"] {
+        assert_eq!(judged(json!(other), ""), (0, 1), "{other}");
+        assert_eq!(judged(json!(other), "[rules]\nbase-name-mismatch = \"deny\""), (1, 1), "{other}");
+    }
+    assert_eq!(judged(json!("evil/another-base"), "[base]\nnames = [\"evil/*\"]"), (0, 0));
+    assert_eq!(judged(json!("evil/deep/base"), "[base]\nnames = [\"evil/*\"]"), (0, 1));
+}
+
+#[test]
+fn a_revision_that_anybody_may_have_proposed_is_said() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    let judged = |revision: serde_json::Value, policy: &str| {
+        edit_json(bench.path("adapter/adapter_config.json"), |config| config["revision"] = revision.clone());
+        bench.policy(policy);
+        let run = bench.run(["scan", "adapter", "--policy", "policy.toml", "--json"]);
+        (run.code, rules(&run.json()).into_iter().map(str::to_owned).collect::<Vec<String>>())
+    };
+    let found = |code: i32, rules: &[&str]| (code, rules.iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>());
+    for plain in [json!(null), json!("main"), json!("v1.0"), json!("0123456789abcdef0123456789abcdef01234567")] {
+        assert_eq!(judged(plain.clone(), ""), found(0, &[]), "{plain}");
+    }
+    for odd in ["refs/pr/666", "refs/convert/parquet", "refs%2Fpr%2F1"] {
+        assert_eq!(judged(json!(odd), ""), found(0, &["base-revision"]), "{odd}");
+    }
+    let only = "[allowed]\nrevisions = [\"main\", \"0123*\"]";
+    assert_eq!(judged(json!(null), only), found(0, &[]));
+    assert_eq!(judged(json!("0123abc"), only), found(0, &[]));
+    assert_eq!(judged(json!("dev"), only), found(1, &["revision-not-allowed"]));
+    assert_eq!(judged(json!("refs/pr/1"), only), found(1, &["revision-not-allowed", "base-revision"]));
+    assert_eq!(judged(json!(null), "[allowed]\nrevisions = [\"0123*\"]"), found(1, &["revision-not-allowed"]));
 }
 
 #[test]

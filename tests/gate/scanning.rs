@@ -198,9 +198,10 @@ fn a_file_stands_for_its_folder() {
     let bench = Bench::new();
     let adapter = bench.hostile("adapter");
     let by_file = bench.run(["scan", "adapter/adapter_config.json", "--json"]);
-    assert_eq!(by_file.stdout, bench.run(["scan", "adapter", "--json"]).stdout);
+    let artifacts = |run: &crate::support::Run| run.json()["artifacts"].clone();
+    assert_eq!(artifacts(&by_file), artifacts(&bench.run(["scan", "adapter", "--json"])));
     let twice = bench.run(["scan", "adapter/adapter_config.json", "adapter/state.pkl", "--json"]);
-    assert_eq!(twice.stdout, by_file.stdout);
+    assert_eq!(artifacts(&twice), artifacts(&by_file));
     // In the folder itself it is called by the folder's name or by none, and the digest is the same.
     let inside = crate::support::audit_in(&adapter, ["scan", "adapter_config.json", "--json"]).json();
     assert_eq!(inside["artifacts"][0]["sha256"], by_file.json()["artifacts"][0]["sha256"]);
@@ -249,4 +250,27 @@ fn statistics_come_where_they_are_asked_for_and_agree_with_the_spectra_of_the_mo
             assert!((found / expected - 1.0).abs() < 1e-5, "{key} of {path}: {found}, not {expected}");
         }
     }
+}
+
+#[test]
+fn no_report_is_written_into_the_files_that_it_is_about() {
+    let bench = Bench::new();
+    bench.sound("adapters/a");
+    std::os::unix::fs::symlink("a", bench.path("adapters/link")).expect("linked");
+    let before = tree(bench.root());
+    for place in
+        ["adapters/a/report.json", "adapters/a/deep/report.json", "adapters/link/r.json", "adapters/a/../a/r.json"]
+    {
+        for command in ["scan", "gate"] {
+            for path in ["adapters", "adapters/a", "adapters/a/adapter_config.json"] {
+                let write = format!("json={place}");
+                let run = bench.run([command, path, "--write", write.as_str()]);
+                assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{place}: {}", run.stderr);
+                assert!(run.stderr.contains("Write it elsewhere"), "{}", run.stderr);
+            }
+        }
+    }
+    assert!(tree(bench.root()) == before);
+    assert_eq!(bench.run(["scan", "adapters", "--write", "json=adapters/report.json"]).code, 0);
+    assert_eq!(bench.run(["verify", "adapters/report.json"]).code, 0);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bench::{Bench, finding, items, sarif_results};
-use crate::support::Run;
+use crate::support::{Run, edit_json};
 
 const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const LAST_DAY: &str = "2030-06-30";
@@ -126,4 +126,131 @@ fn a_waiver_can_be_of_one_place() {
     };
     assert!(covered("lm_head.weight"));
     assert!(!covered("model.norm.weight"));
+}
+
+/// An adapter whose alpha is large, and the digest of the finding of `scale`.
+fn scaled() -> (Bench, String) {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    alpha(&bench, 128);
+    bench.policy("[rules]\nscale = \"deny\"");
+    let report = bench.run(["scan", "adapter", "--policy", "policy.toml", "--json"]).json();
+    let digest = finding(&report, "scale")["sha256"].as_str().expect("a digest").to_owned();
+    (bench, digest)
+}
+
+fn alpha(bench: &Bench, alpha: u32) {
+    edit_json(bench.path("adapter/adapter_config.json"), |config| config["lora_alpha"] = alpha.into());
+}
+
+fn code_under(bench: &Bench, digest: &str, more: &str) -> i32 {
+    judged(bench, &format!("[rules]\nscale = \"deny\"\n{}", waiver("scale", digest, more)), "2030-01-01").code
+}
+
+#[test]
+fn a_number_rests_on_config_and_tensors() {
+    let (bench, digest) = scaled();
+    let report = bench.run(["scan", "adapter", "--policy", "policy.toml", "--json"]).json();
+    let files: Vec<&str> =
+        items(finding(&report, "scale"), "/files").iter().map(|file| file["path"].as_str().expect("text")).collect();
+    assert_eq!(files, ["adapter_config.json", "adapter_model.safetensors"]);
+    // As `sha256sum` makes it.
+    let script = "sha256sum adapter_config.json adapter_model.safetensors | sha256sum | cut -d' ' -f1";
+    let sum = std::process::Command::new("bash").args(["-c", script]).current_dir(bench.path("adapter")).output();
+    assert_eq!(String::from_utf8_lossy(&sum.expect("bash starts").stdout).trim(), digest);
+    let tensors = report["artifacts"][0]["adapter"]["sha256"].as_str().expect("a digest").to_owned();
+    let whole = report["artifacts"][0]["sha256"].as_str().expect("a digest").to_owned();
+    assert_eq!((code_under(&bench, &digest, ""), code_under(&bench, &whole, "")), (0, 0));
+    assert_eq!(code_under(&bench, &tensors, ""), 1, "the tensors alone are not what it rests on");
+    alpha(&bench, 4_000_000);
+    assert_eq!((code_under(&bench, &digest, ""), code_under(&bench, &whole, "")), (1, 1));
+    alpha(&bench, 128);
+    assert_eq!(code_under(&bench, &digest, ""), 0);
+    bench.flip("adapter/adapter_model.safetensors");
+    assert_eq!(code_under(&bench, &digest, ""), 1);
+}
+
+#[test]
+fn a_waiver_holds_up_to_its_number() {
+    let (bench, digest) = scaled();
+    // Alpha 128 over rank 4.
+    for (up_to, code) in [("up_to = 32", 0), ("up_to = 32.5", 0), ("up_to = 31.9", 1), ("up_to = 0", 1)] {
+        assert_eq!(code_under(&bench, &digest, up_to), code, "{up_to}");
+    }
+    bench.policy(&waiver("pickle", &digest, "up_to = 1"));
+    let run = bench.run(["policy", "check", "policy.toml"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("waivers[0].up_to: `pickle` measures nothing"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_said_of_a_tokenizer_rests_on_all_its_files() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    bench.write("adapter/added_tokens.json", "{\"<x>\": 5}");
+    bench.write("adapter/vocab.json", "{\"a\": 1}");
+    let policy = "[rules]\ntokenizer-carried = \"deny\"\n";
+    bench.policy(policy);
+    let report = bench.run(["scan", "adapter", "--policy", "policy.toml", "--json"]).json();
+    let digest = finding(&report, "tokenizer-carried")["sha256"].as_str().expect("a digest").to_owned();
+    let code = || judged(&bench, &format!("{policy}{}", waiver("tokenizer-carried", &digest, "")), "2030-01-01").code;
+    assert_eq!(code(), 0);
+    bench.write("adapter/vocab.json", "{\"b\": 1}");
+    assert_eq!(code(), 1);
+    bench.write("adapter/vocab.json", "{\"a\": 1}");
+    assert_eq!(code(), 0);
+    bench.write("adapter/special_tokens_map.json", "{}");
+    assert_eq!(code(), 1, "another file of the tokenizer");
+}
+
+#[test]
+fn the_base_that_is_named_is_in_the_config() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    let name = |name: &str| {
+        edit_json(bench.path("adapter/adapter_config.json"), |config| config["base_model_name_or_path"] = name.into());
+    };
+    name("someone/base");
+    let policy = "[allowed]\nbase_models = [\"Qwen/*\"]\n";
+    bench.policy(policy);
+    let report = bench.run(["scan", "adapter", "--policy", "policy.toml", "--json"]).json();
+    let digest = finding(&report, "base-model-not-allowed")["sha256"].as_str().expect("a digest").to_owned();
+    let code =
+        || judged(&bench, &format!("{policy}{}", waiver("base-model-not-allowed", &digest, "")), "2030-01-01").code;
+    assert_eq!(code(), 0);
+    name("evil/base");
+    assert_eq!(code(), 1);
+}
+
+#[test]
+fn what_was_not_read_cannot_be_waived() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    std::os::unix::fs::symlink("/etc/hostname", bench.path("adapter/notes.txt")).expect("linked");
+    let report = bench.run(["scan", "adapter", "--json"]).json();
+    let whole = report["artifacts"][0]["sha256"].as_str().expect("a digest").to_owned();
+    let policy = format!("[rules]\nlink-outside = \"deny\"\n{}", waiver("link-outside", &whole, ""));
+    let run = judged(&bench, &policy, "2030-01-01");
+    assert_eq!(run.code, 1);
+    let report = run.json();
+    assert_eq!(policy_rules(&report), ["waiver-refused"]);
+    assert_eq!(finding(&report, "link-outside")["waiver"], Value::Null);
+    let checked = bench.run(["policy", "check", "policy.toml"]);
+    super::bench::refused(&checked, &["waivers[0]: `link-outside` cannot be waived"]);
+    // Nor is it known from a baseline.
+    bench.policy("[rules]\nlink-outside = \"deny\"");
+    let arguments = ["scan", "adapter", "--policy", "policy.toml"];
+    assert_eq!(bench.run(arguments.iter().chain(&["--write", "json=accepted.json"])).code, 1);
+    assert_eq!(bench.run(arguments.iter().chain(&["--baseline", "accepted.json"])).code, 1);
+}
+
+#[test]
+fn many_waivers_that_nothing_needs_are_counted() {
+    let bench = Bench::new();
+    bench.sound("adapter");
+    let text: String = (0..2_500).map(|index| waiver("pickle", &format!("{index:064x}"), "")).collect();
+    let report = judged(&bench, &text, "2030-01-01").json();
+    let stale = items(&report, "/policy_findings");
+    assert_eq!(stale.len(), 1_001);
+    assert!(stale[1_000]["message"].as_str().expect("text").starts_with("1500 more waivers"), "{}", stale[1_000]);
 }

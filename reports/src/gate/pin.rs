@@ -13,6 +13,15 @@ pub fn digest_of_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
+/// SHA-256 over the lines `<sha256>  <name>`, as `sha256sum` writes them.
+pub(super) fn digest_of_lines<'a>(lines: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut whole = Sha256::new();
+    for (sha256, name) in lines {
+        whole.update(format!("{sha256}  {name}\n"));
+    }
+    hexadecimal(&whole.finalize())
+}
+
 /// SHA-256 over the lines `<sha256>  <name>` of the files of a folder whose names are `wanted`, sorted by name; `None` where there is
 /// no such file.
 pub fn digest_of_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Option<String>, ReportError> {

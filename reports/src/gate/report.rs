@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use lcr_analysis::audit::Tool;
+use lcr_analysis::audit::{Asked, Tool};
 use lcr_scan::{AdapterSummary, FileRecord, WeightStatistics};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rests::FilePin;
 use crate::error::ReportError;
 use crate::policy::RuleLevel;
 
@@ -37,6 +38,18 @@ pub struct GateReport {
 /// Digests of what the verdict rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pins {
+    /// The command that wrote the report: `scan`, `gate`, `batch` or `merge`; empty in reports of versions that did not say.
+    #[serde(default)]
+    pub command: String,
+    /// The paths that were looked through, as given.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Whether the numbers of every module were asked for.
+    #[serde(default)]
+    pub statistics: bool,
+    /// What was asked of base and adapted models, where they were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// The base, where one was given.
     pub base: Option<BasePin>,
     /// The policy.
@@ -119,8 +132,12 @@ pub struct GateFinding {
     pub artifact: String,
     /// File in it; empty where the finding is about the whole.
     pub file: String,
-    /// SHA-256 of that file, or of the artifact.
+    /// SHA-256 over what it rests on, which is what a waiver names: of the one file in `files`; of several over the lines
+    /// `<sha256>  <path>`; of the artifact where `files` is empty.
     pub sha256: String,
+    /// The files that it rests on, sorted by path; absent where it rests on the whole artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FilePin>,
     /// Tensor, module, key or byte range; empty where the finding is about the whole file.
     #[serde(rename = "where")]
     pub location: String,
@@ -160,9 +177,9 @@ pub struct WaiverUse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BaselineState {
-    /// Not in the baseline, or there is none, or the file has changed since.
+    /// Not in the baseline, or there is none, or a file that it rests on has changed since, or its number has grown.
     New,
-    /// In the baseline, on the same bytes.
+    /// In the baseline, on the same bytes, and not larger.
     Unchanged,
     /// In the baseline, and no longer there.
     Absent,
@@ -244,8 +261,13 @@ pub fn write(report: &GateReport, path: &Path) -> Result<(), ReportError> {
 /// Reads a report back. Its verdict is computed anew from its findings; a file that says otherwise is refused.
 pub fn read(path: &Path) -> Result<GateReport, ReportError> {
     let text = fs_err::read_to_string(path).map_err(|source| ReportError::io(path, source))?;
+    parse(path, &text)
+}
+
+/// Reads a report's text; `path` is what errors name.
+pub(super) fn parse(path: &Path, text: &str) -> Result<GateReport, ReportError> {
     let report: GateReport =
-        serde_json::from_str(&text).map_err(|source| ReportError::Parse { path: path.to_owned(), source })?;
+        serde_json::from_str(text).map_err(|source| ReportError::Parse { path: path.to_owned(), source })?;
     if report.schema != GATE_SCHEMA {
         return Err(ReportError::Schema { path: path.to_owned(), expected: GATE_SCHEMA, found: report.schema });
     }

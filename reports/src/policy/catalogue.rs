@@ -175,15 +175,15 @@ match = \"experiments/**\"
 script = \"allow\"
 ```
 
-A single finding is accepted by a waiver: one rule, on exactly these bytes, until a day. The digest is that of the file
-or of the whole adapter, as the gate's report shows it. When a byte changes or the day has passed, the finding counts
-again.
+A single finding is accepted by a waiver: one rule, on exactly these bytes, until a day. The digest is the finding's
+own, as the gate's report shows it, over all files that it rests on; or that of the whole adapter. When a byte changes,
+the number grows beyond `up_to` or the day has passed, the finding counts again. What was not read cannot be waived.
 
 ```toml
 [[waivers]]
 rule = \"whole-tensor\"
 sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"
-where = \"lm_head.weight\" # optional: only there
+where = \"lm_head.weight\" # optional: only there; of rules with a limit, `up_to = 0.5` is the largest number accepted
 reason = \"new tokens for the tool calls, reviewed in #123\"
 owner = \"model-security@example.com\"
 expires = 2027-01-31

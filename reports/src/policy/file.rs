@@ -1,20 +1,23 @@
 //! `lcr-audit.toml`: what a repository of adapters accepts.
 //!
-//! The file is read into [`PolicyFile`] as it stands and then checked as a whole: every mistake is reported, not the first one only.
-//! [`Policy`] is what holds after that.
+//! The text is read section by section and checked as a whole: every mistake is reported, not the first one only. [`Policy`] is what
+//! holds after that.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-use globset::{Glob, GlobMatcher};
-use serde::Deserialize;
+use globset::GlobMatcher;
 use sha2::{Digest, Sha256};
-use toml::value::Datetime;
 
 use super::catalogue::{RuleLevel, rule};
+use super::paths::{Patterns, names_match, places};
+use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 
 /// The text of `policy init`: the policy that holds where there is no file.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
+/// Bytes of a policy.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Why a policy cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +26,19 @@ pub enum PolicyError {
     #[error("cannot read the policy `{}`: {source}", path.display())]
     Read {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is no TOML, or not of this shape.
+    /// What stands there is no file.
+    #[error("the policy `{}` is {found}: a policy is a file", path.display())]
+    NoFile {
+        /// Where.
+        path: PathBuf,
+        /// What stands there.
+        found: &'static str,
+    },
+    /// The file is no TOML.
     #[error("policy `{source_name}`: {reason}")]
     Syntax {
         /// File, or `default`.
@@ -35,8 +46,8 @@ pub enum PolicyError {
         /// Where and why.
         reason: String,
     },
-    /// Settings that contradict the rules or each other.
-    #[error("policy `{source_name}`: {}", problems.join("; "))]
+    /// Settings that are not known, contradict the rules or each other.
+    #[error("policy `{source_name}`: {}", listed(problems))]
     Invalid {
         /// File, or `default`.
         source_name: String,
@@ -45,42 +56,28 @@ pub enum PolicyError {
     },
 }
 
-/// The file as it stands.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicyFile {
-    version: u32,
-    #[serde(default = "deny")]
-    fail_on: RuleLevel,
-    #[serde(default)]
-    base: BaseSection,
-    #[serde(default)]
-    allowed: AllowedSection,
-    #[serde(default)]
-    compare: CompareSection,
-    #[serde(default)]
-    rules: BTreeMap<String, RuleSetting>,
-    #[serde(default)]
-    paths: Vec<PathSection>,
-    #[serde(default)]
-    waivers: Vec<WaiverSection>,
-}
-
-fn deny() -> RuleLevel {
-    RuleLevel::Deny
+/// Mistakes for a message: one in the line, several below each other.
+fn listed(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => {
+            let lines: String = many.iter().map(|problem| format!("\n  {problem}")).collect();
+            format!("{} mistakes{lines}", many.len())
+        }
+    }
 }
 
 /// What is asked of the base.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default)]
 pub struct BaseSection {
     /// Digest that the base must have, as `lcr-audit batch` and `gate` report it (`pins.base.sha256`).
     pub sha256: Option<String>,
+    /// Patterns of names by which adapters may call the base, beside its own.
+    pub names: Option<Vec<String>>,
 }
 
 /// What adapters may be; what is not listed is not restricted.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default)]
 pub struct AllowedSection {
     /// Layouts: `PEFT`, `MLX`.
     pub formats: Option<Vec<String>>,
@@ -88,14 +85,14 @@ pub struct AllowedSection {
     pub targets: Option<Vec<String>>,
     /// Patterns of names that `base_model_name_or_path` may have.
     pub base_models: Option<Vec<String>>,
+    /// Patterns of names that `revision` may have.
+    pub revisions: Option<Vec<String>>,
 }
 
 /// Whether base and adapted model are run side by side.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default)]
 pub struct CompareSection {
     /// Whether every adapter must be compared with the base.
-    #[serde(default)]
     pub required: bool,
     /// Built-in probes or a file; the default set where it is absent.
     pub probes: Option<String>,
@@ -105,67 +102,19 @@ pub struct CompareSection {
     pub max_prompts: Option<usize>,
 }
 
-/// `"deny"`, or a table with a level and a limit.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
-enum RuleSetting {
-    Level(RuleLevel),
-    Table(RuleTable),
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleTable {
-    level: Option<RuleLevel>,
-    limit: Option<f64>,
-}
-
-impl RuleSetting {
-    fn level(self) -> Option<RuleLevel> {
-        match self {
-            Self::Level(level) => Some(level),
-            Self::Table(table) => table.level,
-        }
-    }
-
-    fn limit(self) -> Option<f64> {
-        match self {
-            Self::Level(_) => None,
-            Self::Table(table) => table.limit,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PathSection {
-    #[serde(rename = "match")]
-    pattern: String,
-    #[serde(default)]
-    rules: BTreeMap<String, RuleSetting>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WaiverSection {
-    rule: String,
-    sha256: String,
-    #[serde(rename = "where")]
-    location: Option<String>,
-    reason: String,
-    owner: String,
-    expires: Datetime,
-}
-
-/// An exception: one rule, on exactly these bytes, until a day.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An exception: one rule, on exactly these bytes, up to a number, until a day.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waiver {
+    /// Its place among the policy's waivers.
+    pub index: usize,
     /// Code of the rule.
     pub rule: String,
-    /// SHA-256 of the artifact, or of the file that the finding is about.
+    /// SHA-256 of the artifact, or of the files that the finding rests on.
     pub sha256: String,
     /// Place in the file; any where absent.
     pub location: Option<String>,
+    /// Largest number that it covers, where it names one.
+    pub up_to: Option<f64>,
     /// Why.
     pub reason: String,
     /// Who answers for it.
@@ -174,11 +123,17 @@ pub struct Waiver {
     pub expires: String,
 }
 
+impl Waiver {
+    fn key(&self) -> (&str, &str) {
+        (&self.rule, &self.sha256)
+    }
+}
+
 /// Settings of rules under some paths.
 #[derive(Debug)]
 struct PathRules {
     matcher: GlobMatcher,
-    rules: BTreeMap<String, RuleSetting>,
+    rules: RuleSettings,
 }
 
 /// A policy whose every setting has been checked.
@@ -194,14 +149,25 @@ pub struct Policy {
     pub base: BaseSection,
     /// What adapters may be.
     pub allowed: AllowedSection,
-    /// Patterns of [`AllowedSection::base_models`].
-    base_models: Option<Vec<GlobMatcher>>,
     /// Whether to compare.
     pub compare: CompareSection,
     /// Exceptions.
     pub waivers: Vec<Waiver>,
-    rules: BTreeMap<String, RuleSetting>,
+    /// Places of the waivers in the list, in the order of their rules and digests.
+    by_digest: Vec<usize>,
+    names: Names,
+    rules: RuleSettings,
     paths: Vec<PathRules>,
+    /// Where its file stands, links resolved: what its patterns of paths are relative to.
+    folder: Option<PathBuf>,
+}
+
+/// Patterns of names.
+#[derive(Debug, Default)]
+struct Names {
+    base: Option<Vec<GlobMatcher>>,
+    base_models: Option<Vec<GlobMatcher>>,
+    revisions: Option<Vec<GlobMatcher>>,
 }
 
 impl Default for Policy {
@@ -214,80 +180,161 @@ impl Default for Policy {
 
 impl Policy {
     /// Reads a policy file.
-    pub fn open(path: &std::path::Path) -> Result<Self, PolicyError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
-        Self::parse(&path.display().to_string(), &text)
+    pub fn open(path: &Path) -> Result<Self, PolicyError> {
+        let source = |source| PolicyError::Read { path: path.to_owned(), source };
+        let known = std::fs::metadata(path).map_err(source)?;
+        let no_file = |found| Err(PolicyError::NoFile { path: path.to_owned(), found });
+        if known.is_dir() {
+            return no_file("a folder");
+        }
+        // Reading a pipe would wait for whoever writes into it.
+        if !known.is_file() {
+            return no_file("a pipe, socket or device");
+        }
+        if known.len() > MOST_BYTES {
+            return no_file("longer than 64 MiB");
+        }
+        let text = std::fs::read_to_string(path).map_err(source)?;
+        let mut policy = Self::parse(&path.display().to_string(), &text)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        policy.folder = Some(folder.canonicalize().map_err(source)?);
+        Ok(policy)
     }
 
     /// Reads a policy's text; `source` is what messages and reports call it.
     pub fn parse(source: &str, text: &str) -> Result<Self, PolicyError> {
-        let file: PolicyFile = toml::from_str(text).map_err(|error| PolicyError::Syntax {
+        let syntax = |error: toml::de::Error| PolicyError::Syntax {
             source_name: source.to_owned(),
             reason: error.to_string().trim_end().to_owned(),
-        })?;
+        };
+        let file: toml::Table = toml::from_str(text).map_err(syntax)?;
         let mut problems = Vec::new();
-        if file.version != 1 {
-            problems.push(format!("version is {}, this program reads version 1", file.version));
+        let file = read(file, &mut problems);
+        let mut patterns = Patterns::default();
+        let mut list = |field: &str, list: &Option<Vec<String>>, problems: &mut Vec<String>| {
+            patterns.list(field, list.as_ref(), problems)
+        };
+        let names = Names {
+            base: list("base.names", &file.base.names, &mut problems),
+            base_models: list("allowed.base_models", &file.allowed.base_models, &mut problems),
+            revisions: list("allowed.revisions", &file.allowed.revisions, &mut problems),
+        };
+        let mut paths = Vec::new();
+        for (pattern, rules) in file.paths {
+            // `./prod` is a way to write `prod`.
+            let plain = pattern.strip_prefix("./").unwrap_or(&pattern);
+            paths.extend(
+                patterns.compile("paths.match", plain, &mut problems).map(|matcher| PathRules { matcher, rules }),
+            );
         }
-        if file.fail_on == RuleLevel::Allow {
-            problems.push("fail_on is `allow`, which would fail on everything; use `warn` or `deny`".to_owned());
-        }
-        check_digest("base.sha256", file.base.sha256.as_deref(), &mut problems);
-        check_rules("rules", &file.rules, &mut problems);
-        let paths = check_paths(file.paths, &mut problems);
-        let waivers = file
-            .waivers
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, waiver)| check_waiver(index, waiver, &mut problems));
-        let waivers: Vec<Waiver> = waivers.collect();
-        let base_models = file.allowed.base_models.as_ref().map(|patterns| {
-            patterns.iter().filter_map(|pattern| glob("allowed.base_models", pattern, &mut problems)).collect()
-        });
-        check_formats(&file.allowed, &mut problems);
         if !problems.is_empty() {
             return Err(PolicyError::Invalid { source_name: source.to_owned(), problems });
         }
+        let waivers: Vec<Waiver> = file.waivers.into_iter().map(|(index, written)| waiver(index, written)).collect();
+        let mut by_digest: Vec<usize> = (0..waivers.len()).collect();
+        by_digest.sort_by_key(|place| waivers.get(*place).map(Waiver::key));
         Ok(Self {
             source: source.to_owned(),
             sha256: hexadecimal(&Sha256::digest(text.as_bytes())),
             fail_on: file.fail_on,
             base: file.base,
             allowed: file.allowed,
-            base_models,
             compare: file.compare,
             waivers,
+            by_digest,
+            names,
             rules: file.rules,
             paths,
+            folder: None,
         })
     }
 
-    /// Level of a rule for an artifact: that of the last matching path section that sets it, else the rules section's, else the
-    /// rule's own.
-    pub fn level(&self, code: &str, artifact: &str) -> RuleLevel {
-        self.settings(code, artifact)
-            .find_map(RuleSetting::level)
-            // A rule without an entry fails closed.
-            .unwrap_or_else(|| rule(code).map_or(RuleLevel::Deny, |rule| rule.level))
+    /// What holds for an artifact, whose path is that which the report gives it.
+    pub fn at(&self, artifact: &str) -> Settings<'_> {
+        let places = if self.paths.is_empty() {
+            vec![PathBuf::new()]
+        } else {
+            places(Path::new(artifact), self.folder.as_deref())
+        };
+        let of_place = |place: &PathBuf| {
+            let sections = self.paths.iter().rev().filter(|section| section.matcher.is_match(place));
+            sections.map(|section| &section.rules).chain(std::iter::once(&self.rules)).collect()
+        };
+        Settings { places: places.iter().map(of_place).collect() }
     }
 
-    /// Limit of a rule for an artifact.
+    /// Level of a rule for an artifact. See [`Settings::level`].
+    pub fn level(&self, code: &str, artifact: &str) -> RuleLevel {
+        self.at(artifact).level(code)
+    }
+
+    /// Limit of a rule for an artifact. See [`Settings::limit`].
     pub fn limit(&self, code: &str, artifact: &str) -> Option<f64> {
-        self.settings(code, artifact).find_map(RuleSetting::limit).or_else(|| rule(code).and_then(|rule| rule.limit))
+        self.at(artifact).limit(code)
     }
 
     /// Whether an adapter may name this base.
     pub fn allows_base_model(&self, name: &str) -> bool {
-        self.base_models.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.is_match(name)))
+        self.names.base_models.as_ref().is_none_or(|patterns| names_match(patterns, name))
     }
 
-    /// Settings of a rule, the one that goes before all others first.
-    fn settings(&self, code: &str, artifact: &str) -> impl Iterator<Item = RuleSetting> {
-        let of_paths = self.paths.iter().rev().filter(|section| section.matcher.is_match(artifact));
-        let settings: Vec<RuleSetting> =
-            of_paths.filter_map(|section| section.rules.get(code)).chain(self.rules.get(code)).copied().collect();
-        settings.into_iter()
+    /// Whether an adapter may ask for this revision of its base; a config that names none asks for `main`.
+    pub fn allows_revision(&self, name: Option<&str>) -> bool {
+        let name = name.unwrap_or("main");
+        self.names.revisions.as_ref().is_none_or(|patterns| names_match(patterns, name))
+    }
+
+    /// Whether this is a name of the base that is given, as the policy says.
+    pub fn is_name_of_base(&self, name: &str) -> bool {
+        self.names.base.as_ref().is_some_and(|patterns| names_match(patterns, name))
+    }
+
+    /// The waivers of a rule that name a digest, each with its place in [`Policy::waivers`].
+    pub(crate) fn waivers_of<'a>(
+        &'a self,
+        code: &'a str,
+        sha256: &'a str,
+    ) -> impl Iterator<Item = (usize, &'a Waiver)> {
+        let wanted = Some((code, sha256));
+        let key = |place: &usize| self.waivers.get(*place).map(Waiver::key);
+        let first = self.by_digest.partition_point(|place| key(place) < wanted);
+        let from_there = self.by_digest.get(first..).unwrap_or_default().iter();
+        from_there
+            .take_while(move |place| key(place) == wanted)
+            .filter_map(|place| Some((*place, self.waivers.get(*place)?)))
+    }
+
+    /// Waivers that can cover nothing, each with the reason: what `policy check` refuses, and a run reports.
+    pub fn refused_waivers(&self) -> impl Iterator<Item = (&Waiver, &'static str)> {
+        self.waivers.iter().filter_map(|waiver| Some((waiver, super::exceptions::refusal(&waiver.rule)?)))
+    }
+}
+
+/// The settings of rules for one artifact.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    /// For each place that the artifact's path leads to: settings, those that go before the others first.
+    places: Vec<Vec<&'a BTreeMap<String, RuleSetting>>>,
+}
+
+impl Settings<'_> {
+    /// Level of a rule: that of the last matching path section that sets it, else the rules section's, else the rule's own; the
+    /// strictest, where the path leads to several places.
+    pub fn level(&self, code: &str) -> RuleLevel {
+        let own = || rule(code).map_or(RuleLevel::Deny, |rule| rule.level);
+        // A rule without an entry fails closed.
+        self.first(code, |setting| setting.level).map(|level| level.unwrap_or_else(own)).max().unwrap_or_else(own)
+    }
+
+    /// Limit of a rule, in the same way.
+    pub fn limit(&self, code: &str) -> Option<f64> {
+        let own = || rule(code).and_then(|rule| rule.limit);
+        self.first(code, |setting| setting.limit).filter_map(|limit| limit.or_else(own)).reduce(f64::min)
+    }
+
+    /// The setting that goes before all others, for each place.
+    fn first<T>(&self, code: &str, of: impl Fn(&RuleSetting) -> Option<T>) -> impl Iterator<Item = Option<T>> {
+        self.places.iter().map(move |sections| sections.iter().find_map(|rules| of(rules.get(code)?)))
     }
 }
 
@@ -300,84 +347,16 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-fn check_digest(field: &str, digest: Option<&str>, problems: &mut Vec<String>) {
-    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
-        problems.push(format!("{field} is `{digest}`: 64 hexadecimal digits are needed"));
+fn waiver(index: usize, written: WaiverSection) -> Waiver {
+    Waiver {
+        index,
+        rule: written.rule,
+        sha256: written.sha256.to_lowercase(),
+        location: written.location,
+        up_to: written.up_to,
+        reason: written.reason,
+        owner: written.owner,
+        // Read with its day, or not at all.
+        expires: written.expires.date.map(|date| date.to_string()).unwrap_or_default(),
     }
-}
-
-fn check_formats(allowed: &AllowedSection, problems: &mut Vec<String>) {
-    for format in allowed.formats.iter().flatten() {
-        if !["PEFT", "MLX"].contains(&format.as_str()) {
-            problems.push(format!("allowed.formats names `{format}`; known: PEFT, MLX"));
-        }
-    }
-}
-
-fn check_rules(section: &str, rules: &BTreeMap<String, RuleSetting>, problems: &mut Vec<String>) {
-    for (code, setting) in rules {
-        let Some(entry) = rule(code) else {
-            let nearest = super::catalogue::rules()
-                .map(|rule| rule.code)
-                .max_by(|left, right| strsim::jaro_winkler(left, code).total_cmp(&strsim::jaro_winkler(right, code)));
-            let hint = nearest.map(|code| format!(" (did you mean `{code}`?)")).unwrap_or_default();
-            problems.push(format!("{section} names `{code}`, which is no rule{hint}"));
-            continue;
-        };
-        match (setting.limit(), entry.limit) {
-            (Some(limit), Some(_)) if !limit.is_finite() || limit < 0.0 => {
-                problems.push(format!("{section}.{code}: limit {limit} is not a number from 0 up"));
-            }
-            (Some(_), None) => problems.push(format!("{section}.{code}: this rule has no limit to set")),
-            _ => {}
-        }
-    }
-}
-
-fn glob(field: &str, pattern: &str, problems: &mut Vec<String>) -> Option<GlobMatcher> {
-    match Glob::new(pattern) {
-        Ok(glob) => Some(glob.compile_matcher()),
-        Err(error) => {
-            problems.push(format!("{field}: `{pattern}` is not a pattern: {error}"));
-            None
-        }
-    }
-}
-
-fn check_paths(sections: Vec<PathSection>, problems: &mut Vec<String>) -> Vec<PathRules> {
-    let mut paths = Vec::new();
-    for section in sections {
-        check_rules(&format!("paths `{}`", section.pattern), &section.rules, problems);
-        if let Some(matcher) = glob("paths.match", &section.pattern, problems) {
-            paths.push(PathRules { matcher, rules: section.rules });
-        }
-    }
-    paths
-}
-
-fn check_waiver(index: usize, waiver: WaiverSection, problems: &mut Vec<String>) -> Option<Waiver> {
-    let before = problems.len();
-    let name = format!("waivers[{index}]");
-    if rule(&waiver.rule).is_none() {
-        problems.push(format!("{name}.rule names `{}`, which is no rule", waiver.rule));
-    }
-    check_digest(&format!("{name}.sha256"), Some(&waiver.sha256), problems);
-    for (field, text) in [("reason", &waiver.reason), ("owner", &waiver.owner)] {
-        if text.trim().is_empty() {
-            problems.push(format!("{name}.{field} is empty: a waiver that nobody explains is nobody's decision"));
-        }
-    }
-    let expires = waiver.expires.date.map(|date| date.to_string());
-    if expires.is_none() {
-        problems.push(format!("{name}.expires holds no day; write it as 2027-01-31"));
-    }
-    (problems.len() == before).then(|| Waiver {
-        rule: waiver.rule,
-        sha256: waiver.sha256.to_lowercase(),
-        location: waiver.location,
-        reason: waiver.reason,
-        owner: waiver.owner,
-        expires: expires.unwrap_or_default(),
-    })
 }

@@ -9,13 +9,17 @@
 //! A [`Policy`] says what follows from the rules' findings, and from those of a scan; [`catalogue`] documents every rule.
 
 pub mod catalogue;
+mod exceptions;
 mod file;
+mod paths;
+mod read;
 mod rules;
 mod sizes;
 
 pub use catalogue::{RuleEntry, RuleLevel, Stage};
+pub(crate) use exceptions::{UNREAD, refusal, refusal_of};
 pub(crate) use file::hexadecimal;
-pub use file::{AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, Waiver};
+pub use file::{AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, Settings, Waiver};
 pub(crate) use sizes::{SIZES, SizeRule, sizes};
 
 use lcr_analysis::audit::{Audit, Finding};

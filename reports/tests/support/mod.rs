@@ -116,6 +116,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             seed: 0,
         },
         composition: None,
+        asked: None,
         weights,
         layers: layers(plan, &mut dice),
         tokens: Some(tokens(&mut dice)),

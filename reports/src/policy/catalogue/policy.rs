@@ -52,6 +52,45 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..POLICY
     },
     RuleEntry {
+        code: "revision-not-allowed",
+        title: "Made for a revision that the policy does not list",
+        why: "The revision of the base that the adapter's config names matches none of the policy's `revisions` under \
+              `[allowed]`; a config that names none asks for `main`. Branches move and tags can be moved: only a \
+              commit's digest is one model. The rule is silent where the policy lists no revisions.",
+        example: "The config says `\"revision\": \"dev\"`, and the policy allows `main` only.",
+        accept: "Correct `revision` in the config. To accept it, add a pattern to `revisions`; to accept this adapter \
+                 alone, waive it by digest with an owner and an expiry date.",
+        ..POLICY
+    },
+    RuleEntry {
+        code: "base-name-mismatch",
+        title: "Made for another base than the one given",
+        stage: Stage::Adapter,
+        level: RuleLevel::Warn,
+        why: "The config names a base that is not the one it is held against, by the last part of the name, less \
+              what says how weights are stored (`-4bit`, `-hf`). Siblings have equal shapes (Instruct or not, Coder \
+              or not): everything runs, and the numbers are of a pair that was not trained together. A base is known \
+              by its folder, by `_name_or_path` in its config and by the title of its card; that a name fits proves \
+              nothing.",
+        example: "The config names `Qwen/Qwen3-4B-Instruct`, and `--base` is the folder of Qwen3-4B.",
+        accept: "Give the base that the adapter was trained on. If it is this one under another name, list that name \
+                 under `[base]` as `names = [\"org/name\"]`.",
+        ..POLICY
+    },
+    RuleEntry {
+        code: "base-revision",
+        title: "A revision of the base that anybody may have proposed",
+        stage: Stage::Adapter,
+        level: RuleLevel::Warn,
+        why: "The config's `revision` is no branch, tag or commit of the base's publisher, such as `refs/pr/7`, which \
+              holds what a stranger proposed. Loaders that pass it on load those weights. What an allowed name \
+              promises is then not what runs.",
+        example: "The config says `\"revision\": \"refs/pr/666\"` beside the name of a well-known base.",
+        accept: "Remove `revision`, or pin a commit of the publisher. Which revisions are accepted, `revisions` under \
+                 `[allowed]` says.",
+        ..POLICY
+    },
+    RuleEntry {
         code: "base-digest",
         title: "A base other than the pinned one",
         why: "The base that was given has another digest than `sha256` under `[base]`. Templates, tokenizers and all \
@@ -86,6 +125,17 @@ pub(super) const RULES: &[RuleEntry] = &[
         accept: "Give the right base and run again; the finding names the reason. Where a scan is enough, set \
                  `required` to false or lower this level for some paths. A waiver by digest with an owner and an \
                  expiry date suits a base that is not available for a while.",
+        ..POLICY
+    },
+    RuleEntry {
+        code: "waiver-refused",
+        title: "A waiver of what cannot be waived",
+        why: "The waiver is of a rule on what was not read (files beyond the limits, unreadable ones, links out of the \
+              folder, pipes), on the base, or on waivers themselves. No digest covers what was not read, so any other \
+              content could take its place under the same waiver. It covers nothing.",
+        example: "A waiver of `beyond-limits` for a file of 5 GiB, by the digest of the adapter's other files.",
+        accept: "Remove the waiver, and the file if it is not needed. Where it has to stay, set the rule's level for \
+                 that path in the policy, which says openly that nobody looks there.",
         ..POLICY
     },
     RuleEntry {

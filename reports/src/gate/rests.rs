@@ -1,0 +1,87 @@
+//! Which files a finding rests on: when one of them changes, it was not this that was found.
+//!
+//! A number of an adapter follows from its config and its tensors together, what is said of a tokenizer from all its files. The
+//! digest of a finding is over exactly these, and that is what an exception names.
+
+use lcr_scan::Scan;
+use serde::{Deserialize, Serialize};
+
+use super::pin::digest_of_lines;
+use crate::policy::Stage;
+use crate::policy::catalogue::rule;
+
+/// A file that a finding rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FilePin {
+    /// Path relative to the artifact's folder.
+    pub path: String,
+    /// SHA-256 of its content.
+    pub sha256: String,
+}
+
+/// What a group of findings rests on beside their own file.
+type Belongs = fn(&str) -> bool;
+
+/// The files that a finding about `file` rests on, in the order of their paths; none where it rests on the whole artifact.
+pub(super) fn files(scan: &Scan, code: &str, file: &str, further: &[String]) -> Vec<FilePin> {
+    let read = || scan.files.iter().filter(|record| !record.sha256.is_empty());
+    // A member of an archive, or a file that was not read.
+    if !read().any(|record| record.path == file) {
+        return Vec::new();
+    }
+    let belongs = group(code);
+    let mut pins: Vec<FilePin> = read()
+        .filter(|record| record.path == file || further.contains(&record.path) || belongs(&record.path))
+        .map(|record| FilePin { path: record.path.clone(), sha256: record.sha256.clone() })
+        .collect();
+    pins.sort_by(|left, right| left.path.cmp(&right.path));
+    pins
+}
+
+/// The digest over what a finding rests on: that of the one file, or over the lines `<sha256>  <path>`, or that of the artifact.
+pub(super) fn digest(pins: &[FilePin], artifact: &str) -> String {
+    match pins {
+        [] => artifact.to_owned(),
+        [one] => one.sha256.clone(),
+        many => digest_of_lines(many.iter().map(|pin| (pin.sha256.as_str(), pin.path.as_str()))),
+    }
+}
+
+fn group(code: &str) -> Belongs {
+    let stage = rule(code).map(|rule| rule.stage);
+    if code.starts_with("template-") {
+        is_of_template
+    } else if code.starts_with("tokenizer-") || code == "added-tokens" {
+        |path| is_of_template(path) || is_of_tokenizer(path)
+    } else if matches!(stage, Some(Stage::Adapter | Stage::Policy)) || code == "unanalysed-tensor" {
+        is_of_adapter
+    } else {
+        |_| false
+    }
+}
+
+fn is_of_adapter(path: &str) -> bool {
+    let name = name_of(path);
+    name == "adapter_config.json" || name == "config.json" || name.ends_with(".safetensors")
+}
+
+fn is_of_template(path: &str) -> bool {
+    let name = name_of(path);
+    name.ends_with(".jinja")
+        || name.ends_with(".j2")
+        || path.contains("chat_template")
+        || ["tokenizer_config.json", "processor_config.json"].contains(&name.as_str())
+}
+
+fn is_of_tokenizer(path: &str) -> bool {
+    let name = name_of(path);
+    ["token", "vocab", "merges"].iter().any(|part| name.contains(part))
+        || ["tekken.json", "spiece.model"].contains(&name.as_str())
+        || name.ends_with(".tiktoken")
+        || name.ends_with(".model")
+}
+
+/// Last part of a path, in lower case.
+fn name_of(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_lowercase()
+}

@@ -1,0 +1,95 @@
+//! What a comparison asks of the models: which prompts they read, and what is measured. A report keeps it, so that it can be asked again.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use lcr_analysis::audit::Asked;
+use lcr_analysis::comparison::CompareOptions;
+use lcr_analysis::metric::{Metric, UnknownMetric};
+use lcr_analysis::site::SiteOptions;
+use lcr_reports::policy::CompareSection;
+
+use crate::model::{Model, ProbeArguments};
+use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
+
+/// Tokens of a prompt that `gate` reads.
+const MAX_TOKENS: usize = 512;
+/// Dimensions of the subspaces that `gate` and `batch` compare.
+const DIMENSIONS: usize = 10;
+
+/// Prompts, and what is measured on them.
+#[derive(Debug)]
+pub(crate) struct Question {
+    source: ProbeSource,
+    pub(crate) asked: Asked,
+}
+
+impl Question {
+    /// What a policy asks: the metrics that rules are made of, unless it names others.
+    pub(crate) fn of_policy(section: &CompareSection) -> Result<Self> {
+        let source = ProbeSource::parse(section.probes.as_deref().unwrap_or("general"))?;
+        let mut metrics = section.metrics.clone().unwrap_or_else(|| ["tokens", "weights"].map(str::to_owned).to_vec());
+        metrics.sort();
+        let asked = Asked {
+            metrics,
+            max_prompts: section.max_prompts,
+            max_tokens: MAX_TOKENS,
+            tokens: false,
+            raw: false,
+            keep_sinks: false,
+            subspace_dimensions: DIMENSIONS,
+            tracked: 0,
+            seed: 0,
+        };
+        let question = Self { source, asked };
+        question.options().context("compare.metrics of the policy")?;
+        Ok(question)
+    }
+
+    /// What a report says was asked, on the probes that it names.
+    pub(crate) fn of_report(asked: &Asked, source: &str) -> Result<Self> {
+        let source =
+            if asked.tokens { ProbeSource::Tokens(PathBuf::from(source)) } else { ProbeSource::parse(source)? };
+        Ok(Self { source, asked: asked.clone() })
+    }
+
+    /// Reads the probes for a model.
+    pub(crate) fn probes(&self, model: &Model) -> Result<LoadedProbes> {
+        let (asked, config) = (&self.asked, model.decoder.config());
+        let max_tokens = if asked.tokens { usize::MAX } else { asked.max_tokens.min(config.max_positions) };
+        let (raw, max_prompts, vocab_size) = (asked.raw, asked.max_prompts, config.vocab_size);
+        load(&self.source, model.tokenizer.as_ref(), ProbeOptions { raw, max_prompts, max_tokens, vocab_size })
+    }
+
+    /// What is measured.
+    pub(crate) fn options(&self) -> Result<CompareOptions> {
+        let metrics = self.asked.metrics.iter().map(|name| name.parse::<Metric>());
+        Ok(CompareOptions {
+            sites: SiteOptions {
+                metrics: metrics.collect::<Result<Vec<Metric>, UnknownMetric>>()?,
+                keep_sinks: self.asked.keep_sinks,
+                subspace_dimensions: self.asked.subspace_dimensions,
+                seed: self.asked.seed,
+            },
+            tracked: self.asked.tracked,
+        })
+    }
+}
+
+/// What the command line asks, for the report.
+pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions) -> Asked {
+    let mut metrics: Vec<String> = options.sites.metrics.iter().map(ToString::to_string).collect();
+    metrics.sort();
+    metrics.dedup();
+    Asked {
+        metrics,
+        max_prompts: probes.max_prompts,
+        max_tokens: probes.max_tokens,
+        tokens: probes.tokens.is_some(),
+        raw: probes.raw,
+        keep_sinks: options.sites.keep_sinks,
+        subspace_dimensions: options.sites.subspace_dimensions,
+        tracked: options.tracked,
+        seed: options.sites.seed,
+    }
+}
