@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use lcr_reports::gate::{self, GateReport};
-use lcr_scan::{Limits, discover};
+use lcr_scan::{Artifact, Limits, discover};
 
 use crate::exit::{Misuse, Status};
 use crate::terminal::Terminal;
@@ -86,6 +86,9 @@ pub(crate) fn refuse_inside<'a>(paths: &[PathBuf], outputs: impl IntoIterator<It
     }
     // What cannot be looked through is said where it is read.
     let artifacts = discover(paths, &Limits::default()).unwrap_or_default();
+    // Around adapters only what is not entered belongs to a report.
+    let artifacts: Vec<&Artifact> =
+        artifacts.iter().filter(|artifact| !matches!(artifact, Artifact::Around(_))).collect();
     let artifacts =
         artifacts.iter().filter_map(|artifact| Some((artifact.path(), artifact.path().canonicalize().ok()?)));
     let artifacts: Vec<(&Path, PathBuf)> = artifacts.collect();

@@ -25,8 +25,7 @@ pub(super) const RULES: &[RuleEntry] = &[
               failing disk.",
         example: "`adapter_model.safetensors` belongs to another user and has mode 0600.",
         accept: "Correct the permissions or fetch the file again, then scan again. If the file is not needed, remove \
-                 it from the adapter. A waiver names the digest of the adapter, an owner and an expiry date, but it \
-                 accepts bytes that nobody has seen.",
+                 it from the adapter. No waiver can accept bytes that nobody has seen.",
         ..FILES
     },
     RuleEntry {
@@ -38,8 +37,8 @@ pub(super) const RULES: &[RuleEntry] = &[
               about whether the content is bad.",
         example: "A folder holds 40,000 training checkpoints beside the adapter; the scan ends after 10,000 entries.",
         accept: "Publish only the adapter's own files, or point the gate at the folder that holds them. If the large \
-                 file has to stay, waive it by digest with an owner and an expiry date after it was reviewed by \
-                 other means.",
+                 file has to stay, set the rule's level for that path in the policy: what was not read has no digest that a \
+                 waiver could name. A file that was read in part has one.",
         ..FILES
     },
     RuleEntry {
