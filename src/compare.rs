@@ -10,6 +10,7 @@ use lcr_analysis::audit::{Audit, Judgement, Level, Verdict};
 use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
+use lcr_documents::characters::visible;
 use lcr_reports::gate::{self, BasePin, GateVerdict, Pins, Subject, judge, judge_audit};
 use lcr_reports::outcome;
 use lcr_reports::policy::Policy;
@@ -270,14 +271,19 @@ fn timings(load: Duration, phases: &Phases, report: Duration) -> String {
 fn summary(audits: &[Audit], out: &Path) -> Result<String> {
     let mut text = String::new();
     for audit in audits {
-        writeln!(text, "\n{} on {}", audit.adapter.path, audit.base.path)?;
-        writeln!(text, "  {}", outcome::trained_on(audit))?;
+        writeln!(text, "\n{} on {}", visible(&audit.adapter.path), visible(&audit.base.path))?;
+        writeln!(text, "  {}", visible(&outcome::trained_on(audit)))?;
         let heaviest = audit.weights.iter().max_by(|(_, left), (_, right)| {
             left.relative_norm.unwrap_or(0.0).total_cmp(&right.relative_norm.unwrap_or(0.0))
         });
         if let Some((name, change)) = heaviest {
             let size = change.relative_norm.unwrap_or(f64::NAN);
-            writeln!(text, "  weights      {} changed, most ‖ΔW‖/‖W‖ {size:.2e} in {name}", audit.weights.len())?;
+            writeln!(
+                text,
+                "  weights      {} changed, most ‖ΔW‖/‖W‖ {size:.2e} in {}",
+                audit.weights.len(),
+                visible(name)
+            )?;
         }
         if let Some((site, change)) = audit.layers.iter().rfind(|(site, _)| site.starts_with("resid.")) {
             let (change, distance) = (change.relative_change, change.cosine.one_minus_mean);
@@ -300,14 +306,14 @@ fn summary(audits: &[Audit], out: &Path) -> Result<String> {
                 Level::Fail => "FAIL",
             };
             let file = if finding.file.is_empty() { String::new() } else { format!("{}: ", finding.file) };
-            writeln!(text, "  {level}  {}: {file}{}", finding.rule, finding.message)?;
+            writeln!(text, "  {level}  {}: {}", finding.rule, visible(&format!("{file}{}", finding.message)))?;
         }
         let parts = audit.checked.iter().flat_map(outcome::checked_in_words);
         let parts: Vec<String> = parts.map(|(part, words)| format!("{part}: {words}")).collect();
         writeln!(text, "  {}", parts.join(" · "))?;
         writeln!(text, "  verdict      {}", verdict(audit))?;
     }
-    writeln!(text, "\n{}", out.join("index.html").display())?;
+    writeln!(text, "\n{}", visible(&out.join("index.html").display().to_string()))?;
     Ok(text)
 }
 

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use lcr_reports::gate::GateVerdict;
 use lcr_train::run::RunError;
 
+use crate::terminal::NobodyReads;
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -37,11 +39,9 @@ impl std::fmt::Display for Misuse {
 impl std::error::Error for Misuse {}
 
 impl Status {
-    /// What an error that reached `main` means. Whoever stopped reading our output has what they wanted.
+    /// What an error that reached `main` means. Whoever stopped reading what is printed as it comes has what they wanted.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
-        let closed = error.chain().any(|cause| {
-            cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-        });
+        let closed = error.is::<NobodyReads>();
         let diverged = error.chain().any(|cause| cause.downcast_ref().is_some_and(RunError::diverged));
         match () {
             () if closed => Self::Done,

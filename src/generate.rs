@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
             // Whole characters only: a token may end inside one.
             let text = tokenizer.decode(&written)?;
             if let Some(fresh) = text.get(shown..).filter(|fresh| !fresh.ends_with('\u{FFFD}')) {
-                terminal.result(fresh)?;
+                terminal.stream(fresh)?;
                 shown = text.len();
             }
         }
@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
             "seed": arguments.seed,
         }))?;
     } else {
-        terminal.result("\n")?;
+        terminal.stream("\n")?;
     }
     Ok(Status::Done)
 }

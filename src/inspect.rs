@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use lcr_documents::characters::visible;
 use lcr_model::adapter::{Adapter, Inspection};
 
 use crate::exit::Status;
@@ -33,11 +34,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
 
 fn table(inspection: &Inspection) -> Result<String> {
     let mut text = String::new();
-    let list = |values: &[String]| if values.is_empty() { "–".to_owned() } else { values.join(", ") };
+    let list = |values: &[String]| if values.is_empty() { "–".to_owned() } else { visible(&values.join(", ")) };
     let numbers = |values: &[usize]| list(&values.iter().map(ToString::to_string).collect::<Vec<_>>());
-    writeln!(text, "{}", inspection.path)?;
+    writeln!(text, "{}", visible(&inspection.path))?;
     writeln!(text, "  format      {} · {}", inspection.format.name(), inspection.method)?;
-    writeln!(text, "  base        {}", inspection.base_model.as_deref().unwrap_or("not named"))?;
+    writeln!(text, "  base        {}", visible(inspection.base_model.as_deref().unwrap_or("not named")))?;
     writeln!(text, "  rank        {}", numbers(&inspection.ranks))?;
     writeln!(text, "  scale       {}", list(&inspection.scales))?;
     writeln!(text, "  targets     {}", list(&inspection.targets))?;
@@ -49,15 +50,16 @@ fn table(inspection: &Inspection) -> Result<String> {
     )?;
     writeln!(text, "  sha256      {}", inspection.sha256)?;
     for note in &inspection.notes {
-        writeln!(text, "  note        {note}")?;
+        writeln!(text, "  note        {}", visible(note))?;
     }
     if inspection.zero_effect {
         writeln!(text, "  note        this adapter changes nothing: every change that it holds is zero")?;
     }
     if !inspection.modules.is_empty() {
-        let width = inspection.modules.keys().map(String::len).max().unwrap_or(0);
+        let width = inspection.modules.keys().map(|path| visible(path).chars().count()).max().unwrap_or(0);
         writeln!(text, "\n  {:width$}  {:>13}  rank  {:>10}  {:>10}", "module", "shape", "‖sBA‖", "σ₁")?;
         for (path, module) in &inspection.modules {
+            let path = visible(path);
             let shape = format!("{}×{}", module.shape[0], module.shape[1]);
             let first = module.singular_values.first().copied().unwrap_or(0.0);
             let dora = module
@@ -71,10 +73,10 @@ fn table(inspection: &Inspection) -> Result<String> {
         }
     }
     for (name, whole) in &inspection.whole {
-        writeln!(text, "  {name}  whole tensor {:?}, ‖·‖ {:.4e}", whole.shape, whole.norm)?;
+        writeln!(text, "  {}  whole tensor {:?}, ‖·‖ {:.4e}", visible(name), whole.shape, whole.norm)?;
     }
     for (path, length) in &inspection.biases {
-        writeln!(text, "  {path}.bias  replaces the base's, {length} values")?;
+        writeln!(text, "  {}.bias  replaces the base's, {length} values", visible(path))?;
     }
     Ok(text)
 }

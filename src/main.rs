@@ -13,6 +13,7 @@ mod exit;
 mod gate;
 mod generate;
 mod inspect;
+mod memory;
 mod model;
 mod outputs;
 mod policy;
@@ -98,8 +99,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let status = if error.use_stderr() { Status::Usage } else { Status::Done };
-            // Nothing is left to do where not even the terminal can be written to.
-            let _ = error.print();
+            if error.use_stderr() {
+                terminal::usage(&error.render().to_string());
+            } else {
+                // Nothing is left to do where not even the terminal can be written to.
+                let _ = error.print();
+            }
             return status.into();
         }
     };
@@ -107,7 +112,7 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("LCR_AUDIT_LOG"))
         .with_writer(std::io::stderr)
         .init();
-    keep_freed_memory();
+    memory::keep_freed();
     let terminal = Terminal::new(arguments.json, arguments.quiet);
     match run(arguments, &terminal) {
         Ok(status) => status.into(),
@@ -117,22 +122,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// Tells glibc to reuse large freed blocks instead of returning them: activations of equal size come and go layer after layer,
-/// and faulting their pages in anew took a tenth of the time of a forward pass.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn keep_freed_memory() {
-    const LARGEST_KEPT: i32 = 1 << 29;
-    #[expect(unsafe_code, reason = "the C library has no other door to this setting")]
-    // SAFETY: mallopt only sets two thresholds of the allocator; no memory is touched.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_KEPT);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST_KEPT);
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn keep_freed_memory() {}
 
 fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
     if let Some(threads) = arguments.threads {

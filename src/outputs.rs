@@ -1,6 +1,5 @@
 //! A gate's report in every form that is asked for; what `scan`, `gate` and `merge` share.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -30,6 +29,10 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Sarif | Self::Badge)
+    }
+
     fn render(self, report: &GateReport, terminal: &Terminal) -> Result<String> {
         Ok(match self {
             Self::Table => gate::table(report, terminal.colour(), terminal.width()),
@@ -132,9 +135,18 @@ impl OutputArguments {
         let format = self.printed(terminal)?;
         for destination in &self.write {
             let text = destination.format.render(report, terminal)?;
-            write(destination, &text).with_context(|| format!("cannot write {}", destination.path.display()))?;
+            match write(destination, &text) {
+                // A pipe whose reader has seen enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                written => written.with_context(|| format!("cannot write {}", destination.path.display()))?,
+            }
         }
-        terminal.result(&format.render(report, terminal)?)?;
+        let text = format.render(report, terminal)?;
+        if format.is_json() {
+            terminal.json_text(&text)?
+        } else {
+            terminal.result(&text)?
+        };
         Ok(Status::Verdict(report.verdict))
     }
 
@@ -149,27 +161,19 @@ impl OutputArguments {
     }
 }
 
-fn write(destination: &Destination, text: &str) -> Result<()> {
+fn write(destination: &Destination, text: &str) -> std::io::Result<()> {
     let path = &destination.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs_err::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder)?;
     }
     if destination.format == Format::Summary {
         // A job's summary file may hold what earlier steps said.
-        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(path)?;
-        return Ok(file.write_all(text.as_bytes())?);
+        return lcr_documents::write::append(path, text.as_bytes());
     }
-    replace(path, text.as_bytes())
+    lcr_documents::write::replace(path, text.as_bytes())
 }
 
-/// Writes a file aside, then renames it; what is no ordinary file, such as /dev/stdout, is written to as it is.
+/// Puts a file in its place whole, or says which could not be written.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    if fs_err::symlink_metadata(path).is_ok_and(|known| !known.is_file()) {
-        return Ok(fs_err::OpenOptions::new().write(true).open(path)?.write_all(content)?);
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.persist(path)?;
-    Ok(())
+    lcr_documents::write::replace(path, content).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -173,10 +173,10 @@ fn table(verification: &Verification) -> Result<String> {
     let mut text = String::new();
     for check in &verification.checks {
         if check.agrees {
-            writeln!(text, "  agrees   {}", check.what)?;
+            writeln!(text, "  agrees   {}", visible(&check.what))?;
             continue;
         }
-        writeln!(text, "  DIFFERS  {}", check.what)?;
+        writeln!(text, "  DIFFERS  {}", visible(&check.what))?;
         for difference in check.differences.iter().take(SHOWN) {
             let Difference { path, reported, found } = difference;
             writeln!(text, "           {path}\n             reported {reported}\n             found    {found}")?;

@@ -17,6 +17,7 @@ mod gate {
     pub(crate) mod interrupted;
     pub(crate) mod outcomes;
     pub(crate) mod policies;
+    pub(crate) mod printing;
     pub(crate) mod scanning;
     pub(crate) mod verifying;
     pub(crate) mod waivers;

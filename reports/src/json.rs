@@ -3,7 +3,6 @@
 //! Numbers keep every digit (the shortest decimal that reads back as the same `f64`). What could not be read back is not
 //! written: JSON has no NaN, and an audit that holds one is refused by name instead of becoming `null` in silence.
 
-use std::io::Write;
 use std::path::Path;
 
 use lcr_analysis::audit::{Audit, SCHEMA};
@@ -45,21 +44,7 @@ pub fn read(path: &Path) -> Result<Audit, ReportError> {
     }
 }
 
-/// Writes a file beside its final place and renames it there.
+/// Puts a file in its place whole.
 pub(crate) fn write_aside(path: &Path, content: &[u8]) -> Result<(), ReportError> {
-    let fault = |source| ReportError::io(path, source);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
-    // A temporary file is private by default; a report is as readable as any other file that its owner makes.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(fault)?;
-    file.write_all(content).map_err(fault)?;
-    file.as_file().sync_all().map_err(fault)?;
-    file.persist(path).map_err(|failed| fault(failed.error))?;
-    Ok(())
+    lcr_documents::write::replace(path, content).map_err(|source| ReportError::io(path, source))
 }

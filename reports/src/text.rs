@@ -5,28 +5,7 @@
 
 use std::fmt::Write;
 
-/// The same text with every character that would not show, or would move others, spelled out.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' => shown.push('↵'),
-            '\t' => shown.push('→'),
-            '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{61c}'
-            | '\u{ad}'
-            | '\u{feff}'
-            | '\u{e0000}'..='\u{e007f}' => {
-                shown.extend(character.escape_unicode());
-            }
-            hidden if hidden.is_control() => shown.extend(hidden.escape_unicode()),
-            other => shown.push(other),
-        }
-    }
-    shown
-}
+pub(crate) use lcr_documents::characters::visible;
 
 /// A token's text with the spaces at its ends made visible, which tokenizers put there and a page would not show.
 pub(crate) fn edged(text: &str) -> String {

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lcr_documents::characters::first_deceptive;
-pub(crate) use lcr_documents::characters::is_deceptive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use lcr_documents::characters::is_deceptive;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::check::{Check, Observation};
-use crate::files::{is_deceptive, read_up_to};
+use crate::files::read_up_to;
 use crate::limits::Limits;
 
 /// Characters of a stranger's text that a message quotes.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use lcr_documents::characters::first_deceptive;
+
 use crate::check::{Check, Observation};
-use crate::files::is_deceptive;
 use crate::json::shown;
 
 /// Bytes of all keys and values together that need no explanation. Trainers that write their settings here take a few KB.
@@ -48,7 +49,7 @@ fn objection(text: &str) -> Option<String> {
     if let Some(code) = CODE.iter().find(|code| lower.contains(*code)) {
         return Some(format!("holds `{code}`, as a program does"));
     }
-    if text.chars().any(|character| is_deceptive(character) && !matches!(character, '\n' | '\r' | '\t')) {
+    if first_deceptive(text).is_some() {
         return Some("holds control or text-direction characters".to_owned());
     }
     let longest = text.split(|character: char| !(character.is_ascii_alphanumeric() || "+/=_-".contains(character)));

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lcr_documents::characters::first_deceptive;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::check::{Check, Observation};
-use crate::files::{Found, is_deceptive};
+use crate::files::Found;
 use crate::json::shown;
 use crate::kind::Kind;
 use crate::limits::Limits;
@@ -213,9 +214,7 @@ fn suspicions(text: &str) -> Vec<String> {
             reasons.push(format!("holds `{escape}`, by which a template reaches out of its engine"));
         }
     }
-    if let Some(hidden) =
-        text.chars().find(|character| is_deceptive(*character) && !matches!(character, '\n' | '\r' | '\t'))
-    {
+    if let Some(hidden) = first_deceptive(text) {
         reasons.push(format!("holds an invisible or text-direction character, {}", hidden.escape_unicode()));
     }
     if let Some(address) = ADDRESSES.iter().find(|address| text.contains(**address)) {

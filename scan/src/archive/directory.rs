@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use lcr_documents::characters::is_deceptive as is_hidden;
+
 use crate::pickle::shown;
 
 /// Members that an archive may have.
@@ -272,11 +274,7 @@ pub(super) fn is_deceptive(name: &[u8]) -> bool {
     let drive = matches!(name, [letter, b':', ..] if letter.is_ascii_alphabetic());
     let climbs = name.split(|byte| *byte == b'/').any(|part| part == b"..");
     let text = String::from_utf8_lossy(name);
-    let odd = |character: char| {
-        character.is_control()
-            || matches!(character, '\\' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
-            || matches!(character, '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
+    let odd = |character: char| character == '\\' || is_hidden(character);
     name.is_empty() || name.starts_with(b"/") || drive || climbs || text.chars().any(odd)
 }
 

@@ -4,28 +4,7 @@
 //! a reader would see another text than the model did. They are spelled out. Line breaks and tabs stay, for rollouts are
 //! prose; where a text stands in one line, [`line()`] shows them as signs.
 
-/// The same text with every character that would not show, or would move others, spelled out.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => shown.push(character),
-            '\r' => shown.push('␍'),
-            '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}' => shown.extend(character.escape_unicode()),
-            hidden if hidden.is_control() => shown.extend(hidden.escape_unicode()),
-            other => shown.push(other),
-        }
-    }
-    shown
-}
+pub(crate) use lcr_documents::characters::visible_lines as visible;
 
 /// Line breaks and tabs as signs, for text that stands in one line.
 pub(crate) fn line(text: &str) -> String {
