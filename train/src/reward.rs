@@ -11,8 +11,8 @@
 //! 3. the same shape with equal parts (the `form` module): tuples and intervals in order; sets, unions and lists without
 //!    brackets in any order; `x = 5` is `5`, but not `y = 5`; a unit may be left out, but not be another one;
 //! 4. and of the parts: the same fraction exactly; a decimal within 1e-6 (and, next to a rational number, within 0.0005); irrational
-//!    numbers by value; formulas up to the order of terms and factors; 50% as 0.5 and as 50; anything else as text without
-//!    case, double spaces and punctuation at the end.
+//!    numbers by value; formulas as functions of their variables, factored or multiplied out; 50% as 0.5 and as 50; anything else as
+//!    text without case, double spaces and punctuation at the end.
 //!
 //! Equality is symmetric, with one exception: an answer that leaves *arithmetic undone* is not the number that it amounts to.
 //! `48+24` is no answer to "how much is 48 + 24", and a trainer that pays for it teaches to copy the question. Notations of
@@ -24,6 +24,8 @@
 mod boxed;
 mod expression;
 mod form;
+mod hours;
+mod identity;
 mod parser;
 mod rational;
 mod token;

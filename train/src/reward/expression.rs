@@ -1,15 +1,17 @@
 //! Exact sums of products, in one order: what a formula is compared by.
 //!
-//! 6 − 5i and −5i + 6 become the same sum, (a+5)(b+2) and (b+2)(a+5) the same product. Nothing is multiplied out, and no
-//! identity is applied: where a problem asks for the factored form, the expanded one is another answer. Numbers are exact
-//! fractions; roots and π are kept as symbols with a value in double precision beside them.
+//! 6 − 5i and −5i + 6 become the same sum, (a+5)(b+2) and (b+2)(a+5) the same product. Nothing is multiplied out here; formulas
+//! that are spelled differently are compared as functions ([`identity`]), so the factored and the expanded form are one
+//! answer. Numbers are exact fractions; roots and π are kept as symbols with a value in double precision beside them.
 //!
 //! An expression remembers whether it left *arithmetic undone*: terms that could be added, numbers that could be
 //! multiplied. `48+24` has the value 72, but whoever may box it is rewarded for copying the question.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use super::identity;
 use super::rational::Rational;
 
 /// Between a decimal and a number, relative.
@@ -22,19 +24,36 @@ const EXACT_TOLERANCE: f64 = 1e-12;
 /// Roots beyond this are not taken.
 const MAX_ROOT: i128 = 64;
 
+/// What a symbol stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Inside {
+    /// A variable, a constant, a function of something.
+    Letter,
+    /// A sum in brackets.
+    Sum(Arc<Expression>),
+    /// A root of a number.
+    Root {
+        /// 2 for a square root.
+        degree: u32,
+        /// What it is taken of; above 0.
+        radicand: Rational,
+    },
+}
+
 /// A symbol to a power.
-#[derive(Debug, Clone, Copy)]
-struct Factor {
-    exponent: i64,
+#[derive(Debug, Clone)]
+pub(super) struct Factor {
+    pub(super) exponent: i64,
     /// The symbol's own value, where it has one.
     value: Option<f64>,
+    pub(super) inside: Inside,
 }
 
 /// A coefficient times symbols.
 #[derive(Debug, Clone)]
-struct Term {
-    coefficient: Rational,
-    factors: BTreeMap<String, Factor>,
+pub(super) struct Term {
+    pub(super) coefficient: Rational,
+    pub(super) factors: BTreeMap<String, Factor>,
 }
 
 /// A sum of terms, none of which is 0; no terms are 0.
@@ -92,7 +111,7 @@ impl Term {
         let mut undone = combinable(self.coefficient, other.coefficient, symbols);
         self.coefficient = self.coefficient.multiply(other.coefficient)?;
         for (symbol, factor) in other.factors {
-            let entry = self.factors.entry(symbol).or_insert(Factor { exponent: 0, value: factor.value });
+            let entry = self.factors.entry(symbol).or_insert(Factor { exponent: 0, ..factor.clone() });
             undone |= entry.exponent != 0;
             entry.exponent = entry.exponent.checked_add(factor.exponent)?;
         }
@@ -132,8 +151,16 @@ impl Expression {
 
     /// A symbol, with its value if it has one.
     pub(super) fn symbol(name: String, value: Option<f64>) -> Self {
-        let factors = BTreeMap::from([(name, Factor { exponent: 1, value })]);
-        Self::from_term(Term { coefficient: Rational::ONE, factors })
+        Self::from_factor(name, Factor { exponent: 1, value, inside: Inside::Letter })
+    }
+
+    fn from_factor(name: String, factor: Factor) -> Self {
+        Self::from_term(Term { coefficient: Rational::ONE, factors: BTreeMap::from([(name, factor)]) })
+    }
+
+    /// Its terms.
+    pub(super) fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.terms.values()
     }
 
     /// The exact number that it is, if it is one.
@@ -172,9 +199,9 @@ impl Expression {
     /// Itself as one term: a sum of several becomes a symbol.
     fn into_term(self) -> Term {
         if self.terms.len() > 1 {
-            let value = self.value();
-            let factors = BTreeMap::from([(format!("({})", self.spelling()), Factor { exponent: 1, value })]);
-            return Term { coefficient: Rational::ONE, factors };
+            let (value, name) = (self.value(), format!("({})", self.spelling()));
+            let factor = Factor { exponent: 1, value, inside: Inside::Sum(Arc::new(self)) };
+            return Term { coefficient: Rational::ONE, factors: BTreeMap::from([(name, factor)]) };
         }
         self.terms.into_values().next().unwrap_or(Term::number(Rational::ZERO))
     }
@@ -295,7 +322,11 @@ impl Expression {
                     None => self.spelling(),
                 };
                 let value = self.value().filter(|value| *value >= 0.0).map(|value| value.powf(1.0 / degree as f64));
-                Self::symbol(format!("root{degree}({spelling})"), value)
+                let inside = match constant {
+                    Some(radicand) => Inside::Root { degree: whole, radicand },
+                    None => Inside::Letter,
+                };
+                Self::from_factor(format!("root{degree}({spelling})"), Factor { exponent: 1, value, inside })
             }
         };
         Some(root.marked(decimal, undone))
@@ -319,14 +350,14 @@ impl Expression {
         (!self.undone || truth.undone) && self.equals(truth)
     }
 
-    /// Whether both have one value.
+    /// Whether both have one value, or are one function of their variables.
     pub(super) fn equals(&self, other: &Self) -> bool {
         if self.spelling() == other.spelling() {
             return true;
         }
         let decimal = self.decimal || other.decimal;
         let (Some(left), Some(right)) = (self.value(), other.value()) else {
-            return false;
+            return identity::same(self, other);
         };
         let difference = (left - right).abs();
         let size = left.abs().max(right.abs());

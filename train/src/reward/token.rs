@@ -7,6 +7,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use super::hours;
+
 /// One token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
@@ -114,6 +116,7 @@ pub(super) fn spell(tokens: &[Token]) -> String {
 
 /// The tokens of an answer; punctuation at its end is dropped.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
+    let text = &text.chars().map(narrow).collect::<String>();
     let mut lexer = Lexer {
         characters: text.chars().peekable(),
         tokens: Vec::new(),
@@ -125,11 +128,31 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     while let Some(character) = lexer.characters.next() {
         lexer.take(character);
     }
-    let mut tokens = join_thousands(&lexer.tokens);
+    let mut tokens = hours::join(join_thousands(&lexer.tokens));
     while tokens.last().is_some_and(|token| matches!(token, Token::Symbol('.' | ',' | ';' | ':'))) {
         tokens.pop();
     }
     tokens
+}
+
+/// A character of full width as its ordinary form, and a digit of another script or typeface as the ordinary one.
+fn narrow(character: char) -> char {
+    /// Where the digits from 0 to 9 stand in scripts that write numbers as the Latin one does.
+    const ZEROS: [u32; 8] = [0x660, 0x6f0, 0x966, 0x9e6, 0xa66, 0xae6, 0xbe6, 0xe50];
+    const WIDE: std::ops::RangeInclusive<u32> = 0xff01..=0xff5e;
+    /// Mathematical digits: five typefaces, one after another.
+    const TYPEFACES: std::ops::RangeInclusive<u32> = 0x1d7ce..=0x1d7ff;
+    let code = u32::from(character);
+    if WIDE.contains(&code) {
+        let narrow = char::from_u32(code - 0xfee0).unwrap_or(character);
+        // Signs that TeX takes for its own are left as they are.
+        return if matches!(narrow, '\\' | '$' | '{' | '}' | '~' | '#' | '&') { character } else { narrow };
+    }
+    if TYPEFACES.contains(&code) {
+        return char::from_digit((code - TYPEFACES.start()) % 10, 10).unwrap_or(character);
+    }
+    let zero = ZEROS.iter().find(|zero| (**zero..**zero + 10).contains(&code));
+    zero.and_then(|zero| char::from_digit(code - zero, 10)).unwrap_or(character)
 }
 
 /// Whether the number of dollar signs that are not escaped is odd.
