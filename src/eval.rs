@@ -141,7 +141,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         let problems = &dataset.problems[..count];
         let defaults = FormatOptions::default();
         let options = FormatOptions { opener: arguments.opener.clone().unwrap_or(defaults.opener.clone()), ..defaults };
-        let format = Format::new(tokenizer, &options, &model.decoder.config().eos)?;
+        let format =
+            Format::new(tokenizer, &options, &model.decoder.config().eos)?.within(model.decoder.config().max_positions);
         let answer = |variant: Option<&Variant>, what: &str| {
             arguments.answer(&model, variant, &format, problems, what, terminal)
         };
@@ -163,7 +164,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         }
     }
     if let Some(path) = &arguments.text {
-        let tokens = tokenizer.encode(&fs_err::read_to_string(path)?, false)?;
+        let tokens = tokenizer.encode(&read_bounded(path)?, false)?;
         result.perplexity = perplexity(&model.decoder, variant.as_ref(), &tokens, arguments.window)?;
         if result.perplexity.is_none() {
             bail!("{} has fewer than two tokens, so nothing can be predicted", path.display());
@@ -201,6 +202,22 @@ impl Arguments {
         let done = |done| progress.update(what, done, problems.len());
         Ok(evaluate(&model.decoder, variant, format, problems, &bank, &options, done)?)
     }
+}
+
+/// A text for perplexity, unless it is longer than can be measured in reasonable time: some tokenizers take gigabytes for a long
+/// word, and every token is predicted.
+fn read_bounded(path: &Path) -> Result<String> {
+    const MOST: u64 = 2 << 20;
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(fs_err::File::open(path)?, MOST + 1), &mut text)?;
+    if text.len() as u64 > MOST {
+        bail!(
+            "{} has more than {MOST} bytes, and a text for perplexity may have as many: give a part of it (`head -c {MOST}`)",
+            path.display()
+        );
+    }
+    String::from_utf8(text)
+        .with_context(|| format!("{} is not UTF-8 text. Save it with UTF-8 encoding", path.display()))
 }
 
 fn accuracy<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Result<Accuracy> {

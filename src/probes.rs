@@ -221,17 +221,19 @@ fn encode(
     };
     ensure!(!prompts.is_empty(), "{name}: the file holds no prompt. Put one prompt on each line");
     let chat_template = tokenizer.has_chat_template() && !options.raw;
+    // One more than is kept, so that what is cut is known to be.
+    let most = options.max_tokens.saturating_add(1);
     let mut probes =
         LoadedProbes { source: name.to_owned(), prompts: Vec::new(), texts: Vec::new(), chat_template, truncated: 0 };
     for Prompt { line, content } in prompts.into_iter().take(options.max_prompts.unwrap_or(usize::MAX)) {
         let place = || format!("{name}, line {line}");
         let (ids, text) = match content {
             Content::Text(text) if chat_template => {
-                (tokenizer.encode_chat(&[ChatMessage::user(text.as_str())]).with_context(place)?, text)
+                (tokenizer.encode_chat_start(&[ChatMessage::user(text.as_str())], most).with_context(place)?, text)
             }
-            Content::Text(text) => (tokenizer.encode(&text, true).with_context(place)?, text),
+            Content::Text(text) => (tokenizer.encode_start(&text, true, most).with_context(place)?, text),
             Content::Chat(messages) if chat_template => {
-                let ids = tokenizer.encode_chat(&messages).with_context(place)?;
+                let ids = tokenizer.encode_chat_start(&messages, most).with_context(place)?;
                 let lines: Vec<String> = messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect();
                 (ids, lines.join("\n"))
             }
@@ -387,6 +389,24 @@ mod tests {
         assert_eq!(chat.texts, ["system: a\nuser: b"]);
         let error = file("p.jsonl", content, Some(&stories()), OPTIONS).expect_err("no template");
         assert!(error.contains("line 1") && error.contains("chat template"), "{error}");
+    }
+
+    #[test]
+    fn of_a_long_prompt_only_the_beginning_is_read() {
+        let tokenizer = stories();
+        let options = ProbeOptions { max_tokens: 16, ..OPTIONS };
+        let sentence = "Once upon a time there was a little dog. ";
+        for text in [sentence.repeat(60), sentence.repeat(20_000), "a".repeat(1_000_000), "é\u{1f600}".repeat(200_000)]
+        {
+            let probes = file("p.txt", text.as_bytes(), Some(&tokenizer), options).expect("loaded");
+            assert_eq!((probes.prompts[0].len(), probes.truncated), (16, 1));
+            // Of the same text, cut far behind these tokens.
+            let start: String = text.chars().take(2_000).collect();
+            let whole = tokenizer.encode(&start, true).expect("encoded");
+            assert_eq!(probes.prompts[0], whole[..16]);
+        }
+        let short = file("p.txt", b"Once upon a time", Some(&tokenizer), options).expect("loaded");
+        assert_eq!(short.truncated, 0);
     }
 
     #[test]

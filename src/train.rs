@@ -264,7 +264,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         format!("{} has no tokenizer.json, so problems cannot be read. Add the model's tokenizer.json", base.display())
     })?;
     let dataset = open_data(&data, terminal)?;
-    let format = Format::new(tokenizer, &config.format, &model.decoder.config().eos)?;
+    let format = Format::new(tokenizer, &config.format, &model.decoder.config().eos)?
+        .within(model.decoder.config().max_positions);
     let mut adapter = TrainableAdapter::new(&model.decoder, &config.adapter)?;
     if arguments.base.is_none() {
         adapter.name_base("nano");

@@ -202,6 +202,28 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The beginning of what [`Tokenizer::encode`] gives, at least `most` ids long where there are as many.
+    ///
+    /// Of a long text only as much is read as these ids can depend on: some tokenizers take time that grows faster than the
+    /// text, and gigabytes of memory. Where reading stopped the ids may differ from those of the whole text, so twice as many as are asked
+    /// for must stand before that.
+    pub fn encode_start(&self, text: &str, add_special_tokens: bool, most: usize) -> Result<Vec<u32>, TokenizerError> {
+        /// Bytes of text for one token at first; English has four.
+        const BYTES: usize = 16;
+        /// Tokens at the end of what was read that more text may change.
+        const MARGIN: usize = 64;
+        let mut length = most.saturating_mul(2).saturating_add(MARGIN).saturating_mul(BYTES);
+        while length < text.len() {
+            let end = (0..=length).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            let ids = self.encode(text.get(..end).unwrap_or_default(), add_special_tokens)?;
+            if ids.len() >= most.saturating_mul(2).saturating_add(MARGIN) {
+                return Ok(ids);
+            }
+            length = length.saturating_mul(4);
+        }
+        self.encode(text, add_special_tokens)
+    }
+
     /// The text of `ids`, special tokens left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let fault = |reason| TokenizerError::Decode { file: self.file.clone(), reason };
@@ -264,7 +286,12 @@ impl Tokenizer {
     /// beginning-of-sequence token gives one, a template without it (TinyLlama's, for instance) gives none, as in
     /// transformers.
     pub fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, TokenizerError> {
-        let ids = self.encode(&self.render_chat(messages, true)?, false)?;
+        self.encode_chat_start(messages, usize::MAX)
+    }
+
+    /// The beginning of what [`Tokenizer::encode_chat`] gives, as in [`Tokenizer::encode_start`].
+    pub fn encode_chat_start(&self, messages: &[ChatMessage], most: usize) -> Result<Vec<u32>, TokenizerError> {
+        let ids = self.encode_start(&self.render_chat(messages, true)?, false, most)?;
         self.refuse_double_bos(&ids, self.chat.as_ref().map_or(&self.file, |chat| &chat.file))?;
         Ok(ids)
     }

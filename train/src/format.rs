@@ -39,6 +39,8 @@ pub struct Format<'a> {
     opener: Vec<u32>,
     stops: Vec<u32>,
     line_tokens: Arc<HashSet<u32>>,
+    /// Positions of the model: of a text that goes on beyond them, not all is encoded.
+    positions: usize,
 }
 
 impl<'a> Format<'a> {
@@ -48,7 +50,13 @@ impl<'a> Format<'a> {
         let opener = tokenizer.encode(&options.opener, false)?;
         let stops = tokenizer.stop_tokens().iter().chain(stops).copied().collect();
         let line_tokens = Arc::new(line_tokens(tokenizer.vocab_size(), |token| tokenizer.token_text(token)));
-        Ok(Self { tokenizer, options: options.clone(), close, opener, stops, line_tokens })
+        Ok(Self { tokenizer, options: options.clone(), close, opener, stops, line_tokens, positions: usize::MAX })
+    }
+
+    /// The same for a model with so many positions, whose prompts beyond them are encoded no further than it takes to refuse them.
+    #[must_use]
+    pub fn within(self, positions: usize) -> Self {
+        Self { positions, ..self }
     }
 
     /// The tokenizer.
@@ -99,7 +107,16 @@ impl<'a> Format<'a> {
         if !text.trim_end().ends_with(self.options.open.trim_end()) {
             text.push_str(&self.options.open);
         }
-        self.tokenizer.encode(&text, !self.tokenizer.has_chat_template())
+        self.tokenizer.encode_start(&text, !self.tokenizer.has_chat_template(), self.positions)
+    }
+
+    /// Whether the expert's thinking has more tokens than the model could read with all of its positions.
+    pub fn is_beyond_positions(&self, problem: &Problem) -> Result<bool, TokenizerError> {
+        // A token has a byte at least.
+        if problem.thinking.len() <= self.positions {
+            return Ok(false);
+        }
+        Ok(self.tokenizer.encode_start(&problem.thinking, false, self.positions)?.len() > self.positions)
     }
 
     /// The expert's thinking with the places where it may be cut.

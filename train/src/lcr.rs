@@ -16,6 +16,7 @@
 //! same weights without the adapter.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use lcr_model::decoder::{Decoder, ModelError, Variant};
@@ -34,6 +35,7 @@ use crate::group::{Group, GroupMaker, GroupOutcome, Scored};
 use crate::optimizer::{AdamW, OptimizerError};
 use crate::record::RolloutRecord;
 use crate::rollout::RolloutError;
+use crate::scaffold::Target;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,19 @@ pub enum TrainError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// Expert's thinking that the model could never read.
+    #[error(
+        "{path}: line {line}: the thinking has more tokens than the model has positions ({positions}). Shorten it, or leave the \
+         problem out"
+    )]
+    ThinkingTooLong {
+        /// File of the problems.
+        path: PathBuf,
+        /// Line of the problem.
+        line: usize,
+        /// Positions of the model.
+        positions: usize,
+    },
     /// The optimiser, or a gradient that is not finite.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),
@@ -223,6 +238,18 @@ pub struct Trainer<'a> {
     order: (u64, Vec<usize>),
 }
 
+/// What the expert says of every problem. All of it must fit the model by itself, which is found out without reading on beyond that.
+fn targets(format: &Format, dataset: &Dataset, positions: usize) -> Result<Vec<Target>, TrainError> {
+    let target = |problem| {
+        if format.is_beyond_positions(problem)? {
+            let (path, line) = (dataset.path.clone(), problem.line);
+            return Err(TrainError::ThinkingTooLong { path, line, positions });
+        }
+        Ok(format.target(problem)?)
+    };
+    dataset.problems.iter().map(target).collect()
+}
+
 impl<'a> Trainer<'a> {
     /// A run that begins.
     pub fn new(
@@ -240,11 +267,7 @@ impl<'a> Trainer<'a> {
         let sizes: Vec<usize> = adapter.parameters().map(|(_, values)| values.len()).collect();
         let names: Vec<String> = adapter.parameters().map(|(name, _)| name).collect();
         let optimizer = AdamW::new(config.optimizer.clone(), &sizes)?.with_names(names)?;
-        let targets = dataset
-            .problems
-            .iter()
-            .map(|problem| format.target(problem))
-            .collect::<Result<Vec<_>, TokenizerError>>()?;
+        let targets = targets(&format, dataset, decoder.config().max_positions)?;
         let text = |token: u32| format.tokenizer().token_text(token);
         let common = common_tokens(
             format.tokenizer().vocab_size(),
