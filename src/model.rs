@@ -126,6 +126,16 @@ impl Model {
         let variant = self.decoder.bind(adapter).with_context(context)?;
         let coverage = variant.coverage();
         terminal.note(&format!("{}: {} of {} tensors applied", folder.display(), coverage.applied, coverage.tensors));
+        if !coverage.set_aside.is_empty() {
+            terminal.warn(&format!(
+                "{}: a classification head, which this language model does not have, is set aside ({}); the rest is audited",
+                folder.display(),
+                coverage.set_aside.join(", ")
+            ));
+        }
+        for table in &coverage.vocabulary {
+            terminal.warn(&format!("{}: {}", folder.display(), table.describe()));
+        }
         let missing = &coverage.targeted_without_tensors;
         if let Some(first) = missing.first() {
             terminal.warn(&format!(

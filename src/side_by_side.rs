@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use lcr_analysis::audit::{AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, SCHEMA, Tool, Verdict};
+use anyhow::{Result, bail};
+use lcr_analysis::audit::{
+    AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, ResizedTable, SCHEMA, Tool, Verdict,
+};
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
+use lcr_model::adapter::Resized;
 use lcr_model::decoder::Variant;
 use lcr_model::tokenizer::Tokenizer;
 
@@ -53,6 +56,7 @@ impl SideBySide<'_> {
         keeper: Option<&Keeper>,
         terminal: &Terminal,
     ) -> Result<(Vec<Audit>, Phases)> {
+        adapters.iter().try_for_each(|adapter| self.refuse_missing_tokens(adapter))?;
         let vocabulary = Words { tokenizer: self.model.tokenizer.as_ref(), prompts: &self.probes.prompts };
         let variants: Vec<&Variant> = adapters.iter().map(|adapter| &adapter.variant).collect();
         let mut progress = terminal.progress();
@@ -73,6 +77,23 @@ impl SideBySide<'_> {
         drop(progress);
         let audits = comparisons.into_iter().zip(adapters).map(|(found, adapter)| self.audit(adapter, found)).collect();
         Ok((audits, phases))
+    }
+
+    /// An adapter with a shorter vocabulary than the base's cannot read every text of the base's tokenizer.
+    fn refuse_missing_tokens(&self, adapter: &Fitted) -> Result<()> {
+        let Some(common) = adapter.variant.coverage().common_tokens() else { return Ok(()) };
+        let missing = |ids: &Vec<u32>| ids.iter().copied().find(|id| *id as usize >= common);
+        let first = self.probes.prompts.iter().enumerate().find_map(|(at, ids)| Some((at, missing(ids)?)));
+        if let Some((at, id)) = first {
+            bail!(
+                "prompt {} of {} holds token {id}, and the vocabulary of {} ends at {common}: it cannot read this text. Choose \
+                 probes without such tokens",
+                at + 1,
+                self.probes.source,
+                adapter.path
+            );
+        }
+        Ok(())
     }
 
     /// Puts facts and numbers of one adapter together.
@@ -112,6 +133,8 @@ impl SideBySide<'_> {
                     tensors: coverage.tensors,
                     applied: coverage.applied,
                     unmatched: Vec::new(),
+                    set_aside: coverage.set_aside.clone(),
+                    vocabulary: coverage.vocabulary.iter().map(resized_table).collect(),
                     targeted_without_tensors: coverage.targeted_without_tensors.clone(),
                 },
             },
@@ -140,6 +163,10 @@ impl SideBySide<'_> {
             judgement: None,
         }
     }
+}
+
+fn resized_table(table: &Resized) -> ResizedTable {
+    ResizedTable { tensor: table.tensor.clone(), base_rows: table.base_rows, adapter_rows: table.adapter_rows }
 }
 
 /// Last component of a path as reports write it.

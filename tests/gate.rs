@@ -13,6 +13,7 @@ mod gate {
     pub(crate) mod comparing;
     pub(crate) mod discovering;
     pub(crate) mod fleet;
+    pub(crate) mod formats;
     pub(crate) mod hook;
     pub(crate) mod interrupted;
     pub(crate) mod outcomes;

@@ -46,7 +46,7 @@ const BUSY_TIME: Duration = Duration::from_secs(10);
 /// Bytes up to which these hold. What takes longer by its length alone, an honest adapter of as many bytes takes too.
 const VOLUME: u64 = 32 << 20;
 /// Every check of the scanner.
-const CODES: [&str; 55] = [
+const CODES: [&str; 59] = [
     "unreadable-file",
     "beyond-limits",
     "link-outside",
@@ -77,14 +77,18 @@ const CODES: [&str; 55] = [
     "metadata",
     "unanalysed-tensor",
     "no-adapter",
+    "foreign-format",
     "whole-model",
     "config-syntax",
     "config-unsupported",
     "config-mismatch",
+    "adapter-name-in-keys",
+    "loaders-disagree",
     "base-changed",
     "targeted-without-tensors",
     "zero-effect",
     "whole-tensor",
+    "classification-head",
     "embedding-change",
     "bias-change",
     "router-change",

@@ -190,8 +190,32 @@ pub struct Coverage {
     pub applied: usize,
     /// Names of the others. A run with any does not get as far as a report.
     pub unmatched: Vec<String>,
+    /// Tensors of a classification head, which a language model does not have: they took no part, and are not among the others.
+    #[serde(default)]
+    pub set_aside: Vec<String>,
+    /// Tables over the vocabulary of another size than the base's, compared over the rows that both have.
+    #[serde(default)]
+    pub vocabulary: Vec<ResizedTable>,
     /// Modules that the config targets and the file holds no tensor for: they stay as in the base.
     pub targeted_without_tensors: Vec<String>,
+}
+
+impl Coverage {
+    /// Tensors that were neither applied nor set aside.
+    pub fn uncovered(&self) -> usize {
+        self.tensors.saturating_sub(self.applied + self.set_aside.len()).max(self.unmatched.len())
+    }
+}
+
+/// An embedding or output head of another size than the base's.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ResizedTable {
+    /// Tensor of the adapter.
+    pub tensor: String,
+    /// Rows in the base.
+    pub base_rows: usize,
+    /// Rows in the adapter.
+    pub adapter_rows: usize,
 }
 
 /// Facts about the text that both models read.

@@ -8,6 +8,7 @@
 //! Do not rewrite a file while it is mapped: the system answers a read past a new end with a signal, not an error.
 
 mod error;
+mod rows;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -116,6 +117,8 @@ impl fmt::Display for Dtype {
 struct MappedFile {
     path: PathBuf,
     map: Mmap,
+    /// The map has no file behind it: its pages cannot be given back.
+    in_memory: bool,
 }
 
 /// One tensor in a mapped file. Cloning it copies no data.
@@ -233,7 +236,7 @@ impl Weight {
 
     /// Gives the tensor's pages back to the system; they are read from the file again when next needed.
     pub fn release(&self) {
-        if self.bytes.is_empty() {
+        if self.bytes.is_empty() || self.file.in_memory {
             return;
         }
         #[expect(
@@ -281,7 +284,7 @@ impl SafetensorsFile {
             return Err(CheckpointError::LfsPointer { path: path.to_path_buf() });
         }
         let (header, data_start) = read_header(path, &map, header_bytes.min(MAX_HEADER_BYTES))?;
-        let file = Arc::new(MappedFile { path: path.to_path_buf(), map });
+        let file = Arc::new(MappedFile { path: path.to_path_buf(), map, in_memory: false });
         let tensors = check_tensors(&file, header.tensors, data_start)?;
         Ok(Self { path: path.to_path_buf(), tensors, metadata: header.metadata })
     }

@@ -92,7 +92,7 @@ fn what_belongs_is_covered() {
     assert_eq!((coverage.tensors, coverage.applied), (5, 5));
     assert_eq!(coverage.targeted_without_tensors, ["model.layers.1.self_attn.q_proj"]);
     assert!(!adapter.whole["model.norm.weight"].declared);
-    assert!(adapter.notes.iter().any(|note| note.contains("model.norm.weight")), "{:?}", adapter.notes);
+    assert!(adapter.notes.iter().any(|note| note.text.contains("model.norm.weight")), "{:?}", adapter.notes);
 }
 
 #[test]
@@ -101,5 +101,64 @@ fn the_old_spelling_of_a_bias_is_applied_and_said() {
     let folder = write_adapter(&peft_config(&json!({"bias": "lora_only"})), &with(vec![bias]));
     let adapter = Adapter::open(folder.path()).unwrap();
     assert_eq!(adapter.bind(&base(), &base_shape).unwrap().applied, 3);
-    assert!(adapter.notes.iter().any(|note| note.contains("q_proj.bias")), "{:?}", adapter.notes);
+    assert!(adapter.notes.iter().any(|note| note.text.contains("q_proj.bias")), "{:?}", adapter.notes);
+}
+
+#[test]
+fn a_classification_head_is_set_aside() {
+    let head = |part: &str, shape: &[usize]| counted(&format!("base_model.model.{part}"), shape);
+    let rows: Vec<(Value, Vec<Tensor>, Vec<&str>)> = vec![
+        (json!({"task_type": "SEQ_CLS"}), vec![head("score.weight", &[2, 6])], vec!["score.weight"]),
+        (
+            json!({"task_type": "TOKEN_CLS"}),
+            vec![head("classifier.weight", &[5, 6]), head("classifier.bias", &[5])],
+            vec!["classifier.bias", "classifier.weight"],
+        ),
+        (json!({"task_type": "QUESTION_ANS"}), vec![head("qa_outputs.weight", &[2, 6])], vec!["qa_outputs.weight"]),
+        (json!({}), vec![head("v_head.summary.weight", &[1, 6])], vec!["v_head.summary.weight"]),
+        (
+            json!({"target_modules": ["q_proj", "score"]}),
+            vec![head("score.lora_A.weight", &[2, 6]), head("score.lora_B.weight", &[3, 2])],
+            vec!["score.lora_A.weight", "score.lora_B.weight"],
+        ),
+        (json!({}), vec![], vec![]),
+    ];
+    for (changes, tensors, aside) in rows {
+        let folder = write_adapter(&peft_config(&changes), &with(tensors));
+        let coverage = Adapter::open(folder.path()).unwrap().bind(&base(), &base_shape).unwrap();
+        let aside: Vec<String> = aside.into_iter().map(|name| format!("base_model.model.{name}")).collect();
+        assert_eq!((coverage.applied, coverage.tensors), (2, 2 + aside.len()), "{changes}");
+        assert_eq!(coverage.set_aside, aside);
+    }
+    // Inside a block, or where the base has such a module, it is a module like any other.
+    let folder = write_adapter(&peft_config(&json!({})), &with(vec![head("model.layers.0.score.weight", &[2, 6])]));
+    let error = Adapter::open(folder.path()).unwrap().bind(&base(), &base_shape).unwrap_err();
+    assert_eq!(variant(&error), "Unmatched", "{error}");
+    let mut with_score = base();
+    with_score.push(TargetModule { path: "score".to_owned(), inputs: 6, outputs: 2, kind: ModuleKind::Linear });
+    let shape = |name: &str| if name == "score.weight" { Some(vec![2, 6]) } else { base_shape(name) };
+    let folder = write_adapter(&peft_config(&json!({})), &with(vec![head("score.weight", &[2, 6])]));
+    let coverage = Adapter::open(folder.path()).unwrap().bind(&with_score, &shape).unwrap();
+    assert_eq!((coverage.applied, coverage.set_aside.len()), (3, 0));
+}
+
+#[test]
+fn modules_of_other_kinds_of_models_are_called_so() {
+    let pair = |module: &str| {
+        let named = |part: &str, shape: &[usize]| counted(&format!("base_model.model.{module}.{part}"), shape);
+        vec![named("lora_A.weight", &[2, 6]), named("lora_B.weight", &[4, 2])]
+    };
+    let rows = [
+        ("model.vision_tower.encoder.layers.0.self_attn.q_proj", "sees or hears"),
+        ("visual.blocks.0.attn.q_proj", "sees or hears"),
+        ("down_blocks.0.attentions.0.q_proj", "image model"),
+        ("model.language_model.layers.0.self_attn.q_proj", "name their text part"),
+        ("encoder.layers.0.q_proj", "Is this the base"),
+    ];
+    for (module, named) in rows {
+        let folder = write_adapter(&peft_config(&json!({})), &pair(module));
+        let error = Adapter::open(folder.path()).unwrap().bind(&base(), &base_shape).unwrap_err();
+        assert_eq!(variant(&error), "Unmatched", "{error}");
+        assert!(error.to_string().contains(named), "`{named}` is missing in: {error}");
+    }
 }

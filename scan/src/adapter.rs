@@ -1,9 +1,11 @@
 //! The adapter itself: its tensor file read strictly, its config against its tensors, what it changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, AdapterParts, PeftConfig};
+use lcr_model::adapter::{
+    Adapter, AdapterConfig, AdapterError, AdapterParts, NoteKind, PeftConfig, is_classification_head,
+};
 use lcr_model::checkpoint::{CheckpointError, Dtype, SafetensorsFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,6 +156,8 @@ struct Reading {
     /// Largest factor before BA, and its module.
     scale: Option<(String, f64)>,
     biases: Vec<String>,
+    /// What the reader noted, once of each kind.
+    notes: BTreeMap<NoteKind, String>,
 }
 
 impl Reading {
@@ -178,6 +182,9 @@ impl Reading {
             self.gathering.add(adapter);
         }
         self.biases.extend(adapter.biases.keys().cloned());
+        for note in &adapter.notes {
+            self.notes.entry(note.kind).or_insert_with(|| crate::json::one_line(&note.text));
+        }
         observe_changes(adapter, name, found);
         let own = summary(adapter, name);
         self.summary = Some(match self.summary.take() {
@@ -208,6 +215,15 @@ impl Reading {
             let message =
                 format!("replaces {} biases of the base; such a change is the same for every text", self.biases.len());
             found.push(at(Check::BiasChange, message).at(crate::json::shown(path)));
+        }
+        for (kind, text) in self.notes {
+            let check = match kind {
+                NoteKind::AdapterNameInKeys => Check::AdapterNameInKeys,
+                NoteKind::LoadersDisagree => Check::LoadersDisagree,
+                // The others are observed where the config and the changes are, or say what only a comparison needs.
+                _ => continue,
+            };
+            found.push(Observation::new(check, &name, text));
         }
         let weights = self.gathering.finish();
         observe_weights(&weights, &name, found);
@@ -300,6 +316,7 @@ fn refused_adapter(root: &Path, error: &AdapterError, seen: &[Observation]) -> O
         AdapterError::NoTensors { folder: path, .. } | AdapterError::SeveralCheckpoints { folder: path, .. } => {
             (Check::NoAdapter, path)
         }
+        AdapterError::Foreign { path, .. } => (Check::ForeignFormat, path),
         AdapterError::Pickle { path } => (Check::UnanalysedTensor, path),
         AdapterError::LfsPointer { path } => (Check::LfsPointer, path),
         AdapterError::ConfigSyntax { path, .. }
@@ -311,6 +328,7 @@ fn refused_adapter(root: &Path, error: &AdapterError, seen: &[Observation]) -> O
         AdapterError::Empty { path }
         | AdapterError::Tensor { path, .. }
         | AdapterError::Unpaired { path, .. }
+        | AdapterError::BothLists { path, .. }
         | AdapterError::Duplicate { path, .. }
         | AdapterError::Shape { path, .. }
         | AdapterError::Rank { path, .. }
@@ -325,7 +343,7 @@ fn refused_adapter(root: &Path, error: &AdapterError, seen: &[Observation]) -> O
 }
 
 /// A message without the folder that was scanned, which differs between machines.
-fn without_folder(message: &str, path: &Path) -> String {
+pub(crate) fn without_folder(message: &str, path: &Path) -> String {
     let folder = format!("{}/", path.display());
     let parent = path.parent().map(|parent| format!("{}/", parent.display())).filter(|parent| parent.len() > 1);
     let mut text = message.replace(&folder, "");
@@ -360,7 +378,8 @@ fn observe_config(config: &PeftConfig, changed: &BTreeSet<String>, name: &str, f
 
 fn observe_changes(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
     let place = |path: &str| crate::json::shown(path);
-    for (tensor, whole) in &adapter.whole {
+    let module = |tensor: &str| tensor.rsplit_once('.').map_or(String::new(), |(module, _)| module.to_owned());
+    for (tensor, whole) in adapter.whole.iter().filter(|(tensor, _)| !is_classification_head(&module(tensor))) {
         let announced = if whole.declared { "announced in the config" } else { "not announced in the config" };
         let message = format!(
             "replaces the base's tensor {:?} whole ({announced}): its size is not bounded by a rank, and without the base nobody sees what \
@@ -377,8 +396,14 @@ fn observe_changes(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) 
         .chain(adapter.whole.keys().map(|tensor| tensor.trim_end_matches(".weight")))
         .collect();
     for path in paths {
+        if is_classification_head(path) {
+            let message = "a head over classes, spans or rewards: it judges texts and says none, a language model has no such module, and \
+                           without the base's class nobody sees what it was before";
+            found.push(Observation::new(Check::ClassificationHead, name, message).at(place(path)));
+            continue;
+        }
         let last = path.rsplit('.').next().unwrap_or(path);
-        if ["lm_head", "embed_tokens", "wte", "wpe", "embed_out", "score"].contains(&last) {
+        if ["lm_head", "embed_tokens", "wte", "wpe", "embed_out"].contains(&last) {
             let message = "changes what tokens look up or how likely they are said, directly and for every text";
             found.push(Observation::new(Check::EmbeddingChange, name, message).at(place(path)));
         }

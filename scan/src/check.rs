@@ -91,6 +91,8 @@ checks! {
     // The adapter.
     /// No adapter where one is expected: config or tensors are missing.
     NoAdapter = "no-adapter",
+    /// An adapter in a format that is not read.
+    ForeignFormat = "foreign-format",
     /// A whole model, of which only the file format was looked at.
     WholeModel = "whole-model",
     /// A config that is not valid.
@@ -99,6 +101,10 @@ checks! {
     ConfigUnsupported = "config-unsupported",
     /// Config and tensors contradict each other.
     ConfigMismatch = "config-mismatch",
+    /// Keys that hold the name of an adapter, which loaders insert by themselves.
+    AdapterNameInKeys = "adapter-name-in-keys",
+    /// Files of which loaders, or versions of one, make different things.
+    LoadersDisagree = "loaders-disagree",
     /// Tensors relative to a base that their initialisation changed.
     BaseChanged = "base-changed",
     /// The config targets modules that the file holds no tensor for.
@@ -107,6 +113,8 @@ checks! {
     ZeroEffect = "zero-effect",
     /// A tensor that replaces the base's whole.
     WholeTensor = "whole-tensor",
+    /// A head that classifies texts.
+    ClassificationHead = "classification-head",
     /// A changed embedding or output head.
     EmbeddingChange = "embedding-change",
     /// Changed biases or norms.

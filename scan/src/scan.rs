@@ -188,10 +188,15 @@ fn lone_file(file: &Found, found: &[Observation]) -> Option<Observation> {
     if is_seen(&[Check::TrainerState, Check::LfsPointer]) {
         return None;
     }
+    let foreign = lcr_model::adapter::foreign_format(&file.path);
     let by_content = matches!(Kind::of_content(&file.prefix), Some(Kind::Safetensors | Kind::Npy))
         || is_seen(&[Check::Pickle, Check::Archive]);
-    if !by_content && (!is_named_model(name) || Kind::of_name(name) == Kind::Pickle) {
+    if foreign.is_none() && !by_content && (!is_named_model(name) || Kind::of_name(name) == Kind::Pickle) {
         return None;
+    }
+    if let Some(refusal) = foreign {
+        let message = adapter::without_folder(&refusal.to_string(), &file.path);
+        return Some(Observation::new(Check::ForeignFormat, name, message));
     }
     let message = "no adapter_config.json stands beside this file: what its tensors would change is unknown";
     Some(Observation::new(Check::NoAdapter, name, message))

@@ -154,6 +154,40 @@ pub(crate) fn meaning() -> Vec<Exhibit> {
             made.set("base_model.model.lm_head.weight", &[97, WIDTH], noise(5, 97 * WIDTH));
             made.write(at);
         }),
+        Exhibit::new("head-of-a-classifier", &["classification-head"], |at| {
+            let mut made = sound();
+            made.config["task_type"] = json!("SEQ_CLS");
+            made.config["modules_to_save"] = json!(["classifier", "score"]);
+            made.set("base_model.model.score.weight", &[2, WIDTH], noise(5, 2 * WIDTH));
+            made.write(at);
+        }),
+        Exhibit::new("names-of-an-adapter-in-keys", &["adapter-name-in-keys"], |at| {
+            let mut made = sound();
+            let named = |key: String| key.replace(".weight", ".default.weight");
+            made.tensors = made.tensors.into_iter().map(|(key, stored)| (named(key), stored)).collect();
+            made.write(at);
+        }),
+        Exhibit::new("image-model-in-kohyas-naming", &["foreign-format"], |at| {
+            let mut made = sound();
+            made.tensors.clear();
+            let module = "lora_unet_down_blocks_0_attentions_0_proj_in";
+            made.set(&format!("{module}.lora_down.weight"), &[RANK, WIDTH], noise(1, RANK * WIDTH));
+            made.set(&format!("{module}.lora_up.weight"), &[WIDTH, RANK], noise(2, RANK * WIDTH));
+            fs_err::create_dir_all(at).expect("created");
+            crate::support::write_tensors(at.join("style.safetensors"), &made.tensors);
+        }),
+        Exhibit::new("alpha-that-mlx-lm-ignores", &["loaders-disagree"], |at| {
+            let mlx = json!({
+                "fine_tune_type": "lora", "num_layers": 1,
+                "lora_parameters": { "rank": RANK, "scale": 2.0, "alpha": 16, "dropout": 0.0 },
+            });
+            write(at, CONFIG, mlx.to_string());
+            let mut made = sound();
+            made.tensors.clear();
+            made.set("model.layers.0.self_attn.q_proj.lora_a", &[WIDTH, RANK], noise(1, WIDTH * RANK));
+            made.set("model.layers.0.self_attn.q_proj.lora_b", &[RANK, WIDTH], noise(2, WIDTH * RANK));
+            crate::support::write_tensors(at.join("adapters.safetensors"), &made.tensors);
+        }),
         Exhibit::new("embedding", &["embedding-change"], |at| {
             let mut made = sound();
             made.config["target_modules"] = json!(["q_proj", "v_proj", "embed_tokens"]);

@@ -175,6 +175,12 @@ impl TrainableAdapter {
             return refuse("no low-rank module".to_owned());
         }
         let coverage = decoder.bind(adapter.clone())?.coverage().clone();
+        if let Some(name) = coverage.set_aside.first() {
+            return refuse(format!("`{name}` of a classification head"));
+        }
+        if let Some(table) = coverage.vocabulary.first() {
+            return refuse(format!("`{}` over a vocabulary of another size than the base's", table.tensor));
+        }
         // What follows is no longer what the file holds.
         (adapter.path, adapter.bytes, adapter.sha256) = (PathBuf::new(), 0, String::new());
         let decomposed = adapter.modules.iter().filter(|(_, module)| module.magnitude.is_some());

@@ -7,7 +7,7 @@ use super::config::PeftConfig;
 use super::error::AdapterError;
 use super::mlx::MlxConfig;
 use super::targets::Selected;
-use super::{Adapter, AdapterConfig, ModuleKind, TargetModule, module_of};
+use super::{Adapter, AdapterConfig, ModuleKind, TargetModule, is_classification_head, module_of};
 
 /// Every tensor of an adapter accounted for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -16,8 +16,52 @@ pub struct Coverage {
     pub tensors: usize,
     /// Tensors that change the model.
     pub applied: usize,
+    /// Tensors of a classification head, which the base, a language model, does not have: they take no part.
+    pub set_aside: Vec<String>,
+    /// Tables over the vocabulary that have another number of rows than the base's.
+    pub vocabulary: Vec<Resized>,
     /// Modules that the config selects and the file has no tensor for: they stay as in the base.
     pub targeted_without_tensors: Vec<String>,
+}
+
+/// A table over the vocabulary, embedding or output head, of another size than the base's.
+///
+/// Rows are compared by number, up to the smaller of the two.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Resized {
+    /// Tensor of the adapter.
+    pub tensor: String,
+    /// Rows in the base.
+    pub base_rows: usize,
+    /// Rows in the adapter.
+    pub adapter_rows: usize,
+}
+
+impl Resized {
+    /// What becomes of the rows that only one of the two has.
+    pub fn describe(&self) -> String {
+        let Self { tensor, base_rows, adapter_rows } = self;
+        let common = base_rows.min(adapter_rows);
+        let rest = if adapter_rows < base_rows {
+            format!("tokens {common} to {} are missing in the adapter and stay as in the base", base_rows - 1)
+        } else {
+            format!(
+                "{} tokens, from {common} on, are new in the adapter and were not looked at",
+                adapter_rows - base_rows
+            )
+        };
+        format!(
+            "`{tensor}` has {adapter_rows} rows, the base's table {base_rows}: compared over the {common} that both have; {rest}"
+        )
+    }
+}
+
+impl Coverage {
+    /// Tokens that base and adapter both have, where a table of the adapter is shorter than the base's.
+    pub fn common_tokens(&self) -> Option<usize> {
+        let shorter = self.vocabulary.iter().filter(|table| table.adapter_rows < table.base_rows);
+        shorter.map(|table| table.adapter_rows).min()
+    }
 }
 
 /// Shape of the base's tensor of that name, if it has one.
@@ -37,6 +81,7 @@ impl Adapter {
                 initialization: config.initialization.clone(),
             });
         }
+        let set_aside = self.set_aside(modules);
         let base = Base {
             adapter: &self.path,
             modules: modules.iter().map(|module| (module.path.as_str(), module)).collect(),
@@ -48,9 +93,33 @@ impl Adapter {
         self.bind_biases(&base)?;
         Ok(Coverage {
             tensors: self.tensors_in_file,
-            applied: self.tensors_placed(),
+            applied: self.tensors_placed() - set_aside.len(),
+            set_aside,
+            vocabulary: Vec::new(),
             targeted_without_tensors: self.targeted_without_tensors(modules, &base)?,
         })
+    }
+
+    /// Tensors of classification heads, where the base has no module of the name.
+    fn set_aside(&self, modules: &[TargetModule]) -> Vec<String> {
+        let is_aside = |path: &str| is_aside(path, modules);
+        let low_rank =
+            self.modules.iter().filter(|(path, _)| is_aside(path)).flat_map(|(_, module)| &module.tensor_names);
+        let whole =
+            self.whole.iter().filter(|(name, _)| is_aside(module_of(name))).map(|(_, whole)| &whole.tensor_name);
+        let biases = self.bias_tensors.iter().filter(|(path, _)| is_aside(path)).map(|(_, tensor)| tensor);
+        let mut names: Vec<String> = low_rank.chain(whole).chain(biases).cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Forgets what a binding to `modules` set aside.
+    pub(crate) fn without_heads(mut self, modules: &[TargetModule]) -> Self {
+        self.modules.retain(|path, _| !is_aside(path, modules));
+        self.whole.retain(|name, _| !is_aside(module_of(name), modules));
+        self.biases.retain(|path, _| !is_aside(path, modules));
+        self.bias_tensors.retain(|path, _| !is_aside(path, modules));
+        self
     }
 
     fn tensors_placed(&self) -> usize {
@@ -60,7 +129,7 @@ impl Adapter {
     }
 
     fn bind_low_rank(&self, base: &Base) -> Result<(), AdapterError> {
-        for (path, module) in &self.modules {
+        for (path, module) in self.modules.iter().filter(|(path, _)| !base.sets_aside(path)) {
             let [down, up] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
             let target = base.find(path, down)?;
             if !matches!(target.kind, ModuleKind::Linear | ModuleKind::Conv1d | ModuleKind::Head) {
@@ -100,7 +169,7 @@ impl Adapter {
     }
 
     fn bind_whole(&self, base: &Base) -> Result<(), AdapterError> {
-        for (name, whole) in &self.whole {
+        for (name, whole) in self.whole.iter().filter(|(name, _)| !base.sets_aside(module_of(name))) {
             let target = base.find(module_of(name), &whole.tensor_name)?;
             let expected = (base.tensors)(name).or_else(|| tied_shape(target, name));
             match expected {
@@ -133,7 +202,7 @@ impl Adapter {
     }
 
     fn bind_biases(&self, base: &Base) -> Result<(), AdapterError> {
-        for (path, bias) in &self.biases {
+        for (path, bias) in self.biases.iter().filter(|(path, _)| !base.sets_aside(path)) {
             let tensor = self.bias_tensors.get(path).map_or("", String::as_str);
             match (base.tensors)(&format!("{path}.bias")) {
                 Some(shape) if shape == [bias.len()] => {}
@@ -197,7 +266,16 @@ struct Base<'a> {
     tensors: &'a ShapeOf<'a>,
 }
 
+/// Whether `path` is that of a classification head that a base with `modules` does not have.
+fn is_aside(path: &str, modules: &[TargetModule]) -> bool {
+    is_classification_head(path) && !modules.iter().any(|module| module.path == path)
+}
+
 impl<'a> Base<'a> {
+    fn sets_aside(&self, path: &str) -> bool {
+        is_classification_head(path) && !self.modules.contains_key(path)
+    }
+
     fn find(&self, module: &str, tensor: &str) -> Result<&'a TargetModule, AdapterError> {
         self.modules.get(module).copied().ok_or_else(|| self.unmatched(module, tensor))
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::error::AdapterError;
-use super::fields::{Fields, as_finite, as_size, is_active, shown};
+use super::fields::{Fields, as_finite, as_size, is_active, shortened, shown};
+use super::methods;
 use super::targets::{Names, Pattern, Selection};
 
 /// Fields that this module reads.
@@ -205,9 +206,11 @@ impl PeftConfig {
 fn check_method(path: &Path, fields: &Fields) -> Result<(), AdapterError> {
     match fields.text("peft_type")? {
         Some(method) if method == "LORA" => Ok(()),
-        Some(method) => {
-            Err(AdapterError::Method { path: path.to_path_buf(), found: format!("{method} (`peft_type`)") })
-        }
+        Some(method) => Err(AdapterError::Method {
+            path: path.to_path_buf(),
+            found: format!("{} (`peft_type`)", shortened(&method)),
+            way_out: methods::way_out(&method).to_owned(),
+        }),
         None => Err(fields.wrong(
             "peft_type",
             "PEFT itself cannot load a config without it. If this is a LoRA adapter, add \"peft_type\": \"LORA\"",

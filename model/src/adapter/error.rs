@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::foreign::{is_image_module, is_of_senses};
 use crate::checkpoint::CheckpointError;
 
 /// Why an adapter was refused.
@@ -59,6 +60,16 @@ pub enum AdapterError {
     Pickle {
         /// The pickle.
         path: PathBuf,
+    },
+    /// An adapter, or what looks like one, in a format that is not read.
+    #[error("{path} is {what}. {way_out}")]
+    Foreign {
+        /// File.
+        path: PathBuf,
+        /// The format.
+        what: String,
+        /// What can be done with it.
+        way_out: String,
     },
     /// A large-file pointer stands in the place of the file.
     #[error("{path} is a Git LFS pointer, not the file: run `git lfs pull` (or download the file itself)")]
@@ -121,12 +132,14 @@ pub enum AdapterError {
         found: String,
     },
     /// Another method than LoRA or DoRA.
-    #[error("{path}: the method is {found}; LoRA and DoRA adapters (PEFT, MLX) can be read")]
+    #[error("{path}: the method is {found}; LoRA and DoRA adapters (PEFT, MLX) can be read. {way_out}")]
     Method {
         /// File.
         path: PathBuf,
         /// What the config says.
         found: String,
+        /// What can be done with such an adapter.
+        way_out: String,
     },
     /// A regular expression that does not compile, or that takes too long.
     #[error("{path}: `{field}`: the pattern `{pattern}` {reason}")]
@@ -169,6 +182,20 @@ pub enum AdapterError {
         present: String,
         /// What is missing.
         missing: String,
+    },
+    /// A module that PEFT adapted and, around that, saved whole.
+    #[error(
+        "{path}: tensor `{tensor}` is a LoRA factor inside a saved copy of `{module}`: the module is both a target of LoRA \
+         (target_modules) and saved whole (modules_to_save; for classifiers PEFT adds `classifier` and `score` to it by itself), and \
+         PEFT loads only one of the two. Take `{module}` out of one of the lists, train again and save"
+    )]
+    BothLists {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        tensor: String,
+        /// Module of the base.
+        module: String,
     },
     /// Two tensors that mean the same.
     #[error("{path}: tensors `{first}` and `{second}` are the same part of `{module}`: keep one")]
@@ -214,7 +241,7 @@ pub enum AdapterError {
     /// A tensor for a module that the base does not have.
     #[error(
         "{path}: tensor `{tensor}` belongs to `{module}`, which the base model does not have{}. PEFT would ignore it without a \
-         word. Is this the base that the adapter was trained on?", nearest_hint(.nearest.as_deref())
+         word. {}", nearest_hint(.nearest.as_deref()), advice(.module)
     )]
     Unmatched {
         /// File.
@@ -268,6 +295,21 @@ pub enum AdapterError {
         /// The initialisation.
         initialization: String,
     },
+}
+
+/// What to do about a module that a base does not have, by what kind of module it is.
+fn advice(module: &str) -> &'static str {
+    if is_of_senses(module) {
+        "It belongs to the part of a model that sees or hears, and this base is a text model: such an adapter can be scanned and \
+         inspected, and only one of the text part alone can be compared"
+    } else if is_image_module(module) {
+        "It belongs to an image model: only adapters of text models can be compared"
+    } else if module.split('.').any(|part| part == "language_model") {
+        "`language_model` is how models with images name their text part: the adapter was trained on such a model, and this \
+         base is a text model"
+    } else {
+        "Is this the base that the adapter was trained on?"
+    }
 }
 
 fn nearest_hint(nearest: Option<&str>) -> String {

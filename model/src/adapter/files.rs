@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::error::AdapterError;
+use super::foreign::{Foreign, PICKLE_EXTENSIONS, has_extension};
 use crate::checkpoint::{CheckpointError, Dtype, SafetensorsFile, Weight, pickles_in};
 
 /// Name of the config in both layouts.
@@ -44,11 +45,11 @@ pub(crate) fn locate(path: &Path) -> Result<Found, AdapterError> {
     if path.is_dir() {
         return locate_in_folder(path);
     }
-    let is_pickle = ["bin", "pt", "pth", "ckpt", "pkl"]
-        .iter()
-        .any(|extension| path.extension().is_some_and(|found| found == *extension));
-    if is_pickle {
-        return Err(AdapterError::Pickle { path: path.to_path_buf() });
+    if let Some(format) = Foreign::of_file(path) {
+        return Err(format.refusal(path));
+    }
+    if has_extension(path, &PICKLE_EXTENSIONS) {
+        return Err(pickle(path));
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (config_path, config) = read_config(folder)?;
@@ -83,9 +84,25 @@ fn find_tensors(folder: &Path) -> Result<PathBuf, AdapterError> {
     }
 }
 
+/// The refusal of a file with the name of a pickle, which a pointer may stand in for.
+fn pickle(path: &Path) -> AdapterError {
+    let mut prefix = [0; LFS_PREFIX.len()];
+    let is_pointer = File::open(path).and_then(|mut file| file.read_exact(&mut prefix)).is_ok() && prefix == LFS_PREFIX;
+    let path = path.to_path_buf();
+    if is_pointer { AdapterError::LfsPointer { path } } else { AdapterError::Pickle { path } }
+}
+
+/// Pickles that a trainer leaves behind; none of them holds an adapter.
+fn is_of_trainer(name: &str) -> bool {
+    ["training_args", "optimizer", "scheduler", "scaler", "rng_state"].iter().any(|start| name.starts_with(start))
+}
+
 fn no_tensors(folder: &Path) -> AdapterError {
-    if let Some(pickle) = pickles_in(folder).into_iter().next() {
-        return AdapterError::Pickle { path: folder.join(pickle) };
+    if let Some((path, format)) = Foreign::in_folder(folder) {
+        return format.refusal(&path);
+    }
+    if let Some(name) = pickles_in(folder).into_iter().find(|name| !is_of_trainer(name)) {
+        return pickle(&folder.join(name));
     }
     let below = folders_with_config(folder);
     let hint = if below.is_empty() {
@@ -103,6 +120,8 @@ fn no_config(folder: &Path) -> AdapterError {
         format!(". Adapters stand in its folders {}: give one of them", below.join(", "))
     } else if folder.join("config.json").is_file() {
         ". There is a config.json: this looks like a whole model, not an adapter".to_owned()
+    } else if let Some((path, format)) = Foreign::in_folder(folder) {
+        return format.refusal(&path);
     } else {
         ". Get the config that belongs to the tensors".to_owned()
     };
@@ -147,8 +166,21 @@ fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig), AdapterError> {
     let Value::Object(map) = value else {
         return Err(syntax("a JSON object is needed".to_owned()));
     };
-    let is_mlx = !map.contains_key("peft_type")
-        && ["lora_parameters", "fine_tune_type", "lora_layers"].iter().any(|field| map.contains_key(*field));
+    let has = |field: &&str| map.contains_key(*field);
+    let is_mlx = !map.contains_key("peft_type") && ["lora_parameters", "fine_tune_type", "lora_layers"].iter().any(has);
+    // {"rank", "alpha", "dropout"}: PEFT calls the first two `r` and `lora_alpha`, and mlx-lm nests them.
+    let is_mlx_vlm = !is_mlx && has(&"rank") && !["peft_type", "r", "lora_alpha", "target_modules"].iter().any(has);
+    if is_mlx_vlm {
+        return Err(AdapterError::Foreign {
+            path,
+            what: "the config of an adapter of mlx-vlm in its first layout ({\"rank\", \"alpha\", \"dropout\"}), which is neither \
+                   PEFT's nor mlx-lm's: it does not say which modules are adapted"
+                .to_owned(),
+            way_out: "Train or save it again with mlx-vlm 0.7 or newer, which writes `lora_parameters` as mlx-lm does; adapters of \
+                      the vision part cannot be compared with a text model"
+                .to_owned(),
+        });
+    }
     let config = if is_mlx { RawConfig::Mlx(map) } else { RawConfig::Peft(map) };
     Ok((path, config))
 }
@@ -175,6 +207,9 @@ pub(crate) fn open_tensors(path: &Path, selection: Option<&Selection>) -> Result
     let file = SafetensorsFile::open(path)?;
     if file.tensors().is_empty() {
         return Err(AdapterError::Empty { path: path.to_path_buf() });
+    }
+    if let Some(format) = Foreign::of_names(file.tensors().iter().map(Weight::name)) {
+        return Err(format.refusal(path));
     }
     for tensor in file.tensors() {
         if let Dtype::Other(..) = tensor.dtype() {

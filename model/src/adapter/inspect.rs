@@ -120,7 +120,7 @@ impl Adapter {
             modules: low_rank.chain(embeddings).collect(),
             whole: whole.collect(),
             biases: self.biases.iter().map(|(path, bias)| (path.clone(), bias.len())).collect(),
-            notes: self.notes.clone(),
+            notes: self.notes.iter().map(|note| note.text.clone()).collect(),
         }
     }
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::error::AdapterError;
-use super::fields::{Fields, shown};
+use super::fields::{Fields, shortened, shown};
 use super::files::{self, Selection, matrix, vector};
-use super::{Adapter, AdapterConfig, Format, LowRank, ScalingRule};
+use super::{Adapter, AdapterConfig, Format, LowRank, Note, NoteKind, ScalingRule};
 use crate::checkpoint::Weight;
 
 /// Scale of mlx-lm where the config has none.
@@ -28,6 +28,8 @@ pub struct MlxConfig {
     pub rank: Option<usize>,
     /// The factor before BA.
     pub scale: f64,
+    /// Whether the config says it; otherwise it is the default of mlx-lm's training.
+    pub says_scale: bool,
     /// `lora_parameters.alpha`: written by old versions, no part of the scale.
     pub alpha: Option<f64>,
     /// Whether the file should hold magnitudes.
@@ -50,7 +52,12 @@ impl MlxConfig {
             Some(other) => {
                 return Err(AdapterError::Method {
                     path: path.to_path_buf(),
-                    found: format!("{other} (`fine_tune_type`)"),
+                    found: format!("{} (`fine_tune_type`)", shortened(other)),
+                    way_out: if other == "full" {
+                        "Full training changes whole weights: fuse it (mlx_lm.fuse) and judge the model".to_owned()
+                    } else {
+                        "mlx-lm knows lora, dora and full".to_owned()
+                    },
                 });
             }
         };
@@ -71,6 +78,7 @@ impl MlxConfig {
             base_model: fields.text("model")?,
             rank: parameters.whole_number("rank")?,
             scale: parameters.number("scale")?.unwrap_or(DEFAULT_SCALE),
+            says_scale: parameters.value("scale").is_some(),
             alpha: parameters.number("alpha")?,
             use_dora,
             layers: read_layers(&fields)?,
@@ -128,7 +136,7 @@ pub(crate) fn open(
         let module = read_low_rank(&config, &name, &places)?;
         modules.insert(name, module);
     }
-    Ok(Adapter {
+    let mut adapter = Adapter {
         path: tensors.to_path_buf(),
         format: Format::Mlx,
         tensors_in_file: source.file.tensors().len(),
@@ -142,17 +150,27 @@ pub(crate) fn open(
         bias_tensors: BTreeMap::new(),
         notes: notes(&config),
         config: AdapterConfig::Mlx(Box::new(config)),
-    })
+    };
+    adapter.note_modules();
+    Ok(adapter)
 }
 
-fn notes(config: &MlxConfig) -> Vec<String> {
+fn notes(config: &MlxConfig) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(alpha) = config.alpha {
-        notes.push(format!(
+        let text = format!(
             "lora_parameters.alpha is {alpha}: current mlx-lm ignores it and uses the scale {} as it stands; the first versions \
              multiplied the scale by alpha/rank",
             config.scale
-        ));
+        );
+        notes.push(Note { kind: NoteKind::LoadersDisagree, text });
+    }
+    if !config.says_scale {
+        let text = format!(
+            "lora_parameters.scale is missing: {DEFAULT_SCALE} is taken, the default of mlx-lm's training; current mlx-lm refuses \
+             to load such a config"
+        );
+        notes.push(Note { kind: NoteKind::LoadersDisagree, text });
     }
     notes
 }

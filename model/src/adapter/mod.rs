@@ -15,23 +15,30 @@ mod config;
 mod error;
 mod fields;
 mod files;
+mod foreign;
+mod heads;
 mod inspect;
+mod methods;
 mod mlx;
+mod notes;
 mod parts;
 mod peft;
 mod save;
 mod targets;
+mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Weight;
 
-pub use bind::Coverage;
+pub use bind::{Coverage, Resized};
 pub use config::{BiasMode, PeftConfig};
 pub use error::AdapterError;
+pub use heads::is_classification_head;
 pub use inspect::{Inspection, ModuleInspection, WholeInspection};
 pub use mlx::MlxConfig;
+pub use notes::{Note, NoteKind};
 pub use parts::{AdapterParts, Part};
 
 /// Layout of an adapter's files.
@@ -242,7 +249,13 @@ pub struct Adapter {
     /// The config.
     pub config: AdapterConfig,
     /// What a reader of the audit should know about the files.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+/// The refusal of the file at `path`, where it is an adapter, or looks like one, in a format that is not read here: it names the format and
+/// the way out.
+pub fn foreign_format(path: &Path) -> Option<AdapterError> {
+    Some(foreign::Foreign::of_file(path)?.refusal(path))
 }
 
 impl Adapter {

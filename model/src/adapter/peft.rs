@@ -2,8 +2,8 @@
 //!
 //! Keys are `base_model.model.<module>.lora_A.weight` (rank × inputs), `.lora_B.weight` (outputs × rank), `.lora_B.bias`,
 //! `.lora_magnitude_vector` (outputs; with or without `.weight`), `.lora_embedding_A` (rank × tokens) and `_B` (width ×
-//! rank), and for modules saved whole `<module>.weight`. The adapter's own name may stand after the marker. Whatever does
-//! not read as one of these is refused.
+//! rank), and for modules saved whole `<module>.weight`. Where the name of the adapter stands after the marker, as in a running model,
+//! a note says what loaders make of that. Whatever does not read as one of these is refused.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use super::config::PeftConfig;
 use super::error::AdapterError;
 use super::files::{self, Selection, matrix, vector};
-use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Origin, ScalingRule, Whole};
+use super::notes::names_in_keys;
+use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Note, NoteKind, Origin, ScalingRule, Whole};
 use crate::checkpoint::Weight;
 
 /// What PEFT puts before the path of a module.
@@ -33,8 +34,23 @@ enum Part {
     Bias,
 }
 
-/// Tensors by module (for whole tensors: by tensor name) and place.
-type Parts<'a> = BTreeMap<String, BTreeMap<Part, &'a Weight>>;
+/// What a key says.
+struct Key {
+    /// The module in the base; for whole tensors, the tensor.
+    name: String,
+    part: Part,
+    /// The adapter's name, where it stands in the key.
+    adapter: Option<String>,
+}
+
+/// The tensors of a file in their places.
+#[derive(Default)]
+struct Parts<'a> {
+    /// By module (for whole tensors: by tensor name) and place.
+    places: BTreeMap<String, BTreeMap<Part, &'a Weight>>,
+    /// Names of adapters that stand in keys, with the first key of each.
+    adapters: BTreeMap<String, String>,
+}
 
 /// Reads a PEFT adapter whose files were found.
 pub(crate) fn open(
@@ -61,35 +77,41 @@ pub(crate) fn open(
         notes: notes(&config),
         config: AdapterConfig::Peft(Box::new(config.clone())),
     };
-    for (name, places) in &parts {
+    adapter.notes.extend(names_in_keys(&parts.adapters));
+    for (name, places) in &parts.places {
         place(&mut adapter, &config, name, places)?;
     }
     check_whole(&mut adapter, &config)?;
+    adapter.note_modules();
     Ok(adapter)
 }
 
-fn notes(config: &PeftConfig) -> Vec<String> {
+fn notes(config: &PeftConfig) -> Vec<Note> {
     let mut notes = Vec::new();
     if config.changes_base() {
-        notes.push(format!(
+        let text = format!(
             "init_lora_weights is `{}`: the tensors are relative to a base changed by that initialisation",
             config.initialization
-        ));
+        );
+        notes.push(Note { kind: NoteKind::BaseChanged, text });
     }
     if config.initialization == "false" {
-        notes.push(
-            "init_lora_weights is false: modules targeted without tensors would start at random in PEFT".to_owned(),
-        );
+        let text =
+            "init_lora_weights is false: modules targeted without tensors would start at random in PEFT".to_owned();
+        notes.push(Note { kind: NoteKind::Initialization, text });
     }
     notes
 }
 
 /// Gives every tensor of the file its place, or refuses it.
 fn sort_tensors(tensors: &[Weight]) -> Result<Parts<'_>, AdapterError> {
-    let mut parts: Parts = BTreeMap::new();
+    let mut parts = Parts::default();
     for tensor in tensors {
-        let (name, part) = parse_key(tensor)?;
-        let places = parts.entry(name.clone()).or_default();
+        let Key { name, part, adapter } = parse_key(tensor)?;
+        if let Some(adapter) = adapter {
+            parts.adapters.entry(adapter).or_insert_with(|| tensor.name().to_owned());
+        }
+        let places = parts.places.entry(name.clone()).or_default();
         // A whole tensor may be written in two ways; they are one place.
         let taken = match part {
             Part::Whole(_) => places.get(&Part::Whole(true)).or(places.get(&Part::Whole(false))),
@@ -108,8 +130,8 @@ fn sort_tensors(tensors: &[Weight]) -> Result<Parts<'_>, AdapterError> {
     Ok(parts)
 }
 
-/// Reads a key: the module (for whole tensors: the tensor) in the base, and the place of the tensor there.
-fn parse_key(tensor: &Weight) -> Result<(String, Part), AdapterError> {
+/// Reads a key.
+fn parse_key(tensor: &Weight) -> Result<Key, AdapterError> {
     let refuse = |reason: &str| AdapterError::Tensor {
         path: tensor.path().to_path_buf(),
         tensor: tensor.name().to_owned(),
@@ -126,17 +148,26 @@ fn parse_key(tensor: &Weight) -> Result<(String, Part), AdapterError> {
     }
     let marker = segments.iter().position(|segment| is_marker(segment));
     let Some(marker) = marker else {
-        let part = match segments.as_slice() {
+        let (name, part) = match segments.as_slice() {
             [] | [_] => return Err(refuse("the name has no module. Save the adapter with PEFT")),
-            [.., "bias"] => return Ok((super::module_of(key).to_owned(), Part::Bias)),
-            _ => Part::Whole(false),
+            [.., "bias"] => (super::module_of(key).to_owned(), Part::Bias),
+            _ => (key.to_owned(), Part::Whole(false)),
         };
-        return Ok((key.to_owned(), part));
+        return Ok(Key { name, part, adapter: None });
     };
     let module = segments.get(..marker).unwrap_or(&[]).join(".");
     let rest = segments.get(marker..).unwrap_or(&[]);
     if module.is_empty() {
         return Err(refuse("the name has no module. Save the adapter with PEFT"));
+    }
+    if let ["modules_to_save" | "original_module", inside @ ..] = rest
+        && inside.iter().any(|segment| segment.starts_with("lora_") || *segment == "base_layer")
+    {
+        return Err(AdapterError::BothLists {
+            path: tensor.path().to_path_buf(),
+            tensor: tensor.name().to_owned(),
+            module,
+        });
     }
     parse_marked(&module, rest).ok_or_else(|| refuse(refusal_of_marker(rest)))
 }
@@ -147,29 +178,39 @@ fn is_marker(segment: &str) -> bool {
         || ["base_layer", "modules_to_save", "original_module", "token_adapter"].contains(&segment)
 }
 
-/// The part of a key from its marker on. In the middle, `[_]` stands for the name of the adapter.
-fn parse_marked(module: &str, rest: &[&str]) -> Option<(String, Part)> {
-    let whole = |parameter: &str, base_layer: bool| {
+/// The part of a key from its marker on.
+fn parse_marked(module: &str, rest: &[&str]) -> Option<Key> {
+    let key = |part: Part, adapter: Option<&str>| {
+        Some(Key { name: module.to_owned(), part, adapter: adapter.map(str::to_owned) })
+    };
+    let whole = |parameter: &str, base_layer: bool, adapter: Option<&str>| {
         if parameter == "bias" {
-            (module.to_owned(), Part::Bias)
-        } else {
-            (format!("{module}.{parameter}"), Part::Whole(base_layer))
+            return key(Part::Bias, adapter);
         }
+        let name = format!("{module}.{parameter}");
+        Some(Key { name, part: Part::Whole(base_layer), adapter: adapter.map(str::to_owned) })
     };
-    let part = match rest {
-        ["lora_A", "weight"] | ["lora_A", _, "weight"] => Part::Down,
-        ["lora_B", "weight"] | ["lora_B", _, "weight"] => Part::Up,
-        ["lora_B", "bias"] | ["lora_B", _, "bias"] => Part::UpBias,
-        ["lora_magnitude_vector"] | ["lora_magnitude_vector", _] | ["lora_magnitude_vector", _, "weight"] => {
-            Part::Magnitude
+    match *rest {
+        ["lora_A", "weight"] => key(Part::Down, None),
+        ["lora_A", adapter, "weight"] => key(Part::Down, Some(adapter)),
+        ["lora_B", "weight"] => key(Part::Up, None),
+        ["lora_B", adapter, "weight"] => key(Part::Up, Some(adapter)),
+        ["lora_B", "bias"] => key(Part::UpBias, None),
+        ["lora_B", adapter, "bias"] => key(Part::UpBias, Some(adapter)),
+        ["lora_magnitude_vector"] | ["lora_magnitude_vector", "weight"] => key(Part::Magnitude, None),
+        ["lora_magnitude_vector", adapter] | ["lora_magnitude_vector", adapter, "weight"] => {
+            key(Part::Magnitude, Some(adapter))
         }
-        ["lora_embedding_A"] | ["lora_embedding_A", _] => Part::EmbeddingDown,
-        ["lora_embedding_B"] | ["lora_embedding_B", _] => Part::EmbeddingUp,
-        ["base_layer", parameter] => return Some(whole(parameter, true)),
-        ["modules_to_save", parameter] | ["modules_to_save", _, parameter] => return Some(whole(parameter, false)),
-        _ => return None,
-    };
-    Some((module.to_owned(), part))
+        ["lora_embedding_A"] => key(Part::EmbeddingDown, None),
+        ["lora_embedding_A", adapter] => key(Part::EmbeddingDown, Some(adapter)),
+        ["lora_embedding_B"] => key(Part::EmbeddingUp, None),
+        ["lora_embedding_B", adapter] => key(Part::EmbeddingUp, Some(adapter)),
+        ["base_layer", parameter] => whole(parameter, true, None),
+        // PEFT saves such a module without the marker; with it, with a name or without, the key is one of a running model.
+        ["modules_to_save", parameter] => whole(parameter, false, Some("modules_to_save")),
+        ["modules_to_save", adapter, parameter] => whole(parameter, false, Some(adapter)),
+        _ => None,
+    }
 }
 
 fn refusal_of_marker(rest: &[&str]) -> &'static str {
@@ -405,7 +446,9 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         let adapted = adapter.modules.contains_key(module) || adapter.embeddings.contains_key(module);
         let reason = match (whole.origin, adapted) {
             (Origin::ModuleToSave, true) => {
-                "its module also has a low-rank part, so PEFT would ignore it. Keep one of the two"
+                "its module also has a low-rank part, so PEFT would ignore it: the module is both a target of LoRA (target_modules) \
+                 and saved whole (modules_to_save; for classifiers PEFT adds `classifier` and `score` by itself). Keep one of \
+                 the two"
             }
             (Origin::BaseLayer, false) => {
                 "a `base_layer` of a module that has no low-rank part, so PEFT would ignore it. Remove it"
@@ -421,10 +464,11 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
     let undeclared: Vec<&str> =
         adapter.whole.iter().filter(|(_, whole)| !whole.declared).map(|(name, _)| name.as_str()).collect();
     if !undeclared.is_empty() {
-        adapter.notes.push(format!(
+        let text = format!(
             "whole tensors that modules_to_save does not announce, which PEFT loads over the base without a word: {}",
             undeclared.join(", ")
-        ));
+        );
+        adapter.notes.push(Note { kind: NoteKind::UndeclaredWhole, text });
     }
     let old_biases: Vec<&str> = adapter
         .bias_tensors
@@ -433,11 +477,12 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         .map(|(_, tensor)| tensor.as_str())
         .collect();
     if !old_biases.is_empty() {
-        adapter.notes.push(format!(
+        let text = format!(
             "biases of adapted modules in the spelling of old PEFT versions, applied here; current ones drop them without a \
              word: {}",
             old_biases.join(", ")
-        ));
+        );
+        adapter.notes.push(Note { kind: NoteKind::LoadersDisagree, text });
     }
     if config.ensure_weight_tying && !(adapter.whole.is_empty() && adapter.embeddings.is_empty()) {
         return Err(AdapterError::UnsupportedField {

@@ -37,7 +37,7 @@ pub(crate) use self::cache::{CacheShape, Chain};
 use self::host::matrix;
 use self::layer::NormModule;
 use self::linear::Linear;
-use crate::adapter::{Adapter, AdapterError, EmbeddingLowRank, ModuleKind, TargetModule};
+use crate::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
 use crate::checkpoint::{Checkpoint, CheckpointError, Weight};
 use crate::config::{Config, ConfigError, Family, Norm};
 
@@ -71,7 +71,7 @@ pub enum ModelError {
         vocab_size: usize,
     },
     /// A prompt longer than the model has positions.
-    #[error("prompt {prompt} has {length} tokens, the model has {limit} positions. Shorten it")]
+    #[error("prompt {prompt} has {length} tokens or more, the model has {limit} positions. Shorten it")]
     TooLong {
         /// Index of the prompt.
         prompt: usize,
@@ -313,10 +313,17 @@ impl Decoder {
     }
 
     /// Fits an adapter to this model: every tensor of it finds its module and its shape, or this is an error.
-    pub fn bind(&self, adapter: Adapter) -> Result<Variant, ModelError> {
+    ///
+    /// Two things differ and are said in the coverage: tables over a vocabulary of another size get the rows of the base's, and
+    /// a classification head is set aside.
+    pub fn bind(&self, mut adapter: Adapter) -> Result<Variant, ModelError> {
         let shape = |name: &str| self.tensor(name).map(|weight| weight.shape().to_vec());
-        let coverage = adapter.bind(&self.target_modules(), &shape)?;
-        Ok(Variant::new(adapter, coverage))
+        let modules = self.target_modules();
+        let tables =
+            [(self.embedding.path.as_str(), &self.embedding.tokens), (self.head.path.as_str(), &self.head.weight)];
+        let vocabulary = adapter.fit_vocabulary(&tables)?;
+        let coverage = Coverage { vocabulary, ..adapter.bind(&modules, &shape)? };
+        Ok(Variant::new(adapter.without_heads(&modules), coverage))
     }
 
     /// What the decoder needs to know of a batch of prompts, laid one after another.

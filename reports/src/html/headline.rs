@@ -243,11 +243,11 @@ fn cards(audit: &Audit) -> Vec<Card> {
     let noted = |value: &dyn Fn(&TokenChange) -> String| {
         compared_tokens(audit).map_or_else(|| "not computed".to_owned(), value)
     };
-    let uncovered = coverage.tensors.saturating_sub(coverage.applied).max(coverage.unmatched.len());
-    let coverage_note = if uncovered == 0 {
-        "every tensor took part in the comparison".to_owned()
-    } else {
-        format!("{uncovered} took no part")
+    let uncovered = coverage.uncovered();
+    let coverage_note = match (uncovered, coverage.set_aside.len()) {
+        (0, 0) => "every tensor took part in the comparison".to_owned(),
+        (0, aside) => format!("{} of a classification head set aside", plural(aside, "tensor")),
+        _ => format!("{uncovered} took no part"),
     };
     vec![
         Card::new(

@@ -29,6 +29,8 @@ use lcr_analysis::audit::{Audit, Finding};
 pub enum Rule {
     /// A tensor of the adapter was not audited. [`Rule::description`] says more of each.
     UncoveredTensors,
+    /// Tables over a vocabulary of another size than the base's.
+    VocabularyResized,
     /// A row of a weight is gone.
     DeadRows,
     /// ‖ΔW‖ is at least ‖W‖.
@@ -53,8 +55,9 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UncoveredTensors,
+        Self::VocabularyResized,
         Self::DeadRows,
         Self::LargerThanWeight,
         Self::MagnitudeSpike,
@@ -71,6 +74,7 @@ impl Rule {
     pub fn code(self) -> &'static str {
         match self {
             Self::UncoveredTensors => "uncovered-tensors",
+            Self::VocabularyResized => "vocabulary-resized",
             Self::DeadRows => "dead-rows",
             Self::LargerThanWeight => "larger-than-weight",
             Self::MagnitudeSpike => "magnitude-spike",
@@ -89,6 +93,10 @@ impl Rule {
         match self {
             Self::UncoveredTensors => {
                 "Fails when a tensor of the adapter took no part in the audit: whatever it does was not looked at."
+            }
+            Self::VocabularyResized => {
+                "Warns when the adapter's embedding or output head has another number of rows than the base's: compared are those \
+                 that both have."
             }
             Self::DeadRows => {
                 "Fails when a row of a weight, an output channel, has its norm taken to zero: training does not land there. \
@@ -138,6 +146,7 @@ impl Rule {
         let limit = limit.unwrap_or(f64::NAN);
         match self {
             Self::UncoveredTensors => rules::uncovered_tensors(audit),
+            Self::VocabularyResized => rules::vocabulary_resized(audit),
             Self::DeadRows => rules::dead_rows(audit),
             Self::LargerThanWeight => rules::larger_than_weight(audit, limit),
             Self::MagnitudeSpike => rules::magnitude_spike(audit, limit),

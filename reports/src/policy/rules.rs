@@ -71,7 +71,7 @@ fn and_others(count: usize) -> String {
 
 pub(super) fn uncovered_tensors(audit: &Audit) -> Option<Finding> {
     let coverage = &audit.adapter.coverage;
-    let missing = coverage.tensors.saturating_sub(coverage.applied).max(coverage.unmatched.len());
+    let missing = coverage.uncovered();
     let first = coverage.unmatched.first();
     (missing > 0).then(|| {
         let named = first.map(|name| format!(" (first: {name})")).unwrap_or_default();
@@ -86,6 +86,28 @@ pub(super) fn uncovered_tensors(audit: &Audit) -> Option<Finding> {
             limit: Some(0.0),
             ..finding(Rule::UncoveredTensors, Level::Fail, location, message)
         }
+    })
+}
+
+pub(super) fn vocabulary_resized(audit: &Audit) -> Option<Finding> {
+    let tables = &audit.adapter.coverage.vocabulary;
+    let table = tables.iter().max_by_key(|table| table.base_rows.abs_diff(table.adapter_rows))?;
+    let (base, own) = (table.base_rows, table.adapter_rows);
+    let (common, difference) = (base.min(own), base.abs_diff(own));
+    let rest = if own < base {
+        format!("The {} that the adapter does not have count as unchanged", plural(difference, "row"))
+    } else {
+        format!("The {} that only the adapter has were not looked at", plural(difference, "row"))
+    };
+    let message = format!(
+        "This table over the vocabulary has {own} rows in the adapter and {base} in the base{}. Compared are the {common} that both \
+         have, by number. {rest}.",
+        and_others(tables.len()),
+    );
+    Some(Finding {
+        measured: Some(difference as f64),
+        limit: Some(0.0),
+        ..finding(Rule::VocabularyResized, Level::Warn, &table.tensor, message)
     })
 }
 

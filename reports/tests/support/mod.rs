@@ -103,7 +103,14 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             bytes: 66_060_288,
             sha256: "3f0a9c1de7b24f5c8a6d90b1e2c3f4a5968778695a4b3c2d1e0f9a8b7c6d5e4f".to_owned(),
             zero_effect: false,
-            coverage: Coverage { tensors, applied: tensors, unmatched: vec![], targeted_without_tensors: vec![] },
+            coverage: Coverage {
+                tensors,
+                applied: tensors,
+                unmatched: vec![],
+                set_aside: vec![],
+                vocabulary: vec![],
+                targeted_without_tensors: vec![],
+            },
         },
         probes: Probes {
             source: "built-in: general-32".to_owned(),

@@ -31,6 +31,18 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..ADAPTER
     },
     RuleEntry {
+        code: "foreign-format",
+        title: "An adapter in a format that is not read",
+        level: RuleLevel::Deny,
+        why: "The file is an adapter, or looks like one, in another format than those of PEFT and mlx-lm: a LoRA of an image \
+              model (kohya, diffusers), GGUF, numpy arrays of an old mlx-lm, the first layout of mlx-vlm, or a whole model where \
+              an adapter is expected. What it changes was not looked at. The finding names the format and the way out.",
+        example: "`style.safetensors` holds `lora_unet_down_blocks_0_….lora_down.weight`.",
+        accept: "Follow the way out that the finding names. A file that belongs to another program is best kept elsewhere, \
+                 or waived by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
         code: "whole-model",
         title: "A whole model among the adapters",
         level: RuleLevel::Warn,
@@ -80,6 +92,31 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..ADAPTER
     },
     RuleEntry {
+        code: "adapter-name-in-keys",
+        title: "Keys with the name of an adapter",
+        level: RuleLevel::Deny,
+        why: "The tensors' keys hold the name that the adapter had in the running model, as in `lora_A.default.weight`. PEFT \
+              saves keys without it and inserts it on loading: up to version 0.20 such a tensor finds no place and is dropped \
+              with a warning, later ones take it only under that very name, and vLLM refuses the file. So the adapter that \
+              was reviewed and the one that runs may differ.",
+        example: "`base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight` in a file written by torch's own \
+                  save.",
+        accept: "Save the adapter with save_pretrained, or take the name out of the keys. If your loader is known to read \
+                 such keys, waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "loaders-disagree",
+        title: "Loaders make different things of it",
+        why: "Something in the config or the file is read by one loader, or one version of it, and ignored by another: \
+              `alpha` in a config of mlx-lm, which uses `scale` alone, a config of mlx-lm without `scale`, or biases spelled \
+              as old versions of PEFT did. What is measured here is said in the finding.",
+        example: "`\"lora_parameters\": {\"rank\": 8, \"alpha\": 16, \"scale\": 10.0}` in a config of mlx-lm.",
+        accept: "Remove what is ignored, or save the adapter with a current version of the library. If only one loader is \
+                 ever used and it reads what was measured, waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
         code: "base-changed",
         title: "Trained on a base that its initialisation changed",
         why: "The config names an initialisation (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) that also changes the weights \
@@ -123,6 +160,18 @@ pub(super) const RULES: &[RuleEntry] = &[
         example: "`lm_head.weight` of shape [151936, 1024] is stored in full.",
         accept: "Train without it where only low-rank changes are needed. For new tokens it is often necessary: \
                  compare with the base, then waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "classification-head",
+        title: "A head that classifies",
+        why: "The adapter brings a head over classes, spans or rewards (`score`, `classifier`, `qa_outputs`), as adapters of \
+              classifiers do. It is no head over tokens: a language model has no such module, and a comparison with one sets it \
+              aside and audits the rest. What the head decides is not looked at.",
+        example: "`score.weight` of shape [2, 4096] in an adapter with `\"task_type\": \"SEQ_CLS\"`.",
+        accept: "Nothing to repair in an adapter of a classifier: test it on labelled texts, then waive it by digest with an \
+                 owner and an expiry date, or set the level to allow. In an adapter of a language model the head is left over: \
+                 remove it.",
         ..ADAPTER
     },
     RuleEntry {

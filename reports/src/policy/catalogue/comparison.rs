@@ -31,6 +31,17 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..COMPARISON
     },
     RuleEntry {
+        code: "vocabulary-resized",
+        title: "A vocabulary of another size",
+        why: "The adapter carries an embedding or output head with another number of rows than the base's: tokens were added, or \
+              padding at the end of the table was cut off. Rows are compared by number, as far as both have them. New rows \
+              were not looked at, and rows that are missing count as unchanged.",
+        example: "`lm_head.weight` has 151669 rows, the base's table 151936.",
+        accept: "Compare with the base after the same resizing, where that is published. Otherwise look at the tokenizer that \
+                 comes with the adapter, and waive it by digest with an owner and an expiry date.",
+        ..COMPARISON
+    },
+    RuleEntry {
         code: "larger-than-weight",
         title: "A change as large as the weight",
         limit: Some(1.0),
