@@ -76,6 +76,7 @@ impl ChangedTensor<'_> {
             row_top8_share: changed.then(|| heaviest_share(&sums.change, change_energy)),
             row_rotation_deg: row_rotation(&sums),
             row_norm_change: row_norm_change(&sums),
+            entry_change: self.joins.and_then(|weight| sums.entry_change(weight)),
             output_overlap: (rank > 0).then(|| spectrum.overlap / rank as f64),
             intruder_dimensions: (self.outputs > 1 && self.inputs > 1).then_some(intruders),
             intruder_chance_cosine: chance_cosine(self.outputs.min(self.inputs), self.outputs),

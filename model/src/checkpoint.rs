@@ -204,13 +204,17 @@ impl Weight {
         let values = self.to_f32();
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
-            Some(index) => Err(CheckpointError::NonFinite {
-                path: self.file.path.clone(),
-                tensor: self.name.clone(),
-                index,
-                value: values[index],
-            }),
+            Some(index) => Err(self.non_finite(index, values[index])),
         }
+    }
+
+    /// Refuses a tensor with a NaN or an infinity; nothing of it is kept in memory.
+    pub fn check_finite(&self) -> Result<(), CheckpointError> {
+        self.first_non_finite().map_or(Ok(()), |(index, value)| Err(self.non_finite(index, value)))
+    }
+
+    fn non_finite(&self, index: usize, value: f32) -> CheckpointError {
+        CheckpointError::NonFinite { path: self.file.path.clone(), tensor: self.name.clone(), index, value }
     }
 
     /// Refuses a tensor of another shape, or one that is not stored as floats.

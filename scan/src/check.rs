@@ -107,6 +107,8 @@ checks! {
     LoadersDisagree = "loaders-disagree",
     /// Tensors relative to a base that their initialisation changed.
     BaseChanged = "base-changed",
+    /// An initialisation that is not known, so that it may have changed the base.
+    UnknownInitialization = "unknown-initialization",
     /// The config targets modules that the file holds no tensor for.
     TargetedWithoutTensors = "targeted-without-tensors",
     /// The adapter changes nothing.
@@ -125,7 +127,23 @@ checks! {
     Rank = "rank",
     /// The largest factor before BA.
     Scale = "scale",
+    /// A negative factor before BA.
+    NegativeScale = "negative-scale",
     // Weights, without a base.
+    /// The largest value that a tensor can lead to, against the numbers that a model is run with.
+    Overflow = "overflow",
+    /// The size of the largest low-rank change.
+    ChangeSize = "change-size",
+    /// The size of the largest magnitudes, biases and whole tensors.
+    TensorSize = "tensor-size",
+    /// A row or value of a whole tensor far from the others.
+    WholeOutlier = "whole-outlier",
+    /// A replaced head or embedding, and how like random numbers it is.
+    UntrainedTensor = "untrained-tensor",
+    /// A bias of B far larger than the change that it joins.
+    BiasOutlier = "bias-outlier",
+    /// Rows whose DoRA magnitude is negative.
+    FlippedRows = "flipped-rows",
     /// Rows whose DoRA magnitude is zero.
     DeadRows = "dead-rows",
     /// A DoRA magnitude far from the others of its module.

@@ -30,9 +30,13 @@ mod tokenizer;
 mod training;
 mod walk;
 
+pub use adapter::TensorKind;
 pub use check::{Check, Observation};
 pub use discover::{Around, Artifact, DiscoverError, discover};
 pub use files::FileRecord;
 pub use limits::Limits;
 pub use scan::{AdapterSummary, Scan, ScanOptions, digest_of as digest, scan};
-pub use statistics::{Coherence, Family, Farthest, ModuleStatistics, RowShare, WeightStatistics};
+pub use statistics::{
+    BiasSize, Coherence, Family, Farthest, Magnitudes, ModuleStatistics, RowShare, VectorStatistics, WeightStatistics,
+    WholeStatistics,
+};

@@ -1,5 +1,7 @@
 //! Bounds that hold whatever the files claim.
 
+use lcr_model::adapter::Bounds;
+
 /// Bounds of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -27,6 +29,13 @@ pub struct Limits {
     pub template_bytes: u64,
     /// Bytes of a pickle that is walked.
     pub pickle_bytes: u64,
+}
+
+impl Limits {
+    /// Those within which an adapter's tensors are read.
+    pub fn of_adapters(&self) -> Bounds {
+        Bounds { file_bytes: self.file_bytes, header_bytes: self.header_bytes, elements: self.elements }
+    }
 }
 
 impl Default for Limits {

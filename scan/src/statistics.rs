@@ -6,10 +6,13 @@ mod coherence;
 mod core;
 mod families;
 mod heads;
+mod magnitudes;
 mod profile;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -24,9 +27,15 @@ use self::core::{Core, stable_rank_of_chance};
 pub use self::families::{Family, Farthest};
 use self::families::{family, median};
 pub(crate) use self::heads::Heads;
+pub use self::magnitudes::Magnitudes;
 pub use self::profile::RowShare;
+pub use self::reach::BiasSize;
+pub use self::whole::{VectorStatistics, WholeStatistics};
+pub(crate) use self::whole::{measure_vector, measure_whole};
 use self::profile::{Profile, gini};
+use self::reach::Reach;
 use self::thin::Thin;
+use crate::adapter::TensorKind;
 
 /// Rank from which modules are measured one after the other: what each needs of memory grows with its square.
 const ALONE: usize = 256;
@@ -46,6 +55,16 @@ pub struct ModuleStatistics {
     pub norm: f64,
     /// Largest singular value of s·BA.
     pub spectral_norm: f64,
+    /// Largest norm of a row of s·BA.
+    #[serde(default)]
+    pub largest_row: f64,
+    /// The largest value that applying it to inputs of unit root mean square can give, the steps on the way counted where they leave
+    /// f32: what has to fit into the numbers that a model is run with.
+    #[serde(default)]
+    pub reach: f64,
+    /// The bias of B, where there is one, against what it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias: Option<BiasSize>,
     /// Σσ²/σ₁²; `None` of a change that is zero, like the others.
     pub stable_rank: Option<f64>,
     /// What it is where both factors are random and large: rank over the upper edge of the product of two Marchenko–Pastur laws.
@@ -74,6 +93,9 @@ pub struct ModuleStatistics {
     pub heads: Option<Vec<f64>>,
     /// DoRA's magnitudes: smallest, median and largest absolute value.
     pub magnitude: Option<[f64; 3]>,
+    /// The same magnitudes, as far as rows are gone or turned round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub magnitudes: Option<Magnitudes>,
     /// Robust z of ln ‖s·BA‖ among its kind, depth trend removed; `None` under 16 modules of the kind.
     pub norm_z: Option<f64>,
     /// The smallest of the robust z of ln kurtosis, ln `row_top8_share` and `row_hoyer` among its kind: high only where all
@@ -89,6 +111,12 @@ pub struct WeightStatistics {
     /// Low-rank changes of embedding tables, by the table's path; rows are tokens.
     #[serde(default)]
     pub embeddings: BTreeMap<String, ModuleStatistics>,
+    /// Matrices that replace the base's whole, by the tensor's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub whole: BTreeMap<String, WholeStatistics>,
+    /// Vectors that replace the base's, norms' weights and biases, by the tensor's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vectors: BTreeMap<String, VectorStatistics>,
     /// By kind of module, the last part of its path; those without a layer's number are left out.
     #[serde(default)]
     pub families: BTreeMap<String, Family>,
@@ -117,6 +145,7 @@ struct Change<'a> {
     rank: usize,
     scale: f64,
     magnitude: Option<&'a [f32]>,
+    up_bias: Option<&'a [f32]>,
     has_token_rows: bool,
 }
 
@@ -126,6 +155,8 @@ pub(crate) struct Gathering {
     heads: Option<Heads>,
     measured: Vec<Measured>,
     embeddings: BTreeMap<String, ModuleStatistics>,
+    whole: BTreeMap<String, WholeStatistics>,
+    vectors: BTreeMap<String, VectorStatistics>,
     /// Modules of which directions are kept, by kind.
     directions: BTreeMap<String, usize>,
 }
@@ -136,14 +167,16 @@ impl Gathering {
         Self { heads, ..Self::default() }
     }
 
-    /// Measures every low-rank change of a part.
-    pub(crate) fn add(&mut self, adapter: &Adapter) {
+    /// Measures every change of a part, and gives the largest [reach](ModuleStatistics::reach) of its low-rank ones.
+    pub(crate) fn add(&mut self, adapter: &Adapter) -> f64 {
         let heads = self.heads;
         let (wide, narrow): (Vec<_>, Vec<_>) = adapter.modules.iter().partition(|(_, module)| module.rank > ALONE);
         let mut measured: Vec<Measured> =
             narrow.into_par_iter().map(|(path, module)| measure(&Change::of_module(path, module), heads)).collect();
         measured.extend(wide.into_iter().map(|(path, module)| measure(&Change::of_module(path, module), heads)));
+        let mut reach = 0.0_f64;
         for mut module in measured {
+            reach = reach.max(module.statistics.reach);
             let kept = self.directions.entry(family(&module.path).0.to_owned()).or_default();
             *kept += 1;
             if *kept > LARGEST_CHORUS {
@@ -158,10 +191,24 @@ impl Gathering {
                 rank: embedding.rank,
                 scale: embedding.scale,
                 magnitude: None,
+                up_bias: None,
                 has_token_rows: true,
             };
-            self.embeddings.insert(path.clone(), measure(&change, None).statistics);
+            let statistics = measure(&change, None).statistics;
+            reach = reach.max(statistics.reach);
+            self.embeddings.insert(path.clone(), statistics);
         }
+        for (name, whole) in &adapter.whole {
+            if whole.shape.len() > 1 {
+                self.whole.insert(name.clone(), measure_whole(&whole.weight, TensorKind::of(name).has_token_rows()));
+            } else {
+                self.vectors.insert(name.clone(), measure_vector(&whole.weight.to_f32()));
+            }
+            whole.weight.release();
+        }
+        let biases = adapter.biases.iter().map(|(path, bias)| (format!("{path}.bias"), measure_vector(bias)));
+        self.vectors.extend(biases);
+        reach
     }
 
     /// Holds modules against each other.
@@ -172,8 +219,18 @@ impl Gathering {
         let norm_gini = gini(self.measured.iter().map(|module| module.statistics.norm).collect());
         let attention_to_mlp = attention_to_mlp(&self.measured);
         let modules = self.measured.into_iter().map(|module| (module.path, module.statistics)).collect();
-        let embeddings = self.embeddings;
-        WeightStatistics { modules, embeddings, families, norm_gini, attention_to_mlp, coherence_write, coherence_read }
+        let (embeddings, whole, vectors) = (self.embeddings, self.whole, self.vectors);
+        WeightStatistics {
+            modules,
+            embeddings,
+            whole,
+            vectors,
+            families,
+            norm_gini,
+            attention_to_mlp,
+            coherence_write,
+            coherence_read,
+        }
     }
 }
 
@@ -185,6 +242,7 @@ impl<'a> Change<'a> {
             rank: module.rank,
             scale: module.scale,
             magnitude: module.magnitude.as_deref(),
+            up_bias: module.up_bias.as_deref(),
             has_token_rows: TOKEN_ROWS.contains(&family(path).0),
         }
     }
@@ -192,11 +250,14 @@ impl<'a> Change<'a> {
 
 fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
     let Change { path, ref thin, rank, .. } = *change;
+    let scale = change.scale.abs();
     let core = Core::of(thin);
     let leading = core.leading();
-    let rows = Profile::of(thin.row_squares(&core.down));
+    let row_squares = thin.row_squares(&core.down);
+    let reach = Reach::of(thin, &core, &row_squares, change.scale);
+    let bias = change.up_bias.map(|bias| BiasSize::of(bias, scale, &row_squares));
+    let rows = Profile::of(row_squares);
     let columns = Profile::of(thin.column_squares(&core.up));
-    let scale = change.scale.abs();
     let first = leading.as_ref().map(|leading| leading.value);
     let shares = |first: f64| (first * first / core.square).min(1.0);
     let statistics = ModuleStatistics {
@@ -205,6 +266,9 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
         scale: change.scale,
         norm: scale * core.square.sqrt(),
         spectral_norm: scale * first.unwrap_or(0.0),
+        largest_row: reach.largest_row,
+        reach: reach.largest_value,
+        bias,
         stable_rank: first.map(|first| 1.0 / shares(first)),
         stable_rank_chance: first.map(|_| stable_rank_of_chance(thin.rows, thin.columns, rank)),
         top1_share: first.map(shares),
@@ -217,7 +281,8 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
         column_hoyer: columns.hoyer(),
         heaviest_rows: if change.has_token_rows { rows.heaviest() } else { Vec::new() },
         heads: heads.and_then(|heads| heads.shares(path, &rows, &columns)),
-        magnitude: change.magnitude.map(magnitudes),
+        magnitude: change.magnitude.map(magnitudes::spread),
+        magnitudes: change.magnitude.map(Magnitudes::of),
         norm_z: None,
         concentration_z: None,
     };
@@ -227,14 +292,6 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
     let left = direction(&WRITERS).map(|direction| unit(thin.up_times(direction)));
     let right = direction(&READERS).map(|direction| unit(thin.down_times(&core.up_times(direction))));
     Measured { path: path.to_owned(), statistics, left: left.unwrap_or_default(), right: right.unwrap_or_default() }
-}
-
-/// Smallest, median and largest absolute value.
-fn magnitudes(values: &[f32]) -> [f64; 3] {
-    let mut absolute: Vec<f64> = values.iter().map(|value| f64::from(value.abs())).collect();
-    absolute.sort_unstable_by(f64::total_cmp);
-    let at = |index: usize| absolute.get(index).copied().unwrap_or(0.0);
-    [at(0), at(absolute.len() / 2), at(absolute.len().saturating_sub(1))]
 }
 
 /// ln of the ratio of the median root mean square entries of two groups of modules; those that change nothing are left out.

@@ -36,6 +36,23 @@ pub(crate) fn configs() -> Vec<Exhibit> {
             let names: Vec<String> = (0..100_000).map(|index| format!("[a-z]+\\d{{{},}}", index % 50)).collect();
             setting(at, "modules_to_save", json!(names));
         }),
+        Exhibit::new("bomb-of-automata", &["beyond-limits"], |at| {
+            let names: Vec<String> = (0..1024).map(|index| format!("(\\w{{30}}|\\d)x{index}")).collect();
+            setting(at, "modules_to_save", json!(names));
+        }),
+        Exhibit::new("bomb-of-steps-below-a-limit", &["beyond-limits"], |at| {
+            let mut made = sound();
+            made.tensors.clear();
+            made.config["r"] = json!(1);
+            made.config["rank_pattern"] =
+                (0..1024).map(|index| (format!("m.\\d+.(a|a){{11}}(?=x)z{index}"), json!(1))).collect();
+            for layer in 0..500 {
+                let module = format!("base_model.model.m.{layer}.{}", "a".repeat(11));
+                made.set(&format!("{module}.lora_A.weight"), &[1, 1], [0.1]);
+                made.set(&format!("{module}.lora_B.weight"), &[1, 1], [0.1]);
+            }
+            made.write(at);
+        }),
         Exhibit::new("bomb-of-rank-patterns", &[], |at| {
             let mut made = layered(500, &["self_attn.q_proj"], 1);
             let ranks: serde_json::Map<String, serde_json::Value> =

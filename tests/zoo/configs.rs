@@ -70,7 +70,7 @@ pub(crate) fn syntax() -> Vec<Exhibit> {
         Exhibit::new("alpha-negative-and-large", &["scale"], |at| setting(at, "lora_alpha", json!(-1e9))),
         Exhibit::new("rank-of-none", &["config-syntax"], |at| setting(at, "r", json!(0))),
         Exhibit::new("rank-beyond-all", &["config-mismatch"], |at| setting(at, "r", json!(u64::MAX))),
-        Exhibit::new("pattern-of-a-size", &["config-syntax"], |at| {
+        Exhibit::new("pattern-of-a-size", &["beyond-limits"], |at| {
             setting(at, "target_modules", json!("((a{1,1000}){1,1000}){1,1000}"));
         }),
         Exhibit::new("pattern-does-not-compile", &["config-syntax"], |at| {
@@ -95,6 +95,11 @@ pub(crate) fn syntax() -> Vec<Exhibit> {
 pub(crate) fn meaning() -> Vec<Exhibit> {
     vec![
         Exhibit::new("rank-mismatch", &["config-mismatch"], |at| setting(at, "r", json!(8))),
+        Exhibit::new("alpha-beyond-the-numbers", &["scale", "overflow"], |at| setting(at, "lora_alpha", json!(1e39))),
+        Exhibit::new("alpha-negative", &["negative-scale"], |at| setting(at, "lora_alpha", json!(-8))),
+        Exhibit::new("initialisation-unknown", &["unknown-initialization"], |at| {
+            setting(at, "init_lora_weights", json!("pizza\u{1b}[2J"));
+        }),
         Exhibit::new("alpha-large", &["scale"], |at| setting(at, "lora_alpha", json!(1e9))),
         Exhibit::new("unknown-setting", &["config-unsupported"], |at| setting(at, "use_twist", json!(true))),
         Exhibit::new("unknown-setting-with-escapes", &["config-unsupported"], |at| {
@@ -105,7 +110,7 @@ pub(crate) fn meaning() -> Vec<Exhibit> {
             setting(at, "layer_replication", json!([[0, 1], [0, 1]]));
         }),
         Exhibit::new("pattern-that-backtracks", &[], |at| setting(at, "target_modules", json!("(a+)+$"))),
-        Exhibit::new("rank-pattern-that-backtracks", &["config-syntax"], |at| {
+        Exhibit::new("rank-pattern-that-backtracks", &["beyond-limits"], |at| {
             let mut made = sound();
             made.config["rank_pattern"] = json!({ "(a+)+b(?=x)": 8 });
             for side in ["A", "B"] {

@@ -21,6 +21,18 @@ fn decomposed(row: f32) -> Made {
     made
 }
 
+/// A sound adapter with numbers of some tensors multiplied.
+fn multiplied(part: &str, factor: f32) -> Made {
+    let mut made = layered(2, &["self_attn.q_proj", "self_attn.v_proj"], RANK);
+    for (layer, kind) in [(0, "self_attn.q_proj"), (0, "self_attn.v_proj"), (1, "self_attn.q_proj"), (1, "self_attn.v_proj")] {
+        let name = format!("{}.{part}.weight", path(layer, kind));
+        let shape = if part == "lora_A" { [RANK, WIDTH] } else { [WIDTH, RANK] };
+        let values: Vec<f32> = noise(layer as u64 + 5, RANK * WIDTH).into_iter().map(|value| value * factor).collect();
+        made.set(&name, &shape, values);
+    }
+    made
+}
+
 /// Twenty layers of one kind, rank one, with one factor the same in all.
 fn chorus(kind: &str, side: &str) -> Made {
     let mut made = layered(20, &[kind], 1);
@@ -39,6 +51,43 @@ pub(crate) fn all() -> Vec<Exhibit> {
         Exhibit::new("magnitudes-all-zero", &["dead-rows"], |at| {
             let mut made = decomposed(0.0);
             made.set(&format!("{QUERY}.lora_magnitude_vector"), &[WIDTH], vec![0.0; WIDTH]);
+            made.write(at);
+        }),
+        Exhibit::new("magnitudes-mostly-gone", &["dead-rows"], |at| {
+            let mut made = decomposed(1.0);
+            let values = (0..WIDTH).map(|row| if row % 5 < 3 { 1e-9 } else { 1.0 });
+            made.set(&format!("{QUERY}.lora_magnitude_vector"), &[WIDTH], values);
+            made.write(at);
+        }),
+        Exhibit::new("magnitude-nearly-gone", &["dead-rows"], |at| decomposed(0.0011).write(at)),
+        Exhibit::new("magnitude-negative", &["flipped-rows"], |at| decomposed(-1.0).write(at)),
+        Exhibit::new("ten-thousand-times-too-strong", &["change-size"], |at| multiplied("lora_B", 1e4).write(at)),
+        Exhibit::new("factors-beyond-the-numbers", &["overflow"], |at| multiplied("lora_A", 1e38).write(at)),
+        Exhibit::new("factors-below-the-numbers", &["zero-effect"], |at| multiplied("lora_B", 1e-40).write(at)),
+        Exhibit::new("bias-of-b-of-ten-thousand", &["bias-outlier"], |at| {
+            let mut made = layered(1, &["self_attn.q_proj"], RANK);
+            made.config["lora_bias"] = json!(true);
+            made.set(&format!("{QUERY}.lora_B.bias"), &[WIDTH], [1e4; WIDTH]);
+            made.write(at);
+        }),
+        Exhibit::new("bias-of-the-base-of-ten-thousand", &["tensor-size"], |at| {
+            let mut made = sound();
+            made.config["bias"] = json!("lora_only");
+            made.set(&format!("{QUERY}.bias"), &[WIDTH], [1e4; WIDTH]);
+            made.write(at);
+        }),
+        Exhibit::new("norm-with-one-channel", &["whole-outlier"], |at| {
+            let mut made = sound();
+            made.config["modules_to_save"] = json!(["norm"]);
+            let values = (0..WIDTH).map(|channel| if channel == 3 { 1e3 } else { 1.0 });
+            made.set("base_model.model.model.norm.weight", &[WIDTH], values);
+            made.write(at);
+        }),
+        Exhibit::new("head-of-noise", &["untrained-tensor", "whole-tensor"], |at| {
+            let mut made = sound();
+            made.config["modules_to_save"] = json!(["lm_head"]);
+            let name = "base_model.model.lm_head.modules_to_save.weight";
+            made.set(name, &[896, WIDTH], noise(11, 896 * WIDTH));
             made.write(at);
         }),
         Exhibit::new("concentrated", &["concentrated-module"], |at| {

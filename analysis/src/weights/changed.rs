@@ -22,6 +22,8 @@ pub struct ChangedTensor<'a> {
     /// Outputs and inputs of W in the sense of y = xWᵀ.
     pub(super) outputs: usize,
     pub(super) inputs: usize,
+    /// Of a vector: the weight of the base whose outputs it is added to or, of a norm's weights, which they multiply.
+    pub(super) joins: Option<&'a Weight>,
 }
 
 #[derive(Debug)]
@@ -100,14 +102,15 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
         };
         let base = Source::Stored { weight, transposed };
         let (outputs, inputs) = (low_rank.outputs, low_rank.inputs);
-        found.insert(name.clone(), ChangedTensor { name, base, change, outputs, inputs });
+        found.insert(name.clone(), ChangedTensor { name, base, change, outputs, inputs, joins: None });
         if let Some(up_bias) = low_rank.up_bias.as_ref().filter(|_| !adapter.biases.contains_key(path)) {
             let name = format!("{path}.bias");
             let base = decoder.tensor(&name).map_or_else(|| vec![0.0; outputs], Weight::to_f32);
             let scale = low_rank.scale as f32;
             let adapted = base.iter().zip(up_bias).map(|(base, bias)| base + scale * bias).collect();
             let (base, change) = (Source::Values(base), Change::OwnedValues(adapted));
-            found.insert(name.clone(), ChangedTensor { name, base, change, outputs: 1, inputs: outputs });
+            let joins = Some(weight);
+            found.insert(name.clone(), ChangedTensor { name, base, change, outputs: 1, inputs: outputs, joins });
         }
     }
     for (path, embedding) in &adapter.embeddings {
@@ -117,7 +120,7 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
         let change = Change::Owned(Box::new(as_table(embedding)));
         found.insert(
             name.clone(),
-            ChangedTensor { name, base, change, outputs: embedding.rows, inputs: embedding.width },
+            ChangedTensor { name, base, change, outputs: embedding.rows, inputs: embedding.width, joins: None },
         );
     }
     for (name, whole) in adapter.whole.iter().filter(|(name, _)| !found.contains_key(*name)).collect::<Vec<_>>() {
@@ -131,14 +134,17 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
         };
         let base = Source::Stored { weight, transposed };
         let change = Change::Whole { weight: &whole.weight, transposed };
-        found.insert(name.clone(), ChangedTensor { name: name.clone(), base, change, outputs, inputs });
+        let joins = (outputs == 1).then_some(weight);
+        found.insert(name.clone(), ChangedTensor { name: name.clone(), base, change, outputs, inputs, joins });
     }
     for (path, values) in &adapter.biases {
         let name = format!("{path}.bias");
         let base = decoder.tensor(&name).map_or_else(|| vec![0.0; values.len()], Weight::to_f32);
         let (outputs, inputs) = (1, values.len());
         let change = Change::Values(values);
-        found.insert(name.clone(), ChangedTensor { name, base: Source::Values(base), change, outputs, inputs });
+        let own = || decoder.tensor(&format!("{path}.weight"));
+        let joins = decoder.linear_weight(path).map(|(weight, _)| weight).or_else(own);
+        found.insert(name.clone(), ChangedTensor { name, base: Source::Values(base), change, outputs, inputs, joins });
     }
     let mut tensors: Vec<ChangedTensor> = found.into_values().collect();
     tensors.sort_by_key(|left| natural_key(&left.name));

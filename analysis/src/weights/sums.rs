@@ -1,5 +1,7 @@
 //! Sums over entries and rows of W and ΔW that one pass collects, and the figures that follow from them.
 
+use lcr_model::checkpoint::Weight;
+
 use crate::audit::{MergeSurvival, RowNormChange, RowRotation};
 use crate::similarity::mean;
 
@@ -23,6 +25,8 @@ pub(super) struct Sums {
     merged_cross: f64,
     merged: f64,
     merged_entries: usize,
+    /// Largest |δ|.
+    largest: f64,
 }
 
 impl Sums {
@@ -30,6 +34,22 @@ impl Sums {
     pub(super) fn new(shape: [usize; 2]) -> Self {
         let row = || vec![0.0; shape[0]];
         Self { entries: shape[0] * shape[1], base: row(), change: row(), cross: row(), ..Self::default() }
+    }
+
+    /// The largest change of one entry of a vector, over the root mean square over its entries of the rows of `weight` that they belong
+    /// to, ‖W‖_F/√entries: of a bias, what the module gives for an input of unit root mean square; of a norm's weights, themselves.
+    pub(super) fn entry_change(&self, weight: &Weight) -> Option<f64> {
+        const BLOCK: usize = 1 << 14;
+        let mut values = vec![0.0; BLOCK.min(weight.len())];
+        let mut energy = 0.0;
+        for start in (0..weight.len()).step_by(BLOCK) {
+            let end = (start + BLOCK).min(weight.len());
+            let block = &mut values[..end - start];
+            weight.widen(start..end, block);
+            energy += block.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+        }
+        let typical = (energy / self.entries.max(1) as f64).sqrt();
+        (typical > 0.0).then(|| self.largest / typical)
     }
 
     /// Pearson kurtosis of ΔW's entries; `None` where they are all equal.
@@ -65,6 +85,7 @@ impl Sums {
                 first += d;
                 third += square * d;
                 fourth += square * square;
+                self.largest = self.largest.max(d.abs());
                 let merged = bf16(w + d) - bf16(*w);
                 if merged != 0.0 {
                     self.merged_entries += 1;

@@ -192,9 +192,9 @@ impl Adapter {
 
     /// Modules that `modules_to_save` selects must be in the file: PEFT fails to load an adapter without them.
     fn check_saved_whole(&self, config: &PeftConfig, base: &Base) -> Result<(), AdapterError> {
-        for path in base.modules.keys().filter(|path| config.saves_whole(path)) {
+        for path in base.modules.keys() {
             let tensor = format!("{path}.weight");
-            if !self.whole.contains_key(&tensor) {
+            if config.saves_whole(path)? && !self.whole.contains_key(&tensor) {
                 return Err(AdapterError::MissingWhole { path: self.path.clone(), module: (*path).to_owned(), tensor });
             }
         }

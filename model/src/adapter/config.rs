@@ -5,13 +5,15 @@
 //! heard of, unless its value says nothing (null, false, empty).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::error::AdapterError;
 use super::fields::{Fields, as_finite, as_size, is_active, shortened, shown};
 use super::methods;
-use super::targets::{Names, Pattern, Selection};
+use super::patterns::{Budget, Pattern};
+use super::targets::{Names, Selection};
 
 /// Fields that this module reads.
 const USED: [&str; 18] = [
@@ -122,6 +124,8 @@ pub struct PeftConfig {
     pub(crate) selection: Selection,
     rank_patterns: Vec<(Pattern, usize)>,
     alpha_patterns: Vec<(Pattern, f64)>,
+    /// What all patterns together may still cost.
+    budget: Arc<Budget>,
 }
 
 impl PeftConfig {
@@ -138,7 +142,8 @@ impl PeftConfig {
             .number("lora_alpha")?
             .ok_or_else(|| fields.wrong("lora_alpha", "a number is needed: without it the scale is unknown"))?;
         let modules_to_save = fields.texts("modules_to_save")?;
-        let selection = read_selection(path, &fields, &modules_to_save)?;
+        let budget = Arc::default();
+        let selection = read_selection(path, &fields, &modules_to_save, &budget)?;
         let config = Self {
             path: path.to_path_buf(),
             base_model: fields.text("base_model_name_or_path")?,
@@ -154,11 +159,12 @@ impl PeftConfig {
             ensure_weight_tying: fields.flag("ensure_weight_tying")?,
             targets: fields.texts("target_modules")?,
             selection,
-            rank_patterns: read_patterns(path, &fields, "rank_pattern", |value| {
+            rank_patterns: read_patterns(path, &fields, &budget, "rank_pattern", |value| {
                 as_size(value).filter(|&rank| rank > 0)
             })?,
-            alpha_patterns: read_patterns(path, &fields, "alpha_pattern", as_finite)?,
+            alpha_patterns: read_patterns(path, &fields, &budget, "alpha_pattern", as_finite)?,
             raw: raw.clone(),
+            budget,
         };
         if config.lora_bias && config.use_dora {
             return Err(Fields::new(path, "", &config.raw).wrong("lora_bias", "PEFT forbids it together with use_dora"));
@@ -188,12 +194,13 @@ impl PeftConfig {
 
     /// Whether `modules_to_save` names a module. PEFT compares ends of names without asking for a dot, so `norm` also
     /// takes `input_layernorm`; a name may also stand for a module that encloses this one.
-    pub fn saves_whole(&self, module: &str) -> bool {
-        let ends_of_modules = module.match_indices('.').map(|(end, _)| end);
-        ends_of_modules
-            .chain([module.len()])
+    pub fn saves_whole(&self, module: &str) -> Result<bool, AdapterError> {
+        let ends_of_modules = || module.match_indices('.').map(|(end, _)| end).chain([module.len()]);
+        let comparisons = ends_of_modules().count() * self.modules_to_save.len();
+        self.budget.charge(&self.path, "modules_to_save", comparisons as u64)?;
+        Ok(ends_of_modules()
             .filter_map(|end| module.get(..end))
-            .any(|enclosing| self.modules_to_save.iter().any(|name| enclosing.ends_with(name.as_str())))
+            .any(|enclosing| self.modules_to_save.iter().any(|name| enclosing.ends_with(name.as_str()))))
     }
 
     /// Whether the initialisation changed the base's weights, so that the tensors are relative to another base.
@@ -253,25 +260,35 @@ fn read_initialization(fields: &Fields) -> Result<String, AdapterError> {
     }
 }
 
-fn read_names(path: &Path, fields: &Fields, field: &'static str) -> Result<Option<Names>, AdapterError> {
+fn read_names(
+    path: &Path,
+    fields: &Fields,
+    field: &'static str,
+    budget: &Arc<Budget>,
+) -> Result<Option<Names>, AdapterError> {
     match fields.value(field) {
         None => Ok(None),
         Some(Value::String(text)) if text.to_lowercase() == "all-linear" && field == "target_modules" => {
             Ok(Some(Names::AllLinear))
         }
-        Some(Value::String(text)) => Ok(Some(Names::Pattern(Box::new(Pattern::full(path, field, text)?)))),
+        Some(Value::String(text)) => Ok(Some(Names::Pattern(Box::new(Pattern::full(path, field, text, budget)?)))),
         Some(_) => Ok(Some(Names::List(fields.texts(field)?))),
     }
 }
 
-fn read_selection(path: &Path, fields: &Fields, modules_to_save: &[String]) -> Result<Selection, AdapterError> {
-    let target = read_names(path, fields, "target_modules")?.ok_or_else(|| {
+fn read_selection(
+    path: &Path,
+    fields: &Fields,
+    modules_to_save: &[String],
+    budget: &Arc<Budget>,
+) -> Result<Selection, AdapterError> {
+    let target = read_names(path, fields, "target_modules", budget)?.ok_or_else(|| {
         fields.wrong(
             "target_modules",
             "PEFT would choose modules by the model's architecture, differently from version to version. Name them",
         )
     })?;
-    let exclude = read_names(path, fields, "exclude_modules")?
+    let exclude = read_names(path, fields, "exclude_modules", budget)?
         .filter(|names| !matches!(names, Names::Pattern(pattern) if pattern.source().is_empty()));
     let layers = fields.indices("layers_to_transform")?;
     let layers_pattern = fields.texts("layers_pattern")?;
@@ -285,16 +302,17 @@ fn read_selection(path: &Path, fields: &Fields, modules_to_save: &[String]) -> R
     if !layers_pattern.is_empty() && fields.value("layers_to_transform").is_none() {
         return Err(fields.wrong("layers_pattern", "PEFT asks for layers_to_transform beside it"));
     }
-    Selection::new(path, target, exclude, modules_to_save, layers, &layers_pattern)
+    Selection::new(path, target, exclude, modules_to_save, layers, &layers_pattern, budget)
 }
 
-/// An object of patterns, kept in the order of the file: the first that matches decides.
-/// Patterns of one field; real configs have a handful.
+/// Patterns of one field; real configs have one a module at most.
 const MAX_PATTERNS: usize = 1024;
 
+/// An object of patterns, kept in the order of the file: the first that matches decides.
 fn read_patterns<T>(
     path: &Path,
     fields: &Fields,
+    budget: &Arc<Budget>,
     field: &'static str,
     read: impl Fn(&Value) -> Option<T>,
 ) -> Result<Vec<(Pattern, T)>, AdapterError> {
@@ -317,7 +335,7 @@ fn read_patterns<T>(
                 found: shown(value),
                 reason: "a number in the range of its field is needed".to_owned(),
             })?;
-            Ok((Pattern::tail(path, field, key)?, number))
+            Ok((Pattern::tail(path, field, key, budget)?, number))
         })
         .collect()
 }

@@ -90,6 +90,15 @@ pub fn frobenius_norm(module: &LowRank) -> f64 {
     factored.core.norm() * factored.size
 }
 
+/// ‖s·BA‖_F from the inner products of the factors, ‖BA‖² = tr(AAᵀ·BᵀB): no decomposition, and a few digits of a change that nearly
+/// cancels.
+pub fn norm_of_products(module: &LowRank) -> f64 {
+    let up = widened(&module.up, module.outputs, module.rank);
+    let down = widened(&module.down, module.rank, module.inputs);
+    let square = (&down * down.transpose()).dot(&up.tr_mul(&up));
+    module.scale.abs() * square.max(0.0).sqrt()
+}
+
 /// The `count` leading singular triples of s·BA; fewer where it has no more directions.
 pub fn leading_directions(module: &LowRank, count: usize) -> Directions {
     let factored = factor(module);

@@ -153,6 +153,29 @@ pub enum AdapterError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file, or a module in it, beyond the bounds that it was to be read within.
+    #[error("{path}{}: {reason}. What it holds was not looked at", if .place.is_empty() { String::new() } else { format!(": `{}`", .place) })]
+    TooLarge {
+        /// File.
+        path: PathBuf,
+        /// Module, where it is one; else empty.
+        place: String,
+        /// What is too large, and the bound.
+        reason: String,
+    },
+    /// The patterns of a config cost more than all of one adapter may.
+    #[error(
+        "{path}: `{field}`: {reason}, more than is spent on one adapter: it was not read. Name the modules in full, or write fewer and \
+         simpler patterns"
+    )]
+    PatternBudget {
+        /// File.
+        path: PathBuf,
+        /// Field whose pattern was one too many.
+        field: String,
+        /// What took too long.
+        reason: String,
+    },
     /// No tensor at all.
     #[error(
         "{path} holds no tensor: an adapter without weights. Was it saved before training, or by the wrong process?"

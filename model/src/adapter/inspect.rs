@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Adapter, AdapterConfig, Format, LowRank, Origin, ScalingRule, delta, low_rank_is_zero, module_of};
+use crate::checkpoint::Weight;
 
 /// Singular values listed per module.
 const SINGULAR_VALUES: usize = 8;
+/// Largest rank whose spectrum is computed: the work grows with its cube.
+const WHOLE_SPECTRUM: usize = 256;
 
 /// An adapter described from its files.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +51,31 @@ pub struct Inspection {
     pub notes: Vec<String>,
 }
 
+impl Inspection {
+    /// Adds what another part of the same adapter holds.
+    pub fn join(&mut self, other: Self) {
+        fn united<T: Ord>(left: &mut Vec<T>, right: Vec<T>) {
+            left.extend(right);
+            left.sort();
+            left.dedup();
+        }
+        // A part that adapts nothing with a magnitude says plain LoRA.
+        if other.method.len() > self.method.len() || other.method.starts_with("DoRA") {
+            self.method = other.method;
+        }
+        united(&mut self.ranks, other.ranks);
+        united(&mut self.scales, other.scales);
+        united(&mut self.targets, other.targets);
+        united(&mut self.layers, other.layers);
+        self.zero_effect &= other.zero_effect;
+        self.modules.extend(other.modules);
+        self.whole.extend(other.whole);
+        self.biases.extend(other.biases);
+        let fresh: Vec<String> = other.notes.into_iter().filter(|note| !self.notes.contains(note)).collect();
+        self.notes.extend(fresh);
+    }
+}
+
 /// One low-rank change.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModuleInspection {
@@ -61,7 +89,7 @@ pub struct ModuleInspection {
     pub scaling_rule: ScalingRule,
     /// ‖s·BA‖_F.
     pub norm: f64,
-    /// Largest singular values of s·BA, descending.
+    /// Largest singular values of s·BA, descending; none of a rank over 256, whose decomposition takes long.
     pub singular_values: Vec<f64>,
     /// Whether s·BA vanishes.
     pub zero: bool,
@@ -97,7 +125,7 @@ impl Adapter {
         let whole = self.whole.iter().map(|(name, tensor)| {
             let inspection = WholeInspection {
                 shape: tensor.shape.clone(),
-                norm: norm(&tensor.weight.to_f32()),
+                norm: norm_of(&tensor.weight),
                 origin: tensor.origin,
                 declared: tensor.declared,
             };
@@ -165,8 +193,13 @@ impl Adapter {
 }
 
 fn inspect(module: &LowRank) -> ModuleInspection {
-    let mut singular_values = delta::singular_values(module);
-    let norm_of_change = singular_values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let is_wide = module.rank > WHOLE_SPECTRUM;
+    let mut singular_values = if is_wide { Vec::new() } else { delta::singular_values(module) };
+    let norm_of_change = if is_wide {
+        delta::norm_of_products(module)
+    } else {
+        singular_values.iter().map(|value| value * value).sum::<f64>().sqrt()
+    };
     singular_values.truncate(SINGULAR_VALUES);
     ModuleInspection {
         shape: [module.outputs, module.inputs],
@@ -191,4 +224,18 @@ fn spread(values: &[f32]) -> [f64; 3] {
 
 fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
+/// ‖tensor‖_F, read a block at a time.
+fn norm_of(weight: &Weight) -> f64 {
+    const BLOCK: usize = 1 << 14;
+    let mut values = vec![0.0; BLOCK.min(weight.len())];
+    let mut square = 0.0;
+    for start in (0..weight.len()).step_by(BLOCK) {
+        let end = (start + BLOCK).min(weight.len());
+        let Some(block) = values.get_mut(..end - start) else { break };
+        weight.widen(start..end, block);
+        square += norm(block).powi(2);
+    }
+    square.sqrt()
 }

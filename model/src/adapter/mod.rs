@@ -22,6 +22,7 @@ mod methods;
 mod mlx;
 mod notes;
 mod parts;
+mod patterns;
 mod peft;
 mod save;
 mod targets;
@@ -39,7 +40,7 @@ pub use heads::is_classification_head;
 pub use inspect::{Inspection, ModuleInspection, WholeInspection};
 pub use mlx::MlxConfig;
 pub use notes::{Note, NoteKind};
-pub use parts::{AdapterParts, Part};
+pub use parts::{AdapterParts, Bounds, Part};
 
 /// Layout of an adapter's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -263,7 +264,9 @@ impl Adapter {
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let found = files::locate(path)?;
         match found.config {
-            files::RawConfig::Peft(map) => peft::open(&found.config_path, &map, &found.tensors, None),
+            files::RawConfig::Peft(map) => {
+                peft::open(&PeftConfig::from_json(&found.config_path, &map)?, &found.tensors, None)
+            }
             files::RawConfig::Mlx(map) => mlx::open(&found.config_path, &map, &found.tensors, None),
         }
     }

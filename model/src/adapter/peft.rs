@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
 use super::config::PeftConfig;
 use super::error::AdapterError;
 use super::files::{self, Selection, matrix, vector};
@@ -54,12 +52,10 @@ struct Parts<'a> {
 
 /// Reads a PEFT adapter whose files were found.
 pub(crate) fn open(
-    config_path: &Path,
-    raw: &Map<String, Value>,
+    config: &PeftConfig,
     tensors: &Path,
     selection: Option<&Selection>,
 ) -> Result<Adapter, AdapterError> {
-    let config = PeftConfig::from_json(config_path, raw)?;
     let source = files::open_tensors(tensors, selection)?;
     let parts = sort_tensors(&source.chosen)?;
     let mut adapter = Adapter {
@@ -74,14 +70,14 @@ pub(crate) fn open(
         whole: BTreeMap::new(),
         biases: BTreeMap::new(),
         bias_tensors: BTreeMap::new(),
-        notes: notes(&config),
+        notes: notes(config),
         config: AdapterConfig::Peft(Box::new(config.clone())),
     };
     adapter.notes.extend(names_in_keys(&parts.adapters));
     for (name, places) in &parts.places {
-        place(&mut adapter, &config, name, places)?;
+        place(&mut adapter, config, name, places)?;
     }
-    check_whole(&mut adapter, &config)?;
+    check_whole(&mut adapter, config)?;
     adapter.note_modules();
     Ok(adapter)
 }
@@ -256,12 +252,12 @@ fn place(
 }
 
 fn read_whole(config: &PeftConfig, name: &str, tensor: &Weight, base_layer: bool) -> Result<Whole, AdapterError> {
-    tensor.to_finite_f32()?;
+    tensor.check_finite()?;
     Ok(Whole {
         shape: tensor.shape().to_vec(),
         weight: tensor.clone(),
         origin: if base_layer { Origin::BaseLayer } else { Origin::ModuleToSave },
-        declared: config.saves_whole(super::module_of(name)),
+        declared: config.saves_whole(super::module_of(name))?,
         tensor_name: tensor.name().to_owned(),
     })
 }

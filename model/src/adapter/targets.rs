@@ -1,111 +1,18 @@
 //! Which modules a PEFT config selects: the library's own rules, quirks included, because a tensor that PEFT would drop
 //! must not be applied here.
 //!
-//! Patterns are Python regular expressions from a stranger. They are compiled once, with a limit on size and on
-//! backtracking, so that a hostile one is an error and not a hang.
+//! Names in a config may be patterns; what all of them together may cost, [`patterns`](super::patterns) bounds.
 
-use std::path::{Path, PathBuf};
-
-use fancy_regex::{Regex, RegexBuilder};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::error::AdapterError;
 use super::fields::shortened;
+use super::patterns::{Budget, Pattern};
 use super::{ModuleKind, TargetModule};
 
 /// Names in a field that become patterns; real configs have a handful.
 const MAX_NAMES: usize = 1024;
-
-/// Longest pattern accepted, bytes.
-const MAX_PATTERN_BYTES: usize = 65_536;
-/// Steps of backtracking before a match is given up.
-const BACKTRACK_LIMIT: usize = 200_000;
-/// Largest automaton of one pattern, bytes.
-const SIZE_LIMIT: usize = 4 << 20;
-
-/// A Python pattern, compiled, with what an error needs to name it.
-#[derive(Debug, Clone)]
-pub(crate) struct Pattern {
-    path: PathBuf,
-    field: String,
-    source: String,
-    regex: Regex,
-}
-
-impl Pattern {
-    /// Compiles `wrapped`, which is `source` with what PEFT puts around it.
-    fn compile(path: &Path, field: &str, source: &str, wrapped: &str) -> Result<Self, AdapterError> {
-        let wrong = |reason: String| AdapterError::Pattern {
-            path: path.to_path_buf(),
-            field: field.to_owned(),
-            pattern: shortened(source),
-            reason,
-        };
-        if source.len() > MAX_PATTERN_BYTES {
-            return Err(wrong(format!("is longer than {MAX_PATTERN_BYTES} bytes")));
-        }
-        // Python reads {,3} as {0,3}; the engine here would take it for plain text.
-        if source.contains("{,") {
-            return Err(wrong("repeats with `{,`: write {0,…} instead".to_owned()));
-        }
-        let build = |pattern: &str| {
-            RegexBuilder::new(pattern)
-                .backtrack_limit(BACKTRACK_LIMIT)
-                .delegate_size_limit(SIZE_LIMIT)
-                .delegate_dfa_size_limit(SIZE_LIMIT)
-                .build()
-                .map_err(|error| wrong(format!("does not compile: {}. Correct it", shortened(&error.to_string()))))
-        };
-        // Alone first: `a)|(b` compiles inside the group that is put around it, and means something else there.
-        build(source)?;
-        let regex = build(wrapped)?;
-        Ok(Self { path: path.to_path_buf(), field: field.to_owned(), source: source.to_owned(), regex })
-    }
-
-    /// `re.fullmatch(source, text)`.
-    pub(crate) fn full(path: &Path, field: &str, source: &str) -> Result<Self, AdapterError> {
-        Self::compile(path, field, source, &format!(r"\A(?:{source})\z"))
-    }
-
-    /// `re.match(rf"(.*\.)?({source})$", text)`: the rule of `rank_pattern` and `alpha_pattern`.
-    pub(crate) fn tail(path: &Path, field: &str, source: &str) -> Result<Self, AdapterError> {
-        Self::compile(path, field, source, &format!(r"\A(.*\.)?({source})\z"))
-    }
-
-    /// `re.match(rf"(^|.*\.){source}($|\..*)", text)`: the modules inside one that is saved whole.
-    fn enclosing(path: &Path, field: &str, source: &str) -> Result<Self, AdapterError> {
-        Self::compile(path, field, source, &format!(r"\A(^|.*\.){source}($|\..*)"))
-    }
-
-    /// `re.match(rf"(?:^|.*?\.){source}\.(?P<idx>\d+)\.", text)`: the layer's number.
-    fn layer(path: &Path, field: &str, source: &str) -> Result<Self, AdapterError> {
-        Self::compile(path, field, source, &format!(r"\A(?:^|.*?\.){source}\.(?P<idx>\d+)\."))
-    }
-
-    fn too_slow(&self, error: &fancy_regex::Error) -> AdapterError {
-        AdapterError::Pattern {
-            path: self.path.clone(),
-            field: self.field.clone(),
-            pattern: shortened(&self.source),
-            reason: format!("cannot be matched in reasonable time ({error}). Simplify it"),
-        }
-    }
-
-    /// Whether the pattern matches.
-    pub(crate) fn matches(&self, text: &str) -> Result<bool, AdapterError> {
-        self.regex.is_match(text).map_err(|error| self.too_slow(&error))
-    }
-
-    /// What the group `idx` caught, or `None` where the pattern does not match.
-    fn index(&self, text: &str) -> Result<Option<String>, AdapterError> {
-        let captures = self.regex.captures(text).map_err(|error| self.too_slow(&error))?;
-        Ok(captures.and_then(|groups| groups.name("idx").map(|group| group.as_str().to_owned())))
-    }
-
-    /// The pattern as it stands in the config.
-    pub(crate) fn source(&self) -> &str {
-        &self.source
-    }
-}
 
 /// `target_modules` or `exclude_modules`.
 #[derive(Debug, Clone)]
@@ -157,6 +64,7 @@ impl Selection {
         modules_to_save: &[String],
         layers: Option<Vec<usize>>,
         layers_pattern: &[String],
+        budget: &Arc<Budget>,
     ) -> Result<Self, AdapterError> {
         for (field, names) in [("modules_to_save", modules_to_save), ("layers_pattern", layers_pattern)] {
             if names.len() > MAX_NAMES {
@@ -170,16 +78,15 @@ impl Selection {
         }
         let saved_whole = modules_to_save
             .iter()
-            .map(|name| Pattern::enclosing(path, "modules_to_save", name))
+            .map(|name| Pattern::enclosing(path, "modules_to_save", name, budget))
             .collect::<Result<_, _>>()?;
         // Without a pattern any numbered segment counts; PEFT asks for one more segment before it.
         let layer_patterns = if layers.is_none() {
             Vec::new()
         } else if layers_pattern.is_empty() {
-            let any = r"\A.*?\.[^.]*\.(?P<idx>\d+)\.";
-            vec![Pattern::compile(path, "layers_pattern", "", any)?]
+            vec![Pattern::layer(path, None, budget)?]
         } else {
-            layers_pattern.iter().map(|name| Pattern::layer(path, "layers_pattern", name)).collect::<Result<_, _>>()?
+            layers_pattern.iter().map(|name| Pattern::layer(path, Some(name), budget)).collect::<Result<_, _>>()?
         };
         Ok(Self { target, exclude, saved_whole, layers, layer_patterns })
     }

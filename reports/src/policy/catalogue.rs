@@ -3,6 +3,7 @@
 mod adapter;
 mod comparison;
 mod files;
+mod kinds;
 mod policy;
 
 use std::fmt::Write;
@@ -125,6 +126,7 @@ pub fn explain(rule: &RuleEntry) -> String {
 /// `docs/rules.md`.
 pub fn markdown() -> String {
     let mut text = String::from(INTRODUCTION);
+    text.push_str(&kinds::markdown());
     text.push_str("| rule | looks at | default | limit |\n|---|---|---|---|\n");
     for rule in rules() {
         let limit =
@@ -159,8 +161,8 @@ A finding at level `deny` fails the gate. One at `warn` is shown, and fails the 
 limit. That no rule objects does not show that an adapter is harmless: the sections say what their rules cannot tell.
 
 Rules on files and on the adapter need no base, but use its tokenizer and template where one is given. Of those on the
-adapter, `targeted-without-tensors`, `zero-effect`, `whole-tensor`, `dead-rows`, `coherent-writes` and `coherent-reads`
-are tried again when base and adapted model are compared.
+adapter, `targeted-without-tensors`, `zero-effect`, `whole-tensor`, `dead-rows`, `flipped-rows`, `coherent-writes` and
+`coherent-reads` are tried again when base and adapted model are compared.
 
 The level and the limit of a rule are set in the policy, for all adapters or for some paths:
 

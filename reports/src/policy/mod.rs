@@ -33,8 +33,12 @@ pub enum Rule {
     VocabularyResized,
     /// A row of a weight is gone.
     DeadRows,
+    /// A row of a weight is turned round.
+    FlippedRows,
     /// ‖ΔW‖ is at least ‖W‖.
     LargerThanWeight,
+    /// A bias or a norm changes by more than what it joins.
+    VectorChange,
     /// A row's norm more than doubles, or more than halves.
     MagnitudeSpike,
     /// All writers write one direction.
@@ -55,11 +59,13 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::UncoveredTensors,
         Self::VocabularyResized,
         Self::DeadRows,
+        Self::FlippedRows,
         Self::LargerThanWeight,
+        Self::VectorChange,
         Self::MagnitudeSpike,
         Self::CoherentWrites,
         Self::CoherentReads,
@@ -76,7 +82,9 @@ impl Rule {
             Self::UncoveredTensors => "uncovered-tensors",
             Self::VocabularyResized => "vocabulary-resized",
             Self::DeadRows => "dead-rows",
+            Self::FlippedRows => "flipped-rows",
             Self::LargerThanWeight => "larger-than-weight",
+            Self::VectorChange => "vector-change",
             Self::MagnitudeSpike => "magnitude-spike",
             Self::CoherentWrites => "coherent-writes",
             Self::CoherentReads => "coherent-reads",
@@ -104,6 +112,13 @@ impl Rule {
             }
             Self::LargerThanWeight => {
                 "Warns when ‖ΔW‖ is at least ‖W‖: the weight is replaced rather than adapted. Whole tensors included."
+            }
+            Self::FlippedRows => {
+                "Fails when a row of a weight, an output channel, turns by more than 150 degrees: training does not turn one round."
+            }
+            Self::VectorChange => {
+                "Warns when an entry of a bias changes by more than twice what its module typically gives, or one of a norm by more \
+                 than twice its weights."
             }
             Self::MagnitudeSpike => {
                 "Warns when the norm of a row more than doubles or is more than halved, as a tampered DoRA magnitude does."
@@ -148,7 +163,9 @@ impl Rule {
             Self::UncoveredTensors => rules::uncovered_tensors(audit),
             Self::VocabularyResized => rules::vocabulary_resized(audit),
             Self::DeadRows => rules::dead_rows(audit),
+            Self::FlippedRows => rules::flipped_rows(audit),
             Self::LargerThanWeight => rules::larger_than_weight(audit, limit),
+            Self::VectorChange => rules::vector_change(audit, limit),
             Self::MagnitudeSpike => rules::magnitude_spike(audit, limit),
             Self::CoherentWrites => rules::coherent_writes(audit, limit),
             Self::CoherentReads => rules::coherent_reads(audit, limit),

@@ -25,6 +25,10 @@ const CHANGED_SHARE_LIMIT: f64 = 0.05;
 /// Cosine of merged and trained change under which the merged model is another one.
 const MERGE_COSINE_LIMIT: f64 = 0.5;
 
+/// Angle between a row and what it becomes, degrees, from which it says the opposite: a change in a direction of its own, however
+/// large, turns it by a right angle.
+const ROW_TURNED: f64 = 150.0;
+
 /// Modules that write into the stream, by the last part of their path.
 const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
 
@@ -143,6 +147,47 @@ pub(super) fn dead_rows(audit: &Audit) -> Option<Finding> {
             measured: Some(least),
             limit: Some(ROW_GONE),
             ..finding(Rule::DeadRows, Level::Fail, tensor, message)
+        }
+    })
+}
+
+pub(super) fn flipped_rows(audit: &Audit) -> Option<Finding> {
+    let measure = |change: &WeightChange| {
+        let [rows, columns] = change.shape;
+        (rows > 1 && columns > 1 && change.row_rotation_deg.max >= ROW_TURNED).then_some(change.row_rotation_deg.mean)
+    };
+    worst(audit, measure).map(|(count, tensor, change, _)| {
+        let most = change.row_rotation_deg.max;
+        let message = format!(
+            "At least one row of this weight, an output channel, says the opposite of what it said{}: it turns by {} degrees, where the mean \
+             row turns by {}. Training does not turn rows round; a DoRA magnitude with its sign changed does, and so does a change made \
+             to undo a row. Do not merge: find out which rows are turned, and ask who turned them and why.",
+            and_others(count),
+            plain(most),
+            plain(change.row_rotation_deg.mean),
+        );
+        Finding {
+            measured: Some(most),
+            limit: Some(ROW_TURNED),
+            ..finding(Rule::FlippedRows, Level::Fail, tensor, message)
+        }
+    })
+}
+
+pub(super) fn vector_change(audit: &Audit, limit: f64) -> Option<Finding> {
+    let measure = |change: &WeightChange| change.entry_change.filter(|ratio| *ratio > limit);
+    worst(audit, measure).map(|(count, tensor, _, most)| {
+        let message = format!(
+            "One entry of this vector changes by {} times the typical size of what it joins{}: of a bias, what its module gives for an \
+             input of ordinary size; of a norm, its own weights. It does so for every text alike, and drowns what the \
+             channel carried. Find out what the channel feeds, and why training should have needed this.",
+            plain(most),
+            if count < 2 { String::new() } else { format!(", and so it is in {}", plural(count - 1, "other vector")) },
+        );
+        Finding {
+            measured: Some(most),
+            limit: Some(limit),
+            ..finding(Rule::VectorChange, Level::Warn, tensor, message)
         }
     })
 }

@@ -177,6 +177,7 @@ fn weights(plan: Plan, dice: &mut Dice) -> IndexMap<String, WeightChange> {
                     max_abs: relative_norm / 2.0,
                     min: -relative_norm / 3.0,
                 },
+                entry_change: None,
                 output_overlap: Some(0.05 + 0.1 * dice.share()),
                 intruder_dimensions: Some(usize::from(dice.share() > 0.9)),
                 intruder_chance_cosine: (2.0 * (plan.width as f64).ln() / plan.width as f64).sqrt(),

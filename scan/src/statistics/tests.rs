@@ -184,6 +184,7 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
         rank: 4,
         scale: 2.0,
         magnitude: None,
+        up_bias: None,
         has_token_rows: true,
     };
     let (own, known) = (measure(&change, None).statistics, of(&linear));

@@ -129,6 +129,19 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..ADAPTER
     },
     RuleEntry {
+        code: "unknown-initialization",
+        title: "An initialisation that is not known",
+        why: "The config names an initialisation that this program does not know, and that current versions of the \
+              training library may refuse. Some initialisations also change the base, and the tensors then mean \
+              something else on the published one. Those that do not (`true`, `false`, `gaussian`, `eva`, \
+              `orthogonal`) and those that do (see `base-changed`) are known by name.",
+        example: "`\"init_lora_weights\": \"pizza\"` in `adapter_config.json`.",
+        accept: "Find out what the library that wrote it does under this name. If it leaves the base as it is, set \
+                 the field to `true` in a copy: a trained adapter does not depend on it. Otherwise waive it by digest \
+                 with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
         code: "targeted-without-tensors",
         title: "Targeted modules without tensors",
         why: "The config names modules to adapt for which the file holds no tensor. What was published is not all \
@@ -237,26 +250,145 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..ADAPTER
     },
     RuleEntry {
+        code: "negative-scale",
+        title: "A negative factor before BA",
+        why: "The factor before the change, `lora_alpha` over rank, is negative, so that what the tensors learned is \
+              taken away instead of added. Training never turns the sign of alpha, one edited character does. \
+              Subtracting an adapter on purpose is known from work on unlearning, and looks the same.",
+        example: "`\"lora_alpha\": -16` in `adapter_config.json`.",
+        accept: "Restore the config of the training run. If the adapter is meant to be subtracted, say so by negating \
+                 `lora_B` and testing the result, or waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "overflow",
+        title: "Numbers that a model may not be able to hold",
+        level: RuleLevel::Deny,
+        limit: Some(65504.0),
+        measure: "largest value that a tensor gives for an input of unit root mean square; beyond f32, that on the way",
+        why: "The rows of the change, a bias, a magnitude or a replaced tensor are so large that an ordinary input can \
+              lead to numbers beyond float16, or beyond float32 and bfloat16: the model then gives infinities, NaN, \
+              or one token for every text. The bound is that of the worst input of ordinary size, so it is known \
+              without the base. Tried on 34 honest adapters (published ones for GPT-2 and Qwen2.5, trained and made \
+              ones for small models): the largest is 40. The limit is the end of float16.",
+        example: "`lora_alpha` 1e39, or factors of 1e19 whose products are beyond every number.",
+        accept: "Restore the config or the tensors of the training run: no model is better for such numbers. Where \
+                 the base runs in bfloat16 only, the limit can be raised, and the adapter is then still changed beyond \
+                 all measure.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "change-size",
+        title: "A change larger than any weight",
+        limit: Some(10.0),
+        measure: "root mean square of the norms of a module's changed rows, or a tenth of the largest, in one module",
+        why: "What a module's change adds to an output, for an input of ordinary size, is larger than what a trained \
+              weight gives: rows of trained weights have norms from about 0.5 to 10 in models of every size. The module \
+              is then replaced rather than adapted, whatever the base is. Of 34 honest adapters that it was tried on, \
+              trained ones reach 1.1 and random ones at the largest scale 2.8. A base of unusual weights, or a \
+              smaller change that does harm, is not seen; a comparison measures each against its own weight.",
+        example: "All factors a thousand times as large as those that were trained.",
+        accept: "Restore the scale or the tensors of the training run. Where the base is known to have such weights, \
+                 compare with it, then raise the limit or waive the adapter by digest with an owner and an expiry \
+                 date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "tensor-size",
+        title: "A replaced tensor of a size that none has",
+        limit: Some(100.0),
+        measure: "90th percentile of the row norms (of a vector, the absolute values), or a tenth of the largest",
+        why: "DoRA's magnitudes, a replaced bias, norm, head or other weight is far larger than those of trained \
+              models: rows and values are mostly below 10, and single values of a few hundred are known only of \
+              biases of keys. Such a tensor drowns whatever the model computes otherwise. The limit is tried on the \
+              base tensors of small models only, and what is large for its own base is left to a comparison.",
+        example: "`q_proj.bias` of 10,000 in every output.",
+        accept: "Compare with the base: if its own tensor is of that size, raise the limit or waive the adapter by \
+                 digest with an owner and an expiry date. Otherwise restore the tensor of the training run.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "whole-outlier",
+        title: "One row or value of a replaced tensor far above the others",
+        limit: Some(50.0),
+        measure: "largest row norm (of a norm, the largest value) over the median of its tensor",
+        why: "In a tensor that replaces the base's, one row or value is many times as large as the typical one: a \
+              token that is always said, a channel that drowns the others. Norms of some models have such values \
+              themselves, which only the base can tell. Biases are not judged so, for those of trained models are \
+              far from even.",
+        example: "`model.norm.weight` is 1 everywhere and 1000 in one channel.",
+        accept: "Compare with the base. If the base is like this, raise the limit or waive the adapter by digest with \
+                 an owner and an expiry date; if not, ask who edited the tensor.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "untrained-tensor",
+        title: "A replaced head or embedding that does not look trained",
+        level: RuleLevel::Deny,
+        limit: Some(0.9),
+        measure: "likeness to noise: 1 / (width times the mean squared cosine of pairs of rows)",
+        why: "The rows of a replaced output head or table of embeddings are as independent of each other as random \
+              numbers, or most of them are zero, or all point in one direction. Tokens of a trained table share \
+              directions: in the trained models at hand the likeness is 0.05, in noise 0.98 to 1.02. Tables under 256 rows \
+              or 64 columns are not judged, nor is a trained table with other words in its rows told from the right \
+              one; `whole-tensor` and a comparison remain.",
+        example: "`lm_head.weight` of shape [896, 128], each number drawn at random.",
+        accept: "Save the adapter again from the training run: the head was never trained, or was exchanged. If the \
+                 base itself is a random model, as those of tests are, waive the adapter by digest with an owner and \
+                 an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "bias-outlier",
+        title: "A bias far larger than the change that it joins",
+        limit: Some(50.0),
+        measure: "largest bias of B, scaled, over the median row norm of the change; none under 0.5",
+        why: "With `lora_bias` the up-projection has a bias, which adds the same to an output for every text. One that \
+              is many times what the low-rank change adds makes the change a constant in the disguise of an adapter, \
+              and no rule on the factors sees it. Optimisers at usual rates move a bias by about 1 in a whole run; the \
+              one trained example at hand has a ratio of 0.9. What it does to the base's own outputs, a comparison \
+              measures.",
+        example: "`q_proj.lora_B.bias` of 10,000 beside rows of norm 0.03.",
+        accept: "Train without `lora_bias`, or restore the tensors. If such a bias is wanted, compare with the base \
+                 and waive it by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
         code: "dead-rows",
         title: "Output channels that are cut out",
         level: RuleLevel::Deny,
-        why: "A row of a weight, an output channel, is taken to zero. In the scan this means that the smallest DoRA \
-              magnitude of a module is at most a thousandth of the median; in a comparison, that a row's norm is \
-              gone while the base has one. Training does not land there; setting a magnitude by hand does. What the \
-              channel did for the model is not known.",
-        example: "One of 4096 magnitudes of `layers.12.mlp.down_proj` is 0 where the median is 1.3.",
+        why: "A row of a weight, an output channel, is taken to zero. In the scan this means a DoRA magnitude of at \
+              most 0.002 of what is typical (the 90th percentile), or of 0.01 where a twentieth of the rows is so small; \
+              in a comparison, that a row's norm is gone while the base has one. Training does not land there: of the \
+              honest DoRA adapters that it was tried on, the smallest magnitude is a tenth of the typical one. \
+              What the channel did for the model is not known.",
+        example: "One of 4096 magnitudes of `layers.12.mlp.down_proj` is 0 where 1.3 is typical.",
         accept: "Save the adapter again from the training run and find out who edited it. If channels were pruned on \
                  purpose, waive it by digest with an owner and an expiry date, and test what was removed.",
         ..ADAPTER
     },
     RuleEntry {
+        code: "flipped-rows",
+        title: "Output channels that are turned round",
+        level: RuleLevel::Deny,
+        why: "A row of a weight, an output channel, says the opposite of what it said. In the scan this means a \
+              negative DoRA magnitude of more than a hundredth of the typical one; in a comparison, that a row turns \
+              by more than 150 degrees. Norms are positive, and training takes steps far too small to carry one \
+              through zero: no honest DoRA adapter at hand has one. Whether the channel matters is not known.",
+        example: "A fifth of the magnitudes of `layers.3.self_attn.v_proj` is negative.",
+        accept: "Save the adapter again from the training run and find out who edited it. If it was done on purpose, \
+                 waive it by digest with an owner and an expiry date, and test what was turned.",
+        ..ADAPTER
+    },
+    RuleEntry {
         code: "magnitude-outlier",
-        title: "A DoRA magnitude far above the others",
+        title: "A DoRA magnitude far from the others",
         limit: Some(50.0),
-        measure: "largest DoRA magnitude over the median of its module",
+        measure: "largest DoRA magnitude over the median of its module, or the typical one over the smallest",
         why: "DoRA's magnitude is the norm that an output channel is given. One far above the median of its module \
-              makes a single channel loud for every input, and needs no low-rank part that another rule could see. \
-              Some bases have channels that are this large themselves, which the files alone do not show.",
+              makes a single channel loud for every input, one far below the typical ones silences it, and neither \
+              needs a low-rank part that another rule could see. Some bases have channels like this themselves, which \
+              the files alone do not show.",
         example: "The largest magnitude of `layers.4.mlp.up_proj` is 180 times the median.",
         accept: "Hold the magnitude against the row norms of the base, for instance with a comparison. If the base \
                  is like this, raise the limit, or waive it by digest with an owner and an expiry date.",

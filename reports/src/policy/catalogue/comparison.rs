@@ -55,6 +55,20 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..COMPARISON
     },
     RuleEntry {
+        code: "vector-change",
+        title: "A bias or norm that changes by more than what it joins",
+        limit: Some(2.0),
+        measure: "largest change of an entry over what its module typically gives; of a norm, over its weights",
+        why: "An entry of a bias, the base's or that of `lora_bias`, changes by more than twice what its module \
+              gives for an input of ordinary size, or an entry of a norm by more than twice the norm's typical weight. \
+              The change is the same for every text and drowns what the channel carried. Of the trained adapters \
+              with biases or norms that it was tried on, none reaches 0.4.",
+        example: "`layers.0.self_attn.q_proj.bias` moves by 10,000 where the module typically gives 1.4.",
+        accept: "Train without biases, or restore the tensors of the training run. Otherwise find out what the \
+                 channel feeds, test the adapted model, and waive it by digest with an owner and an expiry date.",
+        ..COMPARISON
+    },
+    RuleEntry {
         code: "magnitude-spike",
         title: "A row whose norm doubles or halves",
         limit: Some(2.0),
