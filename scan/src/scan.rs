@@ -83,7 +83,8 @@ pub fn scan(artifact: &Artifact, options: &ScanOptions) -> Scan {
                 files.iter().find(|file| file.record.path == name).map(|file| file.record.sha256.clone())
             };
             let heads = options.base.as_deref().and_then(|base| Heads::of_base(base, limits));
-            adapter::Reader { root: folder, name_of: &name_of, digest_of: &digest_of, heads, limits }.observe(&mut found)
+            adapter::Reader { root: folder, name_of: &name_of, digest_of: &digest_of, heads, limits }
+                .observe(&mut found)
         }
         Artifact::Adapter(_) | Artifact::Around(_) => None,
         Artifact::Model(_) => {

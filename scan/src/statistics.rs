@@ -29,12 +29,12 @@ use self::families::{family, median};
 pub(crate) use self::heads::Heads;
 pub use self::magnitudes::Magnitudes;
 pub use self::profile::RowShare;
-pub use self::reach::BiasSize;
-pub use self::whole::{VectorStatistics, WholeStatistics};
-pub(crate) use self::whole::{measure_vector, measure_whole};
 use self::profile::{Profile, gini};
+pub use self::reach::BiasSize;
 use self::reach::Reach;
 use self::thin::Thin;
+pub use self::whole::{VectorStatistics, WholeStatistics};
+pub(crate) use self::whole::{measure_vector, measure_whole};
 use crate::adapter::TensorKind;
 
 /// Rank from which modules are measured one after the other: what each needs of memory grows with its square.

@@ -24,7 +24,9 @@ fn decomposed(row: f32) -> Made {
 /// A sound adapter with numbers of some tensors multiplied.
 fn multiplied(part: &str, factor: f32) -> Made {
     let mut made = layered(2, &["self_attn.q_proj", "self_attn.v_proj"], RANK);
-    for (layer, kind) in [(0, "self_attn.q_proj"), (0, "self_attn.v_proj"), (1, "self_attn.q_proj"), (1, "self_attn.v_proj")] {
+    for (layer, kind) in
+        [(0, "self_attn.q_proj"), (0, "self_attn.v_proj"), (1, "self_attn.q_proj"), (1, "self_attn.v_proj")]
+    {
         let name = format!("{}.{part}.weight", path(layer, kind));
         let shape = if part == "lora_A" { [RANK, WIDTH] } else { [WIDTH, RANK] };
         let values: Vec<f32> = noise(layer as u64 + 5, RANK * WIDTH).into_iter().map(|value| value * factor).collect();

@@ -101,9 +101,8 @@ fn is_of_trainer(name: &str) -> bool {
 pub(crate) fn checkpoints_beside(tensors: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(own)) = (tensors.parent(), tensors.file_name()) else { return Vec::new() };
     let step = |name: &str| name.strip_suffix(MLX_TENSORS)?.strip_suffix('_').map(str::to_owned);
-    let is_numbered = |name: &str| {
-        step(name).is_some_and(|step| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()))
-    };
+    let is_numbered =
+        |name: &str| step(name).is_some_and(|step| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()));
     let numbered = names_in(folder, |name| is_numbered(name) && own != name);
     numbered.into_iter().map(|name| folder.join(name)).collect()
 }

@@ -137,13 +137,7 @@ impl Pattern {
         Self::compile(path, "layers_pattern", source.unwrap_or_default(), form, budget)
     }
 
-    fn compile(
-        path: &Path,
-        field: &str,
-        source: &str,
-        form: Form,
-        budget: &Arc<Budget>,
-    ) -> Result<Self, AdapterError> {
+    fn compile(path: &Path, field: &str, source: &str, form: Form, budget: &Arc<Budget>) -> Result<Self, AdapterError> {
         let engine = engine(source, form, budget).map_err(|refusal| match refusal {
             Refusal::Wrong(reason) => AdapterError::Pattern {
                 path: path.to_path_buf(),

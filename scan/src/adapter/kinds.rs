@@ -113,9 +113,9 @@ impl TensorKind {
     /// The checks of a scan that look into it.
     pub fn judged_by(self) -> &'static [Check] {
         use Check::{
-            BiasChange, BiasOutlier, ChangeSize, ClassificationHead, CoherentReads, CoherentWrites, ConcentratedModule, ConfigMismatch,
-            DeadRows, EmbeddingChange, FlippedRows, MagnitudeOutlier, NormOutlier, Overflow, RouterChange, TensorSize,
-            UnanalysedTensor, UntrainedTensor, WholeOutlier, WholeTensor, ZeroEffect,
+            BiasChange, BiasOutlier, ChangeSize, ClassificationHead, CoherentReads, CoherentWrites, ConcentratedModule,
+            ConfigMismatch, DeadRows, EmbeddingChange, FlippedRows, MagnitudeOutlier, NormOutlier, Overflow,
+            RouterChange, TensorSize, UnanalysedTensor, UntrainedTensor, WholeOutlier, WholeTensor, ZeroEffect,
         };
         match self {
             Self::LowRank => &[

@@ -26,7 +26,6 @@ pub(super) fn observe(config: &PeftConfig, changed: &BTreeSet<String>, name: &st
     }
 }
 
-
 fn initialization(config: &PeftConfig, name: &str, found: &mut Vec<Observation>) {
     let shown = crate::json::shown(&config.initialization);
     if config.changes_base() {

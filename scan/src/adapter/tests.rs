@@ -101,7 +101,10 @@ fn table(rows: usize, columns: usize) -> Vec<f32> {
         (0..3).map(|at| (0.2 + weights[3 * row + at]) * common[at * columns + column]).sum::<f32>()
             + own[row * columns + column]
     };
-    (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(row, column)| entry(row, column)).collect()
+    (0..rows)
+        .flat_map(|row| (0..columns).map(move |column| (row, column)))
+        .map(|(row, column)| entry(row, column))
+        .collect()
 }
 
 /// A sound adapter with a tensor of a kind in it, whose numbers are multiplied.

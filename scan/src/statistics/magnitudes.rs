@@ -73,8 +73,7 @@ mod tests {
 
     /// A hundred magnitudes about 1, of which `share` per cent are `value`.
     fn of(share: usize, value: f32) -> Magnitudes {
-        let values: Vec<f32> =
-            (0..100).map(|row| if row < share { value } else { 0.8 + 0.004 * row as f32 }).collect();
+        let values: Vec<f32> = (0..100).map(|row| if row < share { value } else { 0.8 + 0.004 * row as f32 }).collect();
         Magnitudes::of(&values)
     }
 
