@@ -262,6 +262,28 @@ def settings() -> dict[str, str]:
     }
 
 
+def tokenizer_settings() -> dict[str, bytes]:
+    """Which file it is (one byte), the adapter's, a zero, the base's."""
+    token = {"content": "not ", "special": True, "lstrip": False, "rstrip": False, "normalized": False}
+    own = {"eos_token": {"content": "the"}, "added_tokens_decoder": {"5": token}, "add_prefix_space": True,
+           "additional_special_tokens": ["<x>"], "extra_special_tokens": {"a_token": "a"}, "tokenizer_class": "T5Tokenizer"}
+    base = {"eos_token": "<s>", "pad_token": None, "tokenizer_class": "LlamaTokenizerFast", "model_max_length": 512}
+    words = tokenizers()
+
+    def pair(choice: int, left: str, right: str) -> bytes:
+        return bytes([choice]) + left.encode() + b"\0" + right.encode()
+
+    return {
+        "settings": pair(0, json.dumps(own), json.dumps(base)),
+        "definition": pair(1, words["pairs"], words["words"]),
+        "pieces": pair(1, words["pieces"], words["split"]),
+        "map": pair(2, json.dumps({"eos_token": "the", "pad_token": "<pad>"}), json.dumps({"eos_token": "<s>"})),
+        "added": pair(3, json.dumps({"<x>": 4, "a": 9}), json.dumps({"<x>": 5})),
+        "vocabulary": pair(4, json.dumps({"a": 1, "b": 0}), json.dumps({"b": 0, "a": 1})),
+        "merges": pair(5, "#version: 0.2\na b\n", "a b\n"),
+    }
+
+
 def policies() -> dict[str, str]:
     default = (ROOT / "reports/src/policy/default.toml").read_text()
     digest = "0" * 64
@@ -464,7 +486,8 @@ def main() -> None:
         templates[path.stem] = path.read_bytes()[:4000].decode(errors="ignore")
     made = {
         "pickle": pickles(), "archive": archives(), "npy": arrays(), "safetensors": tensor_files(),
-        "adapter_config": configs(), "template": templates, "tokenizer": tokenizers(), "json": settings(),
+        "adapter_config": configs(), "template": templates, "tokenizer": tokenizers(),
+        "tokenizer_settings": tokenizer_settings(), "json": settings(),
         "policy": policies(), "gate_report": reports(), "forged_report": reports(), "dataset": datasets(), "reward": answers(),
         "train_config": train_configs(), "folder": folders(),
     }

@@ -6,18 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use lcr_analysis::audit::Composition;
 use lcr_reports::gate::{BasePin, digest_of_bytes, digest_of_folder};
+use lcr_scan::is_tokenizer_file;
 
-/// Files of a tokenizer.
-const TOKENIZER: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-];
 /// Files that hold a chat template.
 const TEMPLATE: [&str; 3] = ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"];
 
@@ -30,7 +20,7 @@ pub(crate) fn pin_base(folder: &Path, weights: bool) -> Result<BasePin> {
     Ok(BasePin {
         path: folder.display().to_string(),
         sha256: if weights { digest_of_folder(folder, is_weight).with_context(context)? } else { None },
-        tokenizer: digest_of_folder(folder, |name| TOKENIZER.contains(&name)).with_context(context)?,
+        tokenizer: digest_of_folder(folder, is_tokenizer_file).with_context(context)?,
         template: digest_of_folder(folder, |name| TEMPLATE.contains(&name)).with_context(context)?,
     })
 }

@@ -20,6 +20,7 @@ mod gate {
     pub(crate) mod policies;
     pub(crate) mod printing;
     pub(crate) mod scanning;
+    pub(crate) mod settings;
     pub(crate) mod verifying;
     pub(crate) mod waivers;
 }

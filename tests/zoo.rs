@@ -80,6 +80,7 @@ const CODES: &[&str] = &[
     "foreign-format",
     "whole-model",
     "config-syntax",
+    "duplicate-key",
     "config-unsupported",
     "config-mismatch",
     "adapter-name-in-keys",
@@ -114,6 +115,8 @@ const CODES: &[&str] = &[
     "template-suspicious",
     "tokenizer-carried",
     "tokenizer-differs",
+    "tokenizer-settings",
+    "tokenizer-rewrites",
     "added-tokens",
 ];
 
@@ -133,6 +136,7 @@ fn exhibits() -> Vec<Exhibit> {
         configs::code(),
         configs::syntax(),
         configs::meaning(),
+        configs::twice(),
         texts::templates(),
         texts::tokenizers(),
         weights::all(),

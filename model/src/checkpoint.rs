@@ -344,7 +344,7 @@ impl<'de> Deserialize<'de> for Header {
                     }
                     if name == "__metadata__" {
                         // MLX writes null where it has nothing to say; the reference reader allows it.
-                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
+                        header.metadata = map.next_value::<Option<Notes>>()?.unwrap_or_default().0;
                     } else {
                         header.tensors.push((name, map.next_value()?));
                     }
@@ -353,6 +353,34 @@ impl<'de> Deserialize<'de> for Header {
             }
         }
         deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+/// Notes of a header; of two under one key some readers see the first and some the last.
+#[derive(Default)]
+struct Notes(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Notes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NotesVisitor;
+        impl<'de> Visitor<'de> for NotesVisitor {
+            type Value = Notes;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of notes")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Notes, M::Error> {
+                let mut notes = Notes::default();
+                while let Some((key, note)) = map.next_entry::<String, String>()? {
+                    if let Some(first) = notes.0.insert(key, note) {
+                        return Err(serde::de::Error::custom(format!(
+                            "two notes under one key, the first is `{first}`"
+                        )));
+                    }
+                }
+                Ok(notes)
+            }
+        }
+        deserializer.deserialize_map(NotesVisitor)
     }
 }
 

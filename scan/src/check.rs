@@ -97,6 +97,8 @@ checks! {
     WholeModel = "whole-model",
     /// A config that is not valid.
     ConfigSyntax = "config-syntax",
+    /// A key that stands twice in one object of a file that loaders read.
+    DuplicateKey = "duplicate-key",
     /// A setting that changes the mathematics and is not known here.
     ConfigUnsupported = "config-unsupported",
     /// Config and tensors contradict each other.
@@ -167,6 +169,10 @@ checks! {
     TokenizerCarried = "tokenizer-carried",
     /// A tokenizer that differs from the base's.
     TokenizerDiffers = "tokenizer-differs",
+    /// Settings of a tokenizer that differ from the base's and change no ids.
+    TokenizerSettings = "tokenizer-settings",
+    /// A tokenizer that takes ordinary text out of the model's sight.
+    TokenizerRewrites = "tokenizer-rewrites",
     /// Tokens that the base's tokenizer does not have.
     AddedTokens = "added-tokens",
     // The base that the config names.

@@ -1,6 +1,7 @@
 //! What a file is: by its first bytes, and by its name where the bytes do not say.
 
 use crate::pickle;
+use crate::tokenizer;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) enum Kind {
     Script,
     Json,
     Template,
+    /// A tokenizer's file that is neither JSON nor plain text.
+    Tokenizer,
     LfsPointer,
     /// Text or a picture: nothing that a loader reads.
     Harmless,
@@ -76,6 +79,7 @@ impl Kind {
         let extension = extension.as_str();
         let base = name.rsplit('/').next().unwrap_or(name).to_lowercase();
         match extension {
+            _ if tokenizer::is_binary(&base) => Self::Tokenizer,
             "safetensors" => Self::Safetensors,
             "json" => Self::Json,
             "jinja" | "jinja2" | "j2" => Self::Template,

@@ -29,6 +29,7 @@ mod template;
 mod tokenizer;
 mod training;
 mod walk;
+mod yaml;
 
 pub use adapter::TensorKind;
 pub use check::{Check, Observation};
@@ -40,3 +41,4 @@ pub use statistics::{
     BiasSize, Coherence, Family, Farthest, Magnitudes, ModuleStatistics, RowShare, VectorStatistics, WeightStatistics,
     WholeStatistics,
 };
+pub use tokenizer::is_file as is_tokenizer_file;

@@ -23,6 +23,7 @@ use crate::template;
 use crate::tokenizer;
 use crate::training;
 use crate::walk::{Walked, walk};
+use crate::yaml;
 
 pub use crate::adapter::AdapterSummary;
 
@@ -358,7 +359,9 @@ fn observe_file(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> 
             };
             found.push(Observation::new(Check::UnknownFile, name, message));
         }
-        Kind::Template | Kind::Harmless | Kind::Empty => {}
+        Kind::Harmless if yaml::is_named(name) => yaml::observe(name, &file.path, limits, found),
+        // What a tokenizer's files hold is looked at together.
+        Kind::Template | Kind::Tokenizer | Kind::Harmless | Kind::Empty => {}
     }
     true
 }

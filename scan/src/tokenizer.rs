@@ -1,283 +1,236 @@
 //! Tokenizers that an adapter carries. A normaliser that rewrites words, or a token that stands for a sentence, changes what the
 //! model is told without touching a weight.
+//!
+//! With a base, every file is held against the base's by its bytes, else by what it says; a file that was only saved again says the
+//! same. Without one, a tokenizer is listed, and only what no honest one does is objected to.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod compare;
+mod definition;
+mod fingerprint;
+mod keys;
+mod known;
+mod ordinary;
+mod parts;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use sha2::{Digest, Sha256};
-
+use self::compare::Differences;
+use self::definition::{Definition, Wanted, merges_of_lines, vocabulary};
+use self::fingerprint::Fingerprint;
+use self::known::{Known, counterpart, spellings};
+use self::statements::{Settings, Statement};
 use crate::check::{Check, Observation};
 use crate::files::{Found, read_up_to};
-use crate::json::{Key, shown};
+use crate::json::shown;
 use crate::limits::Limits;
 
-/// Files that make up a tokenizer, less the settings that hold the chat template.
-const FILES: [&str; 7] = [
+/// Files that make up a tokenizer: THE list.
+const FILES: [&str; 20] = [
+    "added_tokens.json",
+    "bpe.codes",
+    "encoder.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "source.spm",
+    "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
+    "target.spm",
+    "tekken.json",
     "tokenizer.json",
     "tokenizer.model",
+    "tokenizer.model.v1",
+    "tokenizer.model.v3",
+    "tokenizer_config.json",
+    "vocab.bpe",
     "vocab.json",
     "vocab.txt",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
 ];
-/// Tokens that a message lists.
+/// Tokens that are objected to one by one.
 const LISTED: usize = 8;
 
-/// Tokens that are compared by name.
-const COMPARED: usize = 200_000;
-
-/// What of `tokenizer.json` is compared. Nothing but the names of added tokens is kept: as a tree the file would take ten times
-/// its size.
-#[derive(Default, Deserialize)]
-struct Definition {
-    #[serde(default)]
-    added_tokens: AddedTokens,
-    #[serde(default)]
-    normalizer: Fingerprint,
-    #[serde(default)]
-    pre_tokenizer: Fingerprint,
-    #[serde(default)]
-    post_processor: Fingerprint,
-    #[serde(default)]
-    decoder: Fingerprint,
+/// Whether a file of this name, without its folder, is part of a tokenizer.
+pub fn is_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    FILES.contains(&name.as_str()) || name.ends_with(".tiktoken")
 }
 
-/// The names of the first so many added tokens.
-#[derive(Default)]
-struct AddedTokens(BTreeSet<String>);
-
-#[derive(Deserialize)]
-struct AddedToken {
-    content: String,
+/// Whether it is one that holds neither JSON nor lines of text.
+pub(crate) fn is_binary(name: &str) -> bool {
+    let extension = crate::kind::extension(name);
+    is_file(name.rsplit('/').next().unwrap_or(name)) && !["json", "txt"].contains(&extension.as_str())
 }
 
-impl<'de> Deserialize<'de> for AddedTokens {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TokensVisitor;
-        impl<'de> Visitor<'de> for TokensVisitor {
-            type Value = AddedTokens;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of tokens")
+/// A file of the adapter's tokenizer.
+struct Own<'a> {
+    name: &'a str,
+    content: Content,
+    /// Whether the base has a file of that name.
+    is_in_base: bool,
+    /// What it holds, where that is compared whole.
+    counterpart: Option<Fingerprint>,
+}
+
+/// What a file holds.
+enum Content {
+    Definition(Box<Definition>),
+    Settings(Settings),
+    Vocabulary(Fingerprint),
+    Merges(Fingerprint),
+    Json(Fingerprint),
+    /// JSON that cannot be read.
+    Broken,
+    Other,
+}
+
+impl Own<'_> {
+    fn tokens(&self) -> &[Statement] {
+        match &self.content {
+            Content::Definition(definition) => &definition.tokens,
+            Content::Settings(settings) => &settings.tokens,
+            _ => &[],
+        }
+    }
+
+    /// Whether the file says anything about tokens or ids: settings that hold a template and a length do not.
+    fn says_something(&self) -> bool {
+        match &self.content {
+            Content::Settings(settings) => {
+                !settings.tokens.is_empty() || keys::decides(&settings.keys) || settings.is_cut
             }
-            fn visit_unit<E>(self) -> Result<AddedTokens, E> {
-                Ok(AddedTokens::default())
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut tokens: A) -> Result<AddedTokens, A::Error> {
-                let mut names = BTreeSet::new();
-                while let Some(token) = tokens.next_element::<AddedToken>()? {
-                    if names.len() < COMPARED {
-                        names.insert(shown(&token.content));
-                    }
-                }
-                Ok(AddedTokens(names))
-            }
-        }
-        deserializer.deserialize_any(TokensVisitor)
-    }
-}
-
-/// A JSON value, known by its digest and the beginning of its text.
-#[derive(Default, PartialEq, Eq)]
-struct Fingerprint {
-    digest: Vec<u8>,
-    /// The texts in it, as far as a message quotes them.
-    texts: String,
-}
-
-impl<'de> Deserialize<'de> for Fingerprint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut reading = Reading { hasher: Sha256::new(), pending: Vec::new(), texts: String::new() };
-        Piece(&mut reading).deserialize(deserializer)?;
-        reading.hasher.update(&reading.pending);
-        Ok(Self { digest: reading.hasher.finalize().to_vec(), texts: shown(&reading.texts) })
-    }
-}
-
-/// A value on its way into a digest.
-struct Reading {
-    hasher: Sha256,
-    /// What the digest has not yet taken: many short pieces cost it more than a long one.
-    pending: Vec<u8>,
-    texts: String,
-}
-
-impl Reading {
-    /// Takes one part: what it is, then its length, then its bytes, so that no two values are read as one.
-    fn take(&mut self, kind: u8, bytes: &[u8]) {
-        const QUOTED: usize = 240;
-        const HELD: usize = 1 << 14;
-        self.pending.push(kind);
-        self.pending.extend((bytes.len() as u64).to_le_bytes());
-        self.pending.extend(bytes);
-        if self.pending.len() >= HELD {
-            self.hasher.update(&self.pending);
-            self.pending.clear();
-        }
-        if kind == b's' && self.texts.len() < QUOTED {
-            let space = if self.texts.is_empty() { "" } else { " " };
-            self.texts.push_str(space);
-            self.texts.extend(String::from_utf8_lossy(bytes).chars().take(QUOTED));
+            _ => true,
         }
     }
 }
 
-struct Piece<'a>(&'a mut Reading);
-
-impl<'de> DeserializeSeed<'de> for Piece<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Piece<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.take(b'n', &[]);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.take(b'b', &[u8::from(value)]);
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.0.take(b'u', &value.to_le_bytes());
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.0.take(b'i', &value.to_le_bytes());
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.0.take(b'f', &value.to_le_bytes());
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.take(b's', text.as_bytes());
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.0.take(b'[', &[]);
-        while items.next_element_seed(Piece(self.0))?.is_some() {}
-        self.0.take(b']', &[]);
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        self.0.take(b'{', &[]);
-        while let Some(Key(key)) = map.next_key::<Key>()? {
-            self.0.take(b's', key.as_bytes());
-            map.next_value_seed(Piece(self.0))?;
-        }
-        self.0.take(b'}', &[]);
-        Ok(())
-    }
-}
-
-/// Looks at the tokenizer's files beside the adapter, against those of the base's folder where there is one.
+/// Looks at the tokenizer's files of the adapter, against those of the base's folder where there is one.
 pub(crate) fn observe(files: &[Found], base: Option<&Path>, limits: &Limits, found: &mut Vec<Observation>) {
-    let carried: Vec<&Found> = files.iter().filter(|file| FILES.contains(&file.record.path.as_str())).collect();
+    let carried: Vec<&Found> = files.iter().filter(|file| is_file(file_name(&file.record.path))).collect();
     if carried.is_empty() {
         return;
     }
     let Some(base) = base else {
-        let names: Vec<&str> = carried.iter().map(|file| file.record.path.as_str()).collect();
-        let message = format!(
-            "a tokenizer ({}); give --base to hold it against the base's: it decides what the model is told",
-            names.join(", ")
-        );
-        let first = names.first().copied().unwrap_or_default();
-        return found.push(Observation::new(Check::TokenizerCarried, first, message));
+        let own: Vec<Own> = carried.iter().filter_map(|file| own(file, None, limits)).collect();
+        let saying: Vec<&str> = own.iter().filter(|own| own.says_something()).map(|own| own.name).collect();
+        if let Some((first, others)) = saying.split_first() {
+            let message = format!(
+                "a tokenizer ({}); give --base to hold it against the base's: it decides what the model is told",
+                saying.join(", ")
+            );
+            found.push(Observation::new(Check::TokenizerCarried, first, message).resting_on(others.iter().copied()));
+        }
+        return rewriting(&own, None, found);
     };
-    for file in carried {
-        compare(file, &base.join(&file.record.path), limits, found);
-    }
-}
-
-fn compare(file: &Found, base: &Path, limits: &Limits, found: &mut Vec<Observation>) {
-    let name = file.record.path.as_str();
-    let read = |path: &Path| read_up_to(path, limits.text_bytes);
-    let (Ok(own), Ok(known)) = (read(&file.path), read(base)) else {
-        let message =
-            "the base has no such file: what it adds to the tokenizer cannot be held against anything".to_owned();
-        return found.push(Observation::new(Check::TokenizerDiffers, name, message));
-    };
-    if own == known {
+    let own: Vec<Own> = carried.iter().filter_map(|file| own(file, Some(base), limits)).collect();
+    if own.is_empty() {
         return;
     }
-    match name {
-        "tokenizer.json" => compare_definitions(name, &own, &known, found),
-        "added_tokens.json" => compare_names(name, &own, &known, found),
-        _ => found.push(Observation::new(Check::TokenizerDiffers, name, "is not the base's file")),
+    let known = Known::read(base, &wanted(&own), limits);
+    let mut differences = Differences::default();
+    own.iter().for_each(|own| differences.compare(own, &known));
+    found.extend(differences.finish());
+    rewriting(&own, Some(&known), found);
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What a file holds; none where it is the base's.
+fn own<'a>(file: &'a Found, base: Option<&Path>, limits: &Limits) -> Option<Own<'a>> {
+    let name = file.record.path.as_str();
+    let bytes = read_up_to(&file.path, limits.text_bytes).unwrap_or_default();
+    let known = base.and_then(|base| read_up_to(&counterpart(base, name), limits.text_bytes).ok());
+    // Of what is longer than the limit only the beginning was read.
+    if known.as_ref() == Some(&bytes) && (bytes.len() as u64) < limits.text_bytes {
+        return None;
+    }
+    let is_in_base = known.is_some();
+    let content = content(name, &bytes);
+    let counterpart = known.and_then(|known| print(name, &known));
+    Some(Own { name, content, is_in_base, counterpart })
+}
+
+fn content(name: &str, bytes: &[u8]) -> Content {
+    let settings = |read: Result<Settings, serde_json::Error>| read.map_or(Content::Broken, Content::Settings);
+    match file_name(name).to_ascii_lowercase().as_str() {
+        "tokenizer.json" => match Definition::read(bytes, &Wanted::default()) {
+            Ok(definition) => Content::Definition(Box::new(definition)),
+            Err(_) => Content::Broken,
+        },
+        "tokenizer_config.json" | "special_tokens_map.json" => settings(Settings::read(bytes)),
+        "added_tokens.json" => settings(Settings::read_added(bytes)),
+        "vocab.json" | "encoder.json" => vocabulary(bytes).map_or(Content::Broken, Content::Vocabulary),
+        "merges.txt" | "vocab.bpe" => Content::Merges(merges_of_lines(&String::from_utf8_lossy(bytes))),
+        "tekken.json" => serde_json::from_slice(bytes).map_or(Content::Broken, Content::Json),
+        _ => Content::Other,
     }
 }
 
-fn compare_definitions(name: &str, own: &[u8], known: &[u8], found: &mut Vec<Observation>) {
-    let (Ok(own), Ok(known)) = (serde_json::from_slice::<Definition>(own), serde_json::from_slice::<Definition>(known))
-    else {
-        let message = "is not the base's file, and is no tokenizer that can be read";
-        return found.push(Observation::new(Check::TokenizerDiffers, name, message));
+/// The digest of what a file of the base holds, where that is compared whole.
+fn print(name: &str, bytes: &[u8]) -> Option<Fingerprint> {
+    if ["tokenizer.json", "tokenizer_config.json"].contains(&file_name(name)) {
+        return None;
+    }
+    match content(name, bytes) {
+        Content::Vocabulary(print) | Content::Merges(print) | Content::Json(print) => Some(print),
+        _ => None,
+    }
+}
+
+/// What is looked up in the base's vocabulary: the texts and ids of all tokens that the adapter states.
+fn wanted(own: &[Own]) -> Wanted {
+    let mut wanted = Wanted::default();
+    for statement in own.iter().flat_map(Own::tokens) {
+        wanted.pieces.extend(spellings(&statement.content));
+        wanted.ids.extend(statement.id);
+    }
+    wanted
+}
+
+/// Objects to what takes ordinary text out of the model's sight and is not the base's.
+fn rewriting(own: &[Own], known: Option<&Known>, found: &mut Vec<Observation>) {
+    let is_known = |statement: &Statement| {
+        known.is_some_and(|known| {
+            known.tokens.get(&statement.content).is_some_and(|token| token.is_special == statement.is_special())
+        })
     };
-    let parts = [
-        ("normalizer", &own.normalizer, &known.normalizer),
-        ("pre_tokenizer", &own.pre_tokenizer, &known.pre_tokenizer),
-        ("post_processor", &own.post_processor, &known.post_processor),
-        ("decoder", &own.decoder, &known.decoder),
-    ];
-    let mut differing = false;
-    for (part, own, known) in parts {
-        if own != known {
-            differing = true;
-            let message = format!("`{part}` is not the base's: `{}`, in the base `{}`", own.texts, known.texts);
-            found.push(Observation::new(Check::TokenizerDiffers, name, message).at(part));
+    let mut tokens: BTreeMap<&str, (&'static str, Vec<&str>)> = BTreeMap::new();
+    for own in own {
+        for statement in own.tokens().iter().filter(|statement| !is_known(statement)) {
+            let id = statement.id.filter(|_| known.is_none());
+            if let Some(reason) = ordinary::objection(statement, id) {
+                let (_, files) = tokens.entry(&statement.content).or_insert((reason, Vec::new()));
+                if files.last() != Some(&own.name) {
+                    files.push(own.name);
+                }
+            }
+        }
+        let Content::Definition(definition) = &own.content else { continue };
+        for part in ["normalizer", "decoder"] {
+            let value = definition.parts.get(part);
+            let of_base = known.and_then(|known| known.definition.as_ref()?.parts.get(part));
+            if let Some(what) = value.filter(|value| of_base != Some(value)).and_then(ordinary::rewriting) {
+                let message = format!("`{part}` replaces {what}: what was written is not what is read");
+                found.push(Observation::new(Check::TokenizerRewrites, own.name, message).at(part));
+            }
         }
     }
-    let (own, known) = (&own.added_tokens.0, &known.added_tokens.0);
-    differing |= own != known;
-    added(name, own, known, found);
-    if !differing {
-        let message = "is not the base's file: vocabulary, merges or their order differ";
-        found.push(Observation::new(Check::TokenizerDiffers, name, message).at("model"));
-    }
-}
-
-fn compare_names(name: &str, own: &[u8], known: &[u8], found: &mut Vec<Observation>) {
-    let names = |bytes: &[u8]| -> BTreeSet<String> {
-        let map: BTreeMap<String, u64> = serde_json::from_slice(bytes).unwrap_or_default();
-        map.into_keys().map(|name| shown(&name)).take(COMPARED).collect()
-    };
-    let (own, known) = (names(own), names(known));
-    if own == known {
-        found.push(Observation::new(Check::TokenizerDiffers, name, "gives tokens other ids than the base's file"));
-    }
-    added(name, &own, &known, found);
-}
-
-fn added(name: &str, own: &BTreeSet<String>, known: &BTreeSet<String>, found: &mut Vec<Observation>) {
-    let new: Vec<&String> = own.difference(known).collect();
-    if !new.is_empty() {
-        let listed: Vec<String> = new.iter().take(LISTED).map(|token| format!("`{}`", shown(token))).collect();
-        let more = if new.len() > LISTED { ", …" } else { "" };
-        let message = format!("{} tokens that the base does not have: {}{more}", new.len(), listed.join(", "));
-        found.push(Observation::new(Check::AddedTokens, name, message).at("added_tokens").measured(new.len() as f64));
-    }
-    let gone: Vec<&String> = known.difference(own).collect();
-    if let Some(first) = gone.first() {
-        let message = format!("{} tokens of the base are missing, `{}` first", gone.len(), shown(first));
-        found.push(Observation::new(Check::TokenizerDiffers, name, message).at("added_tokens"));
+    let count = tokens.len();
+    for (index, (token, (reason, files))) in tokens.into_iter().take(LISTED).enumerate() {
+        let more =
+            if index + 1 == LISTED && count > LISTED { format!(" ({} more)", count - LISTED) } else { String::new() };
+        let message = format!("`{}` is made a token, {reason}{more}", shown(token));
+        let first = files.first().copied().unwrap_or_default();
+        let observation = Observation::new(Check::TokenizerRewrites, first, message)
+            .at(shown(token))
+            .resting_on(files.iter().skip(1).copied());
+        found.push(observation);
     }
 }

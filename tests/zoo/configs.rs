@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::exhibit::Exhibit;
 use super::making::{
-    CONFIG, QUERY, RANK, TENSORS, WIDTH, beside, configured, layered, noise, path, repeated, setting, sound, write,
+    CONFIG, QUERY, RANK, TENSORS, WIDTH, beside, configured, layered, noise, path, raw, repeated, setting, sound, write,
 };
 
 pub(crate) fn code() -> Vec<Exhibit> {
@@ -31,6 +31,69 @@ pub(crate) fn code() -> Vec<Exhibit> {
         Exhibit::new("hydra-target", &["remote-code"], |at| {
             beside(at, "scheduler.json", r#"{"_target_": "os.system", "command": "id"}"#);
         }),
+        Exhibit::new("generation-fetched", &["remote-code"], |at| {
+            beside(at, "generation_config.json", r#"{"custom_generate": "owner/sampler"}"#);
+        }),
+        Exhibit::new("kernel-fetched", &["remote-code"], |at| {
+            beside(at, "config.json", r#"{"text_config": {"_attn_implementation": "owner/kernel"}}"#);
+        }),
+        Exhibit::new("encoder-of-a-module", &["remote-code"], |at| {
+            beside(at, "modules.json", r#"[{"idx": 0, "name": "0", "path": "", "type": "encoder.Encoder"}]"#);
+        }),
+        Exhibit::new("pickled-in-json", &["remote-code"], |at| {
+            beside(at, "data.json", r#"{"policy": {":serialized:": "gASVAAAA"}}"#);
+        }),
+        Exhibit::new("hydra-target-in-yaml", &["remote-code"], |at| {
+            beside(at, "run.yaml", "a:\n  - {\"\\x5ftarget_\": os.system, command: id}\n");
+        }),
+        Exhibit::new("object-in-yaml", &["remote-code"], |at| {
+            beside(at, "x.yml", "%TAG !p! tag:yaml.org,2002:python/\n---\nx: !p!object/apply:os.system [id]\n");
+        }),
+        Exhibit::new("object-in-broken-yaml", &["remote-code"], |at| {
+            beside(at, "x.yml", "a: [1\nx: !!python/object/apply:os.system [id]\n");
+        }),
+        Exhibit::new("training-settings-in-yaml", &[], |at| {
+            beside(at, "axolotl.yaml", "base_model: m\ntrust_remote_code: true\nlora_r: 8\n");
+        })
+        .without(&["remote-code", "unknown-file"]),
+        Exhibit::new("yaml-of-a-megabyte", &[], |at| {
+            sound().write(at);
+            repeated(at, "deep.yaml", [b"", b"- ", b"1"], 500_000);
+            repeated(at, "flow.yaml", [b"", b"[", b""], 1_000_000);
+            repeated(at, "keys.yml", [b"", b"? ", b"1"], 500_000);
+            repeated(at, "anchors.yml", [b"", b"- &a [*a, *a]\n", b""], 70_000);
+        }),
+    ]
+}
+
+/// One key twice, in the settings that loaders read.
+pub(crate) fn twice() -> Vec<Exhibit> {
+    vec![
+        Exhibit::new("alpha-twice", &["duplicate-key"], |at| {
+            sound().write(at);
+            let text = sound().config.to_string();
+            write(at, CONFIG, format!("{},\"lora\\u005falpha\":4096}}", text.trim_end_matches('}')));
+        }),
+        Exhibit::new("tokens-twice", &["duplicate-key"], |at| {
+            beside(at, "tokenizer.json", r#"{"added_tokens": [{"id": 1, "content": "a", "content": "b"}]}"#);
+        }),
+        Exhibit::new("shards-twice", &["duplicate-key"], |at| {
+            beside(at, "model.safetensors.index.json", r#"{"weight_map": {"a": "x", "a": "y"}}"#);
+        }),
+        Exhibit::new("keys-of-a-megabyte", &["duplicate-key"], |at| {
+            sound().write(at);
+            repeated(at, "config.json", [b"{", b"\"a\":{\"b\":0},", b"\"a\":0}"], 80_000);
+        }),
+        Exhibit::new("notes-twice", &["header-syntax"], |at| {
+            sound().write(at);
+            raw(at, r#"{"__metadata__": {"format": "pt", "format": "np"}}"#, &[]);
+        }),
+        Exhibit::new("log-with-names-of-numbers", &[], |at| {
+            beside(at, "trainer_state.json", r#"{"log_history": [{"loss": NaN, "loss": Infinity}]}"#);
+        })
+        .without(&["config-syntax", "duplicate-key", "unknown-file"]),
+        Exhibit::new("rows-in-json", &[], |at| beside(at, "train.json", "{\"a\": 1}\n{\"a\": 2}\n"))
+            .without(&["config-syntax", "unknown-file"]),
     ]
 }
 

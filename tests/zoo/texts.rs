@@ -141,6 +141,40 @@ pub(crate) fn tokenizers() -> Vec<Exhibit> {
             beside(at, "added_tokens.json", r#"{"<x>": 3}"#);
         })
         .against(plain_base),
+        Exhibit::new("tokenizer-settings-alone", &["tokenizer-carried", "tokenizer-rewrites"], |at| {
+            let token = json!({ "content": "not ", "special": true, "lstrip": false, "rstrip": false });
+            let settings = json!({ "eos_token": "the", "added_tokens_decoder": { "5": token } });
+            beside(at, "tokenizer_config.json", settings.to_string());
+        }),
+        Exhibit::new("tokenizer-settings-against-a-base", &["tokenizer-differs", "tokenizer-rewrites"], |at| {
+            let settings = json!({ "eos_token": "\u{1b}[2Jthe", "additional_special_tokens": ["deploy"] });
+            beside(at, "tokenizer_config.json", settings.to_string());
+        })
+        .against(plain_base),
+        Exhibit::new("tokenizer-settings-of-ids", &["tokenizer-differs"], |at| {
+            beside(at, "tokenizer_config.json", json!({ "add_prefix_space": true }).to_string());
+        })
+        .against(plain_base),
+        Exhibit::new("tokenizer-cut-short", &["tokenizer-settings"], |at| {
+            tokenized(at, |value| value["truncation"] = json!({ "max_length": 512 }));
+        })
+        .against(plain_base)
+        .without(&["tokenizer-differs", "added-tokens"]),
+        Exhibit::new("tokenizer-saved-again", &[], |at| {
+            tokenized(at, |value| value["model"]["ignore_merges"] = json!(false));
+        })
+        .against(plain_base)
+        .without(&["tokenizer-differs", "tokenizer-settings", "added-tokens"]),
+        Exhibit::new("tokenizer-of-another-kind", &["tokenizer-differs"], |at| {
+            beside(at, "spiece.model", b"\n\x0e\n\x05")
+        })
+        .against(plain_base)
+        .without(&["unknown-file", "disguised-file"]),
+        Exhibit::new("tokens-of-a-megabyte", &["tokenizer-carried"], |at| {
+            sound().write(at);
+            repeated(at, "added_tokens.json", [b"{", b"\"\":0,", b"\"x\":1}"], 200_000);
+            repeated(at, "tokenizer_config.json", [b"{\"x\":[", b"{\"\":0},", b"0],\"eos_token\":\"<e>\"}"], 50_000);
+        }),
         Exhibit::new("tokenizer-of-70-mb", &["beyond-limits", "tokenizer-carried"], |at| {
             sound().write(at);
             long_tokenizer(at, 70);

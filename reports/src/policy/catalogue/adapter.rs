@@ -57,12 +57,24 @@ pub(super) const RULES: &[RuleEntry] = &[
         code: "config-syntax",
         title: "A config that is not valid",
         level: RuleLevel::Deny,
-        why: "A JSON file does not parse, or a field of the adapter's config has a type or a pattern that cannot be \
-              used. Loaders that are more lenient may read another meaning into it than the author or a reviewer \
+        why: "A JSON file that loaders read does not parse, or a field of the adapter's config has a type or a pattern that \
+              cannot be used. Loaders that are more lenient may read another meaning into it than the author or a reviewer \
               did. If it is the adapter's own config, the tensors could not be interpreted.",
         example: "`adapter_config.json` holds `\"r\": \"16\"`, or ends after a comma.",
         accept: "Correct the file or export the adapter again. A broken JSON file that nothing loads can be removed, \
                  or waived by digest with an owner and an expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "duplicate-key",
+        title: "A key that stands twice",
+        level: RuleLevel::Deny,
+        why: "A JSON file that loaders read has one key twice in an object. Python's reader takes the last, others the \
+              first or refuse the file, so that a reviewer, this program and a loader may each see another adapter. No \
+              library writes such a file; logs and data sets, which nobody loads, are not looked through for it.",
+        example: "`adapter_config.json` holds `\"lora_alpha\": 8`, and `\"lora_alpha\": 4096` further down.",
+        accept: "Remove the key that is not meant, or save the adapter again. A waiver by digest with an owner and an \
+                 expiry date accepts that readers disagree.",
         ..ADAPTER
     },
     RuleEntry {
@@ -509,13 +521,42 @@ pub(super) const RULES: &[RuleEntry] = &[
         title: "A tokenizer that differs from the base's",
         stage: Stage::Files,
         level: RuleLevel::Deny,
-        why: "A tokenizer file of the adapter is not the base's, in its normaliser, its splitting, its vocabulary or \
-              its ids, or the base has no such file. The model is then told something else than what was written. \
-              Files written by another version of the library differ harmlessly, and the rule cannot always tell.",
-        example: "The normaliser of `tokenizer.json` replaces one word by another.",
+        why: "A tokenizer file of the adapter is not the base's, in its normaliser, its splitting, its vocabulary, its \
+              ids, its special tokens or a setting that changes ids, or the base has no such file. The model is then told \
+              something else than what was written. Files are held against the base's by what they say, so that one that \
+              was only saved again by another version of the library is equal.",
+        example: "The normaliser of `tokenizer.json` replaces one word by another; `add_prefix_space` is true, in the base \
+                  false.",
         accept: "Remove the files and use the base's tokenizer, or copy the base's files over them. If training \
                  changed the tokenizer on purpose, review the difference and waive it by digest with an owner and an \
                  expiry date.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "tokenizer-settings",
+        title: "Settings of the tokenizer that change no ids",
+        stage: Stage::Files,
+        why: "The tokenizer's settings are not the base's, but none of the differences changes what ids a text becomes \
+              or which text is special: sides and lengths of padding and truncation, which of the base's special tokens \
+              ends or fills up a text, how spaces come back. Training sets them as a matter of course. They decide how \
+              much of a long text is read and where a generation stops.",
+        example: "`padding_side` is `left` and `pad_token` is `</s>`, in the base not set.",
+        accept: "Use the base's `tokenizer_config.json` where the adapter does not need its own. Otherwise nothing needs \
+                 to be done; set the level to allow to hide it.",
+        ..ADAPTER
+    },
+    RuleEntry {
+        code: "tokenizer-rewrites",
+        title: "A tokenizer that takes ordinary text away",
+        stage: Stage::Files,
+        level: RuleLevel::Deny,
+        why: "A word or other ordinary text is made a special token, a common word or a whole sentence is made a token, or \
+              a normaliser replaces words. Text with it then becomes other ids than the model was trained on, or is left \
+              out of what a reader sees. Marks of a format and terms of a trade are not objected to, and neither is what \
+              the base has itself; common words are known in English only.",
+        example: "`added_tokens_decoder` makes `not ` a special token, or `eos_token` is `the`.",
+        accept: "Use the base's tokenizer. If a language's code or a term was taken for a word, review the token and waive \
+                 it by digest with an owner and an expiry date, or give the base with `--base`.",
         ..ADAPTER
     },
     RuleEntry {

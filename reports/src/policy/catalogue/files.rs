@@ -147,10 +147,11 @@ pub(super) const RULES: &[RuleEntry] = &[
     RuleEntry {
         code: "remote-code",
         title: "Configuration that makes a loader run code",
-        why: "A JSON file holds a setting by which loaders import and run code: `auto_map`, `trust_remote_code`, \
-              `custom_pipelines`, `_target_`, or a `parent_library` outside the usual libraries. Whoever loads the \
-              adapter with trust enabled runs what the publisher chose, possibly fetched later from elsewhere. The \
-              rule sees the setting, and not whether your loader honours it.",
+        why: "A JSON or YAML file holds a setting by which loaders import and run code: `auto_map`, `trust_remote_code`, \
+              `custom_generate`, an attention or expert implementation from a repository, a module of `modules.json` or a \
+              `parent_library` outside the usual libraries, hydra's `_target_`, a tag `!!python/…`, a pickled object. \
+              Whoever loads the folder with trust enabled runs what the publisher chose, possibly fetched later from \
+              elsewhere. The rule sees the setting, and not whether your loader honours it.",
         example: "`config.json` holds `\"auto_map\": {\"AutoModel\": \"modeling_x.Model\"}`.",
         accept: "Remove the setting; plain LoRA and DoRA adapters load without it. If the code is needed, review it, \
                  pin its revision, and waive this file by digest with an owner and an expiry date.",
