@@ -144,7 +144,7 @@ impl Model {
                 missing.len()
             ));
         }
-        if variant.is_zero_effect(&self.decoder) {
+        if coverage.set_aside.is_empty() && variant.is_zero_effect(&self.decoder) {
             terminal.warn(&format!(
                 "{}: this adapter changes nothing: every change that it holds is zero",
                 folder.display()

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, AdapterParts, NoteKind};
+use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, AdapterParts, NoteKind, is_classification_head};
 use lcr_model::checkpoint::{Dtype, SafetensorsFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -223,7 +223,7 @@ impl Reading {
             let reach = self.gathering.add(adapter);
             self.is_something |= !sizes::vanishes(adapter, reach);
         }
-        self.biases.extend(adapter.biases.keys().cloned());
+        self.biases.extend(adapter.biases.keys().filter(|path| !is_classification_head(path)).cloned());
         for note in &adapter.notes {
             self.notes.entry(note.kind).or_insert_with(|| crate::json::one_line(&note.text));
         }

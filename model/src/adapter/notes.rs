@@ -77,8 +77,8 @@ impl Adapter {
         }
         if let Some(first) = senses.first() {
             let text = format!(
-                "{} modules are of a part that sees or hears (first: `{first}`): such an adapter cannot be compared with a text \
-                 model",
+                "changes a part that sees or hears, in {} of its modules (first: `{first}`): such an adapter cannot be compared \
+                 with a text model",
                 senses.len()
             );
             notes.push(Note { kind: NoteKind::Senses, text });
