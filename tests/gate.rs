@@ -21,6 +21,7 @@ mod gate {
     pub(crate) mod printing;
     pub(crate) mod scanning;
     pub(crate) mod settings;
+    pub(crate) mod tensors;
     pub(crate) mod verifying;
     pub(crate) mod waivers;
 }
