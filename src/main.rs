@@ -3,6 +3,7 @@
 //! This crate is the command line only: arguments, progress, exit codes, one file a subcommand. What it prints goes through
 //! [`terminal::Terminal`]; what it computes is in the crates below it.
 
+mod attestation;
 mod batch;
 mod bundled;
 mod capture;

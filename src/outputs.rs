@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use lcr_reports::gate::{self, GateReport};
 use lcr_scan::{Artifact, Limits, discover};
 
+use crate::attestation;
 use crate::exit::{Misuse, Status};
 use crate::terminal::Terminal;
 
@@ -26,11 +27,15 @@ pub(crate) enum Format {
     Summary,
     /// JSON for an endpoint badge.
     Badge,
+    /// CycloneDX 1.6: adapters, their files and their base as a bill of materials, with the verdict.
+    Cyclonedx,
+    /// JSON for GitLab's Code Quality.
+    Codequality,
 }
 
 impl Format {
     fn is_json(self) -> bool {
-        matches!(self, Self::Json | Self::Sarif | Self::Badge)
+        matches!(self, Self::Json | Self::Sarif | Self::Badge | Self::Cyclonedx | Self::Codequality)
     }
 
     fn render(self, report: &GateReport, terminal: &Terminal) -> Result<String> {
@@ -41,6 +46,8 @@ impl Format {
             Self::Junit => gate::junit(report)?,
             Self::Summary => gate::step_summary(report),
             Self::Badge => gate::badge(report),
+            Self::Cyclonedx => gate::cyclonedx(report)?,
+            Self::Codequality => gate::codequality(report)?,
         })
     }
 }
@@ -58,7 +65,7 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Self, String> {
         let (format, path) = text.split_once('=').ok_or("FORMAT=FILE is needed, such as sarif=lcr-audit.sarif")?;
         let format = Format::from_str(format, true)
-            .map_err(|_| format!("`{format}` is no format; known: table, json, sarif, junit, summary, badge"))?;
+            .map_err(|_| format!("`{format}` is no format; known: table, json, sarif, junit, summary, badge, cyclonedx, codequality"))?;
         if path.is_empty() {
             return Err("the file's name is missing after `=`".to_owned());
         }
@@ -77,6 +84,9 @@ pub(crate) struct OutputArguments {
     /// everything else replaced.
     #[arg(long, value_name = "FORMAT=FILE")]
     pub(crate) write: Vec<Destination>,
+    /// Write an in-toto Statement about every file of adapters and base, unsigned, for `cosign attest-blob --statement`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attest: Option<PathBuf>,
 }
 
 /// Refuses to write into the folder of an adapter that is read: the report would be of other files than stand there afterwards.
@@ -127,7 +137,8 @@ fn landing(path: &Path) -> Option<PathBuf> {
 impl OutputArguments {
     /// Refuses to write into what is looked at. See [`refuse_inside`].
     pub(crate) fn refuse_inside(&self, paths: &[PathBuf]) -> Result<()> {
-        refuse_inside(paths, self.write.iter().map(|destination| destination.path.as_path()))
+        let written = self.write.iter().map(|destination| destination.path.as_path());
+        refuse_inside(paths, written.chain(self.attest.as_deref()))
     }
 
     /// Writes the report everywhere, and says how the run ended: the exit code is that of the report's verdict.
@@ -140,6 +151,9 @@ impl OutputArguments {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
                 written => written.with_context(|| format!("cannot write {}", destination.path.display()))?,
             }
+        }
+        if let Some(path) = &self.attest {
+            attestation::write(report, path)?;
         }
         let text = format.render(report, terminal)?;
         if format.is_json() {

@@ -20,6 +20,7 @@ use lcr_reports::gate::GATE_SCHEMA;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::attestation;
 use crate::bundled::Bundle;
 use crate::exit::Status;
 use crate::terminal::Terminal;
@@ -63,6 +64,9 @@ pub(crate) struct Arguments {
     /// Do not run the comparison with the base again.
     #[arg(long)]
     files_only: bool,
+    /// The statement that `--attest` wrote of the same report: it is made again as well.
+    #[arg(long, value_name = "FILE")]
+    attestation: Option<PathBuf>,
 }
 
 /// What came of doing it again.
@@ -122,7 +126,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
             Some(SCHEMA) => (audit::again(arguments, &reported, terminal)?, Numbers::Rounded, audit::parts),
             _ => bail!("{} is no report of this program", arguments.report.display()),
         };
-    let verification = held_against(reported, again, numbers, parts);
+    let mut verification = held_against(reported, again, numbers, parts);
+    if let Some(file) = &arguments.attestation {
+        let check = attested(arguments, file)?;
+        verification.agrees &= check.agrees;
+        verification.checks.push(check);
+    }
     if terminal.json() {
         terminal.document(&verification)?;
     } else {
@@ -135,6 +144,27 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     })
 }
 
+impl Check {
+    fn new(what: String, differences: Vec<Difference>, hint: Option<String>) -> Self {
+        let first = differences.first();
+        let text = |of: fn(&Difference) -> &String| first.map(of).cloned().unwrap_or_default();
+        let (reported, found) = (text(|first| &first.reported), text(|first| &first.found));
+        Self { agrees: differences.is_empty(), reported, found, hint, what, differences }
+    }
+}
+
+/// The statement that was made of the report against the one that is made of it now, and of the base's files as they are.
+fn attested(arguments: &Arguments, file: &Path) -> Result<Check> {
+    let Ok(Document(reported)) = serde_json::from_str(&fs_err::read_to_string(file)?) else {
+        bail!("{} is no statement of this program", file.display())
+    };
+    let report = lcr_reports::gate::read(&arguments.report)?;
+    let found = attestation::again(&report, arguments.base.as_deref())?;
+    let mut comparison = Comparison::new(Numbers::Exact);
+    comparison.compare("statement", &reported, &found);
+    Ok(Check::new("attestation".to_owned(), comparison.differences, None))
+}
+
 /// A document in parts, by what a person calls them: each with its path and its content.
 type Parts = BTreeMap<String, (String, Value)>;
 
@@ -145,11 +175,9 @@ fn held_against(reported: Value, again: Again, numbers: Numbers, parts: fn(Value
     let mut rounded = 0;
     let mut checks = Vec::new();
     let mut check = |what: String, differences: Vec<Difference>| {
-        let first = differences.first();
-        let hint = hints.iter().find(|(part, _)| *part == what && first.is_some()).map(|(_, hint)| hint.clone());
-        let text = |of: fn(&Difference) -> &String| first.map(of).cloned().unwrap_or_default();
-        let (reported, found) = (text(|first| &first.reported), text(|first| &first.found));
-        checks.push(Check { agrees: differences.is_empty(), reported, found, hint, what, differences });
+        let differs = !differences.is_empty();
+        let hint = hints.iter().find(|(part, _)| *part == what && differs).map(|(_, hint)| hint.clone());
+        checks.push(Check::new(what, differences, hint));
     };
     for (what, (path, found)) in found {
         let mut comparison = Comparison::new(numbers);

@@ -7,6 +7,7 @@ mod support;
 
 mod gate {
     pub(crate) mod action;
+    pub(crate) mod attesting;
     pub(crate) mod baselines;
     pub(crate) mod batches;
     pub(crate) mod bench;

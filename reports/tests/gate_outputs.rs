@@ -3,18 +3,23 @@
 
 use lcr_analysis::audit::Tool;
 use lcr_reports::gate::{
-    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin, WaiverUse,
-    badge, junit, sarif, step_summary, table,
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
+    Statement, StatementSubject, WaiverUse, attest, badge, codequality, cyclonedx, junit, sarif, statement_to_string,
+    step_summary, table,
 };
 use lcr_reports::policy::RuleLevel;
 use lcr_scan::{AdapterSummary, FileRecord};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use xsd_schema::SchemaSetBuilder;
 use xsd_schema::validation::{CollectingValidationSink, SchemaValidator, ValidationFlags, drive_quick_xml};
 
 const SARIF_SCHEMA: &str = include_str!("data/sarif-schema-2.1.0.json");
 const JUNIT_SCHEMA: &str = include_str!("data/JUnit.xsd");
+const BOM_SCHEMA: &str = include_str!("data/bom-1.6.schema.json");
+const SPDX_SCHEMA: &str = include_str!("data/spdx.schema.json");
+const JSF_SCHEMA: &str = include_str!("data/jsf-0.82.schema.json");
 
 /// Every character that means something in one of the formats, controls, direction marks, and what XML has no place
 /// for.
@@ -411,5 +416,144 @@ proptest! {
         let shown = table(&report, false, 80);
         prop_assert!(shown.chars().all(|character| character == '\n' || !character.is_control()));
         serde_json::from_str::<Value>(&badge(&report)).unwrap();
+        serde_json::from_str::<Vec<Value>>(&codequality(&report).unwrap()).unwrap();
+        let statement = attest(&report, Vec::new()).unwrap();
+        let again: Statement = serde_json::from_str(&statement_to_string(&statement).unwrap()).unwrap();
+        prop_assert_eq!(again, statement);
+        // The one field whose form the standard asks for; the program takes days only.
+        report.pins.date = "2026-08-23".to_owned();
+        valid_bom(&report);
     }
+}
+
+/// The document, known to satisfy the official schema and those that it refers to.
+fn valid_bom(report: &GateReport) -> Value {
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let registry = jsonschema::Registry::new()
+        .add("http://cyclonedx.org/schema/spdx.schema.json", read(SPDX_SCHEMA))
+        .unwrap()
+        .add("http://cyclonedx.org/schema/jsf-0.82.schema.json", read(JSF_SCHEMA))
+        .unwrap()
+        .prepare()
+        .unwrap();
+    let schema = read(BOM_SCHEMA);
+    let validator =
+        jsonschema::options().should_validate_formats(true).with_registry(&registry).build(&schema).unwrap();
+    let bom = read(&cyclonedx(report).unwrap());
+    let errors: Vec<String> =
+        validator.iter_errors(&bom).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    // What the schema asks for in words only: references are unique, and lead somewhere.
+    let (mut names, mut uses) = (Vec::new(), Vec::new());
+    references(&bom, &mut names, &mut uses);
+    let unique: std::collections::BTreeSet<&String> = names.iter().collect();
+    assert_eq!(unique.len(), names.len(), "{names:?}");
+    assert!(uses.iter().all(|name| unique.contains(name)), "{uses:?}");
+    bom
+}
+
+/// References that a document gives and takes.
+fn references(value: &Value, names: &mut Vec<String>, uses: &mut Vec<String>) {
+    if let Some(name) = value.get("bom-ref").and_then(Value::as_str) {
+        names.push(name.to_owned());
+    }
+    for key in ["target", "assessor", "claims", "evidence", "counterEvidence"] {
+        let listed = value.get(key).into_iter().flat_map(|used| used.as_array().cloned().unwrap_or(vec![used.clone()]));
+        uses.extend(listed.filter_map(|used| used.as_str().map(str::to_owned)));
+    }
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| references(item, names, uses)),
+        Value::Object(entries) => entries.values().for_each(|entry| references(entry, names, uses)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_bill_of_materials_satisfies_the_standard() {
+    let mut report = full();
+    report.pins.base = Some(BasePin { path: "models/base".to_owned(), ..BasePin::default() });
+    let bom = valid_bom(&report);
+    assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&json!("CycloneDX"), &json!("1.6")));
+    let components = bom["components"].as_array().unwrap();
+    assert_eq!(components.len(), 3);
+    for component in components {
+        assert_eq!(component["type"], "machine-learning-model");
+        assert_eq!(component["pedigree"]["ancestors"][0]["name"], "base");
+        let hashes = &component["components"][0]["hashes"];
+        assert_eq!(hashes, &json!([{ "alg": "SHA-256", "content": "01".repeat(32) }]));
+    }
+    let claims = bom["declarations"]["claims"].as_array().unwrap();
+    let speaks = |index: usize| ["evidence", "counterEvidence"].map(|side| claims[index].get(side).is_some());
+    assert_eq!([speaks(0), speaks(1), speaks(2)], [[false, true], [false, true], [true, false]]);
+    assert_eq!(bom, valid_bom(&report), "the same report has the same bill");
+
+    // Without the base its name in the adapter's config is all that is known.
+    report.pins.base = None;
+    report.artifacts[0].adapter.as_mut().unwrap().base_model = Some(HOSTILE.to_owned());
+    let bom = valid_bom(&report);
+    let ancestor = &bom["components"][0]["pedigree"]["ancestors"][0];
+    assert!(ancestor["description"].as_str().unwrap().contains("not at hand"));
+    assert!(bom["components"][1].get("pedigree").is_none(), "nothing is made up");
+    assert!(!bom.to_string().contains('\u{202e}'));
+}
+
+/// The fields that GitLab documents, their types, and its five severities.
+#[test]
+fn code_quality_has_the_fields_that_gitlab_reads() {
+    let issues: Vec<Value> = serde_json::from_str(&codequality(&full()).unwrap()).unwrap();
+    let severities: Vec<&str> = issues.iter().map(|issue| issue["severity"].as_str().unwrap()).collect();
+    // Two that fail, a waived and a known one, a warning, two that are allowed, the policy's, and what could not be analysed.
+    assert_eq!(
+        severities,
+        ["critical", "critical", "info", "info", "minor", "info", "info", "minor", "blocker"]
+    );
+    let mut prints = std::collections::BTreeSet::new();
+    for issue in &issues {
+        for key in ["description", "check_name", "fingerprint"] {
+            assert!(!issue[key].as_str().unwrap().is_empty(), "{key}: {issue}");
+        }
+        let path = issue["location"]["path"].as_str().unwrap();
+        assert!(!path.is_empty() && !path.starts_with("./") && !path.contains('\u{202e}'), "{path}");
+        assert_eq!(issue["location"]["lines"]["begin"], 1);
+        let description = issue["description"].as_str().unwrap();
+        assert!(!description.contains(['\u{1b}', '\n', '\u{202e}']) && description.chars().count() <= 1000);
+        prints.insert(issue["fingerprint"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(prints.len(), issues.len(), "GitLab shows one finding of a fingerprint");
+    assert_eq!(issues[0]["location"]["path"], "adapters/one/adapter_model.bin");
+    assert_eq!(issues[0]["check_name"], "pickle-import");
+    assert_eq!(codequality(&report(Vec::new())).unwrap(), "[]\n");
+}
+
+/// The fields and rules of an in-toto Statement, version 1, as its specification has them.
+#[test]
+fn a_statement_names_every_file_that_was_read() {
+    let base = vec![StatementSubject::new("models/base/config.json".to_owned(), "67".repeat(32))];
+    let report = full();
+    let statement = attest(&report, base).unwrap();
+    let text = statement_to_string(&statement).unwrap();
+    assert!(!text.contains(['\u{202e}', '\u{1b}']), "names of strangers are escaped");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["_type"], "https://in-toto.io/Statement/v1");
+    let kind = value["predicateType"].as_str().unwrap();
+    assert!(kind.split_once(':').is_some_and(|(scheme, rest)| scheme == "urn" && rest.ends_with(":v1")), "{kind}");
+    let subjects = value["subject"].as_array().unwrap();
+    let names: Vec<&str> = subjects.iter().map(|subject| subject["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"models/base/config.json") && names.contains(&"adapters/one/adapter_config.json"));
+    for subject in subjects {
+        let digest = subject["digest"]["sha256"].as_str().unwrap();
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+    }
+    let predicate = &value["predicate"];
+    assert_eq!((&predicate["verdict"], &predicate["failOn"]), (&json!("fail"), &json!("deny")));
+    assert_eq!(predicate["pins"]["date"], "2026-08-23");
+    let one = &predicate["adapters"][0];
+    assert_eq!(one["findings"], json!({ "deny": 2, "warn": 1, "allow": 2, "waived": 1, "known": 1 }));
+    assert_eq!(one["failing"], json!(["pickle-import"]));
+    assert_eq!(one["unread"], json!(["adapter_model.safetensors"]), "said, and no subject");
+    let written = lcr_reports::gate::to_string(&report).unwrap();
+    let digest: String = Sha256::digest(written).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(predicate["report"]["sha256"], json!(digest), "as sha256sum prints it of the report");
+    let again: Statement = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, statement);
 }

@@ -42,7 +42,8 @@ pub fn digest_of_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<
     Ok((!names.is_empty()).then(|| hexadecimal(&whole.finalize())))
 }
 
-fn digest_of_file(path: &Path) -> Result<String, ReportError> {
+/// SHA-256 of a file's content, hexadecimal.
+pub fn digest_of_file(path: &Path) -> Result<String, ReportError> {
     let fault = |source| ReportError::io(path, source);
     let mut file = fs_err::File::open(path).map_err(fault)?;
     let mut hasher = Sha256::new();

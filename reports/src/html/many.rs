@@ -1,6 +1,6 @@
 //! The page that several adapters over one base share: a ranking, and a link to each adapter's own page.
 
-use lcr_analysis::audit::{Audit, Judgement};
+use lcr_analysis::audit::{Audit, Judgement, Level};
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 use schemars::JsonSchema;
@@ -25,7 +25,7 @@ pub struct RankingEntry {
     pub judgement: Option<Judgement>,
     /// Code of the worst finding, where there is one.
     pub first: Option<String>,
-    /// Findings.
+    /// Findings, notes left out.
     pub findings: usize,
     /// Largest ‖ΔW‖/‖W‖ of a module.
     pub norm: Option<f64>,
@@ -48,7 +48,7 @@ impl RankingEntry {
             verdict: verdict_name(audit.verdict).to_owned(),
             judgement: Some(audit.outcome()),
             first: audit.findings.first().map(|finding| finding.rule.clone()),
-            findings: audit.findings.len(),
+            findings: audit.findings.iter().filter(|finding| finding.level > Level::Note).count(),
             norm: largest.map(|(_, norm)| norm),
             place: largest.map(|(tensor, _)| spoken_place(tensor)),
             kl: compared.map(|tokens| tokens.kl.mean),
