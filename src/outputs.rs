@@ -64,8 +64,9 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (format, path) = text.split_once('=').ok_or("FORMAT=FILE is needed, such as sarif=lcr-audit.sarif")?;
-        let format = Format::from_str(format, true)
-            .map_err(|_| format!("`{format}` is no format; known: table, json, sarif, junit, summary, badge, cyclonedx, codequality"))?;
+        let format = Format::from_str(format, true).map_err(|_| {
+            format!("`{format}` is no format; known: table, json, sarif, junit, summary, badge, cyclonedx, codequality")
+        })?;
         if path.is_empty() {
             return Err("the file's name is missing after `=`".to_owned());
         }

@@ -22,7 +22,10 @@ fn attested() -> Bench {
 fn every_file_of_adapters_and_base_is_a_subject() {
     let bench = attested();
     let statement = bench.json("gate.intoto.json");
-    assert_eq!((&statement["predicate"]["verdict"], &statement["predicate"]["pins"]["date"]), (&"fail".into(), &"2026-11-29".into()));
+    assert_eq!(
+        (&statement["predicate"]["verdict"], &statement["predicate"]["pins"]["date"]),
+        (&"fail".into(), &"2026-11-29".into())
+    );
     let subjects: Vec<(&str, &str)> = items(&statement, "/subject")
         .iter()
         .map(|subject| (subject["name"].as_str().expect("text"), subject["digest"]["sha256"].as_str().expect("text")))

@@ -135,10 +135,7 @@ pub fn attest(report: &GateReport, base: Vec<StatementSubject>) -> Result<Statem
             tool: report.tool.clone(),
             pins: report.pins.clone(),
             adapters: report.artifacts.iter().map(|artifact| judged(artifact, report.fail_on)).collect(),
-            report: ReportPin {
-                schema: report.schema.clone(),
-                sha256: digest_of_bytes(to_string(report)?.as_bytes()),
-            },
+            report: ReportPin { schema: report.schema.clone(), sha256: digest_of_bytes(to_string(report)?.as_bytes()) },
         },
     })
 }
@@ -162,13 +159,11 @@ fn name_of(artifact: &ArtifactReport, file: &str) -> String {
 }
 
 fn judged(artifact: &ArtifactReport, fail_on: RuleLevel) -> Judged {
-    let count = |belongs: &dyn Fn(&GateFinding) -> bool| {
-        artifact.findings.iter().filter(|finding| belongs(finding)).count()
-    };
+    let count =
+        |belongs: &dyn Fn(&GateFinding) -> bool| artifact.findings.iter().filter(|finding| belongs(finding)).count();
     let at = |level: RuleLevel| count(&|finding| finding.counts() && finding.level == level);
     let fails = |finding: &&GateFinding| finding.counts() && finding.level >= fail_on;
-    let mut failing: Vec<String> =
-        artifact.findings.iter().filter(fails).map(|finding| finding.rule.clone()).collect();
+    let mut failing: Vec<String> = artifact.findings.iter().filter(fails).map(|finding| finding.rule.clone()).collect();
     failing.sort();
     failing.dedup();
     Judged {

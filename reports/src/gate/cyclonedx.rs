@@ -204,12 +204,5 @@ fn name_of(path: &str) -> &str {
 /// A number of the form that RFC 9562 keeps for schemes of one's own (version 8), made of the report: the same report has the same.
 fn serial_number(sha256: &str) -> String {
     let digits = |from: usize, to: usize| sha256.get(from..to).unwrap_or_default();
-    format!(
-        "urn:uuid:{}-{}-8{}-8{}-{}",
-        digits(0, 8),
-        digits(8, 12),
-        digits(12, 15),
-        digits(15, 18),
-        digits(18, 30)
-    )
+    format!("urn:uuid:{}-{}-8{}-8{}-{}", digits(0, 8), digits(8, 12), digits(12, 15), digits(15, 18), digits(18, 30))
 }
