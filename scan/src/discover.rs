@@ -334,7 +334,7 @@ impl<'a> Search<'a> {
             return Owner::Artifact;
         }
         candidates.into_iter().for_each(|(path, _)| self.add(Artifact::File(path)));
-        listing.links.iter().for_each(|path| self.link(path));
+        listing.links.iter().filter(|path| blob(path).is_none()).for_each(|path| self.link(path));
         Owner::Nobody
     }
 

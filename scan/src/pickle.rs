@@ -245,15 +245,27 @@ pub(crate) enum Glance {
 
 /// Whether the first bytes of a file are those of a pickle, whatever its name. `bytes` may be cut.
 pub(crate) fn looks_like(bytes: &[u8]) -> bool {
-    glance(bytes, false) == Glance::Pickle
+    glance(bytes, u64::MAX) == Glance::Pickle
 }
 
-/// Whether bytes, all of a file or its first, are those of a pickle.
+/// Whether an opcode at byte `at` that needs more than `bytes` can have it: there are `length` in the file.
+fn goes_on(bytes: &[u8], at: u64, length: u64) -> bool {
+    let opcode = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+    let short = |rest: &[u8]| rest.first_chunk().map(|claim| u64::from(u32::from_le_bytes(*claim)));
+    let claimed = match opcode {
+        [b'X' | b'B' | b'T' | 0x8b, rest @ ..] => short(rest),
+        [0x8d | 0x8e | 0x96, rest @ ..] => rest.first_chunk().map(|claim| u64::from_le_bytes(*claim)),
+        _ => None,
+    };
+    length > bytes.len() as u64 && at.saturating_add(claimed.unwrap_or(0)) < length
+}
+
+/// Whether bytes, all of a file of `length` bytes or its first, are those of a pickle.
 ///
 /// Protocols 2 to 5 say so. Protocols 0 and 1 are made of letters, so that text may read like the beginning of one:
 /// they are taken for a pickle only where the walk gets as far as a call of something imported, or is cut while
 /// arguments are gathered for one, or ends exactly where the bytes end.
-pub(crate) fn glance(bytes: &[u8], is_whole: bool) -> Glance {
+fn glance(bytes: &[u8], length: u64) -> Glance {
     let of = |is_pickle: bool| if is_pickle { Glance::Pickle } else { Glance::Other };
     if let [0x80, 2..=5, rest @ ..] = bytes {
         let mut walker = Walker::new(rest);
@@ -270,41 +282,45 @@ pub(crate) fn glance(bytes: &[u8], is_whole: bool) -> Glance {
             let is_data = matches!(bytes, [b'(' | b']' | b'}', ..]) && content.opcodes >= MIN_DATA_OPCODES;
             of(rest.trim_ascii().is_empty() && (imports || is_data))
         }
-        Err(PickleFault::Truncated { .. }) if is_whole => Glance::Other,
+        Err(PickleFault::Truncated { at }) if !goes_on(bytes, at, length) => Glance::Other,
         Err(PickleFault::Truncated { .. }) if imports && walker.is_gathering() => Glance::Pickle,
         Err(PickleFault::Truncated { .. }) => Glance::Cut,
         Err(_) => Glance::Other,
     }
 }
 
-/// Whether a file is a pickle, as far as that shows within the limits; `prefix` are its first bytes, `length` says how many there are.
+/// Whether a file is a pickle, as far as that shows within the limits; `prefix` are its first bytes, `length` is its own.
 pub(crate) fn glance_at(path: &Path, prefix: &[u8], length: u64, limits: &Limits) -> io::Result<Glance> {
-    let is_whole = length <= prefix.len() as u64;
-    match glance(prefix, is_whole) {
-        Glance::Cut => {
-            let bytes = read_up_to(path, limits.pickle_bytes)?;
-            Ok(glance(&bytes, (bytes.len() as u64) < limits.pickle_bytes))
-        }
+    match glance(prefix, length) {
+        Glance::Cut => Ok(glance(&read_up_to(path, limits.pickle_bytes)?, length)),
         told => Ok(told),
     }
 }
 
 /// Whether a loader that takes bytes for a pickle gets anywhere with them. `bytes` may be cut.
 ///
-/// For files that are named like one. A loader has run whatever comes before a fault, so that is enough; where it fails before it has
+/// For files that are named like one, of `length` bytes. A loader has run whatever comes before a fault, so that is enough; where it fails before it has
 /// imported or called anything, the file is no pickle, and what stands further on is out of its reach.
-pub(crate) fn loads(bytes: &[u8], is_whole: bool) -> bool {
+pub(crate) fn loads(bytes: &[u8], length: u64) -> bool {
     if matches!(bytes, [0x80, 2..=5, ..]) {
-        return glance(bytes, is_whole) == Glance::Pickle;
+        return glance(bytes, length) == Glance::Pickle;
     }
     let read = read_file(bytes);
     let is_cut = match read.fault {
-        Some(PickleFault::Truncated { .. }) => !is_whole,
+        Some(PickleFault::Truncated { at }) => goes_on(bytes, at, length),
         Some(PickleFault::Limit { .. }) => true,
         _ => false,
     };
-    let (imports, hidden, _) = activity(&read.content);
-    read.pickles > 0 || is_cut || imports + hidden > 0
+    let content = &read.content;
+    let imports = content.imports.iter().any(|import| is_dotted(&import.module) && is_dotted(&import.name));
+    read.pickles > 0 || is_cut || imports || !content.unresolved.is_empty() || content.calls > 0 && !content.imports.is_empty()
+}
+
+/// Whether a text is a dotted name and not the first line of some prose.
+fn is_dotted(text: &str) -> bool {
+    text.split('.').all(|part| {
+        !part.is_empty() && part.chars().all(|character| character.is_alphanumeric() || character == '_')
+    })
 }
 
 /// Reports what the pickle in `bytes` would do. `file` is the name shown, `expected` what the file's name lets expect.

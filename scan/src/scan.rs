@@ -192,7 +192,7 @@ fn lone_file(file: &Found, found: &[Observation]) -> Option<Observation> {
     }
     let foreign = lcr_model::adapter::foreign_format(&file.path);
     let by_content = matches!(Kind::of_content(&file.prefix), Some(Kind::Safetensors | Kind::Npy))
-        || is_seen(&[Check::Pickle, Check::Archive]);
+        || is_seen(&[Check::Pickle]);
     if foreign.is_none() && !by_content && (!is_named_model(name) || Kind::of_name(name) == Kind::Pickle) {
         return None;
     }
@@ -311,7 +311,7 @@ fn kind_of(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> Kind 
         return kind;
     }
     match read_up_to(&file.path, limits.pickle_bytes) {
-        Ok(bytes) if pickle::loads(&bytes, (bytes.len() as u64) < limits.pickle_bytes) => Kind::Pickle,
+        Ok(bytes) if pickle::loads(&bytes, file.record.bytes) => Kind::Pickle,
         Ok(_) => Kind::Unknown,
         Err(error) => {
             found.push(unreadable(name, &error));

@@ -258,7 +258,8 @@ fn a_whole_model_is_a_folder() {
 #[test]
 fn a_bin_that_is_no_pickle_is_called_what_it_is() {
     let place = Place::new();
-    let honest: [(&str, &[u8]); 7] = [
+    let honest: [(&str, &[u8]); 8] = [
+        ("copyright.bin", b"copyright 2026, all\nrights reserved.\n"),
         ("firmware.bin", &[0; 3000]),
         ("note.bin", b"A note about the firmware\n"),
         ("text.pt", b"Bom dia.\nO texto.\n"),
@@ -387,6 +388,10 @@ fn a_snapshot_of_the_cache_is_followed_into_its_own_blobs() {
     // One whose content was changed.
     fs::write(place.path(&format!("hub/models--a--b/blobs/{weights}")), [TENSORS, b"\n"].concat()).expect("written");
     assert_eq!(of_links(&[snapshot]), [(Check::CacheMismatch, "adapter_model.safetensors".to_owned())]);
+    // A snapshot of no model, whose texts are links as well.
+    place.link("hub/datasets--a--c/snapshots/main/README.md", format!("../../blobs/{}", "0b".repeat(20)));
+    place.put(&format!("hub/datasets--a--c/blobs/{}", "0b".repeat(20)), b"# Data\n");
+    assert!(!place.found(&["hub"]).iter().any(|line| line.contains("around") || line.contains("datasets")));
     // Blobs of another repository, and what only looks like a blob.
     place.put("hub/models--c--d/blobs/x", b"");
     place.put(&format!("hub/models--c--d/blobs/{}", digest(b"{}")), b"{}");

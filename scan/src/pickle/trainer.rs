@@ -82,6 +82,7 @@ fn is_settings(module: &str, name: &str) -> bool {
         "transformers.training_args_seq2seq" => name == "Seq2SeqTrainingArguments",
         "transformers.trainer_pt_utils" => name == "AcceleratorConfig",
         "transformers.generation.configuration_utils" => name == "GenerationConfig",
+        "transformers.utils.quantization_config" => name == "BitsAndBytesConfig",
         "transformers.deepspeed" | "transformers.integrations.deepspeed" | "accelerate.utils.deepspeed" => {
             matches!(name, "HfTrainerDeepSpeedConfig" | "HfDeepSpeedConfig")
         }
@@ -132,6 +133,7 @@ fn is_choice(module: &str, name: &str) -> bool {
         ],
         "transformers.training_args" => &["OptimizerNames", "ParallelMode"],
         "transformers.debug_utils" => &["DebugOption"],
+        "transformers.utils.quantization_config" => &["QuantizationMethod"],
         "transformers.utils.generic" => &["PaddingStrategy", "TensorType"],
         "accelerate.utils.dataclasses" => &[
             "ComputeEnvironment",

@@ -159,6 +159,20 @@ fn arrays_are_of_numbers() {
 }
 
 #[test]
+fn what_claims_more_than_the_file_has_is_no_pickle() {
+    use super::{Glance, glance, loads};
+    for start in [b"Text of a note".as_slice(), b"X\xff\xff\xff\x7f", b"\x8d\xff\xff\xff\xff\xff\0\0\0", b"B1234567"] {
+        let bytes = [start, &[b'a'; 100]].concat();
+        assert_eq!(glance(&bytes, 1 << 20), Glance::Other, "{}", start.escape_ascii());
+        assert!(!loads(&bytes, 1 << 20), "{}", start.escape_ascii());
+        assert_eq!(glance(&bytes, u64::MAX), Glance::Cut, "{}", start.escape_ascii());
+    }
+    let long = [b"X\0\x10\0\0".as_slice(), &[b'a'; 100]].concat();
+    assert_eq!((glance(&long, 1 << 20), loads(&long, 1 << 20)), (Glance::Cut, true));
+    assert_eq!((glance(&long, 105), loads(&long, 105)), (Glance::Other, false));
+}
+
+#[test]
 fn a_file_is_one_pickle_to_its_end() {
     for tail in [b"cos\nsystem\n".as_slice(), b"rest", EMPTY] {
         let bytes = [EMPTY, tail].concat();
