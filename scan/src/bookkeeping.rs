@@ -2,6 +2,8 @@
 
 use std::str;
 
+use crate::kind::extension;
+
 /// How the tag of a cache folder begins, as <https://bford.info/cachedir/> has it.
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// How the log of Weights & Biases begins.
@@ -19,9 +21,9 @@ pub(crate) fn is_known(name: &str, prefix: &[u8], bytes: u64) -> bool {
     is_event_log(prefix)
         || prefix.starts_with(WANDB)
         || (base == "CACHEDIR.TAG" && prefix.starts_with(CACHE_TAG) && text().is_some())
-        || (base.ends_with(".metadata") && text().is_some_and(is_download_note))
+        || (extension(base) == "metadata" && text().is_some_and(is_download_note))
         || (base == ".git" && text().is_some_and(is_git_pointer))
-        || (base.ends_with(".lock") && text().is_some_and(is_process))
+        || (extension(base) == "lock" && text().is_some_and(is_process))
 }
 
 /// TensorBoard's records: a length, its check sum, then an event that names the version.

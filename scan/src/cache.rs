@@ -20,7 +20,7 @@ const DIGITS: [usize; 2] = [64, 40];
 
 /// Whether a folder is that of a cached repository.
 pub(crate) fn is_repository(folder: &Path) -> bool {
-    let name = folder.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let is_real_folder = |name: &str| folder.join(name).symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     REPOSITORIES.iter().any(|prefix| name.starts_with(prefix)) && is_real_folder(BLOBS) && is_real_folder(SNAPSHOTS)
 }

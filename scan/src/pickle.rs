@@ -313,14 +313,17 @@ pub(crate) fn loads(bytes: &[u8], length: u64) -> bool {
     };
     let content = &read.content;
     let imports = content.imports.iter().any(|import| is_dotted(&import.module) && is_dotted(&import.name));
-    read.pickles > 0 || is_cut || imports || !content.unresolved.is_empty() || content.calls > 0 && !content.imports.is_empty()
+    read.pickles > 0
+        || is_cut
+        || imports
+        || !content.unresolved.is_empty()
+        || content.calls > 0 && !content.imports.is_empty()
 }
 
 /// Whether a text is a dotted name and not the first line of some prose.
 fn is_dotted(text: &str) -> bool {
-    text.split('.').all(|part| {
-        !part.is_empty() && part.chars().all(|character| character.is_alphanumeric() || character == '_')
-    })
+    text.split('.')
+        .all(|part| !part.is_empty() && part.chars().all(|character| character.is_alphanumeric() || character == '_'))
 }
 
 /// Reports what the pickle in `bytes` would do. `file` is the name shown, `expected` what the file's name lets expect.

@@ -191,8 +191,8 @@ fn lone_file(file: &Found, found: &[Observation]) -> Option<Observation> {
         return None;
     }
     let foreign = lcr_model::adapter::foreign_format(&file.path);
-    let by_content = matches!(Kind::of_content(&file.prefix), Some(Kind::Safetensors | Kind::Npy))
-        || is_seen(&[Check::Pickle]);
+    let by_content =
+        matches!(Kind::of_content(&file.prefix), Some(Kind::Safetensors | Kind::Npy)) || is_seen(&[Check::Pickle]);
     if foreign.is_none() && !by_content && (!is_named_model(name) || Kind::of_name(name) == Kind::Pickle) {
         return None;
     }

@@ -388,6 +388,15 @@ fn a_snapshot_of_the_cache_is_followed_into_its_own_blobs() {
     // One whose content was changed.
     fs::write(place.path(&format!("hub/models--a--b/blobs/{weights}")), [TENSORS, b"\n"].concat()).expect("written");
     assert_eq!(of_links(&[snapshot]), [(Check::CacheMismatch, "adapter_model.safetensors".to_owned())]);
+    // A whole model in the cache.
+    let model = "hub/models--e--f/snapshots/main";
+    place.put(&format!("hub/models--e--f/blobs/{weights}"), TENSORS);
+    place.put(&format!("hub/models--e--f/blobs/{}", "0c".repeat(20)), b"{}");
+    place.link(&format!("{model}/model.safetensors"), format!("../../blobs/{weights}"));
+    place.link(&format!("{model}/config.json"), format!("../../blobs/{}", "0c".repeat(20)));
+    assert!(place.found(&["hub"]).contains(&format!("model {model}")));
+    assert_eq!(place.scans(&[model])[0].files.len(), 2);
+    fs::remove_dir_all(place.path("hub/models--e--f")).expect("removed");
     // A snapshot of no model, whose texts are links as well.
     place.link("hub/datasets--a--c/snapshots/main/README.md", format!("../../blobs/{}", "0b".repeat(20)));
     place.put(&format!("hub/datasets--a--c/blobs/{}", "0b".repeat(20)), b"# Data\n");
