@@ -1,4 +1,6 @@
-//! Chat templates: searched by the scan, then rendered within bounds.
+//! Chat templates: followed by the scan, alone and against a base's, then rendered within bounds.
+//!
+//! A zero byte parts the template from the base's.
 #![no_main]
 
 use lcr_fuzz::{Folder, allow_caught_panics, guarded, seeds};
@@ -13,14 +15,20 @@ fuzz_target!(init: allow_caught_panics(), |bytes: &[u8]| {
 });
 
 fn run(bytes: &[u8]) {
+    let (own, base) = match bytes.iter().position(|byte| *byte == 0) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, b"{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}".as_slice()),
+    };
     let files = [
         ("adapter_config.json", b"{}".as_slice()),
-        ("chat_template.jinja", bytes),
+        ("chat_template.jinja", own),
         ("tokenizer.json", seeds::TOKENIZER.as_bytes()),
         ("tokenizer_config.json", br#"{"bos_token": "<s>", "eos_token": "</s>"}"#),
     ];
     let Some(folder) = Folder::with(&files) else { return };
+    let Some(known) = Folder::with(&[("chat_template.jinja", base)]) else { return };
     folder.scans(None);
+    folder.scans(Some(known.path()));
     let Ok(Some(tokenizer)) = Tokenizer::open(folder.path()) else { return };
     let message = |role: &str, content: &str| ChatMessage { role: role.to_owned(), content: content.to_owned() };
     let conversation = [message("system", "Be brief."), message("user", "a?"), message("assistant", "b")];

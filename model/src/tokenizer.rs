@@ -8,6 +8,7 @@
 //! Only `tokenizer.json` is read. Every family that the decoder supports ships it, and the older files
 //! (`tokenizer.model`, `vocab.json`) do not say how text is split.
 
+mod conversations;
 mod growth;
 mod guard;
 mod pieces;
@@ -21,6 +22,7 @@ use serde_json::Value as Json;
 
 use self::pieces::PieceStyle;
 use self::template::ChatTemplate;
+pub use self::conversations::{ChatProgram, Conversation, Rendering};
 pub use self::template::{ChatDate, ChatMessage};
 
 /// Files that hold a vocabulary but not the rules for splitting text.

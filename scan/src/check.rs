@@ -163,8 +163,14 @@ checks! {
     TemplateCarried = "template-carried",
     /// A chat template that differs from the base's.
     TemplateDiffers = "template-differs",
+    /// A chat template whose text differs from the base's and that makes the same of every conversation that was tried.
+    TemplateEquivalent = "template-equivalent",
     /// A chat template that does what no template needs.
     TemplateSuspicious = "template-suspicious",
+    /// A chat template in which the system turn decides what is written.
+    TemplateConditional = "template-conditional",
+    /// A chat template that could not be read, followed or rendered.
+    TemplateUnread = "template-unread",
     /// A tokenizer carried by the adapter, with no base to hold it against.
     TokenizerCarried = "tokenizer-carried",
     /// A tokenizer that differs from the base's.

@@ -206,12 +206,19 @@ fn lone_file(file: &Found, found: &[Observation]) -> Option<Observation> {
 
 /// The templates of the base's folder; of its files, only those that hold any are read.
 fn base_templates(base: &Path, limits: &Limits) -> Vec<template::Template> {
+    const MOST: usize = 64;
+    let named = std::fs::read_dir(base.join(template::FOLDER)).into_iter().flatten().flatten().take(MOST);
+    let mut names: Vec<String> =
+        named.map(|entry| format!("{}/{}", template::FOLDER, entry.file_name().to_string_lossy())).collect();
+    names.sort();
     let files: Vec<Found> = template::FILES
         .iter()
-        .map(|name| (name, base.join(name)))
-        .filter_map(|(name, path)| {
+        .map(|name| (*name).to_owned())
+        .chain(names.into_iter().filter(|name| Kind::of_name(name) == Kind::Template))
+        .filter_map(|name| {
+            let path = base.join(&name);
             let bytes = std::fs::metadata(&path).ok()?.len();
-            read((*name).to_owned(), path, bytes, limits).ok()
+            read(name, path, bytes, limits).ok()
         })
         .collect();
     template::collect(&files, limits, &mut Vec::new())

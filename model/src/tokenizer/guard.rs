@@ -44,8 +44,20 @@ pub(super) struct Allowance(Arc<AtomicU64>);
 
 impl Allowance {
     pub(super) fn new(input_bytes: usize) -> Self {
+        let allowance = Self(Arc::new(AtomicU64::new(0)));
+        allowance.renew(input_bytes);
+        allowance
+    }
+
+    /// Makes it the allowance of another rendering.
+    pub(super) fn renew(&self, input_bytes: usize) {
         let units = BASE_ALLOWANCE.saturating_add(ALLOWANCE_PER_INPUT_BYTE.saturating_mul(input_bytes as u64));
-        Self(Arc::new(AtomicU64::new(units)))
+        self.0.store(units, Ordering::Relaxed);
+    }
+
+    /// What is left of it.
+    pub(super) fn left(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Takes `units`, or fails when fewer are left.

@@ -5,11 +5,12 @@
 //! same prompt. And a template may come from a stranger, so it runs within the limits of [`super::guard`], on a thread
 //! of its own whose stack is large enough for what those limits allow.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
-use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
+use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, functions};
@@ -27,6 +28,8 @@ const MAXIMUM_TEMPLATE_LINES: usize = 60_000;
 const STACK_BYTES: usize = 256 << 20;
 /// What `raise_exception` may say; the rest of its message is cut.
 const MAXIMUM_MESSAGE_CHARACTERS: usize = 500;
+/// How the message of `raise_exception` begins.
+pub(super) const REFUSAL: &str = "the template refuses the conversation: ";
 /// The name under which the engine knows the template; the error names the file instead.
 const NAME: &str = "chat_template";
 
@@ -90,13 +93,7 @@ pub(super) struct ChatTemplate {
 
 impl ChatTemplate {
     pub(super) fn new(file: &Path, source: &str) -> Self {
-        let mut source = source.to_owned();
-        for (tag, replacement) in [(&*GENERATION, "{%$1 if true $2%}"), (&*END_GENERATION, "{%$1 endif $2%}")] {
-            if let Some(tag) = tag {
-                source = tag.replace_all(&source, replacement).into_owned();
-            }
-        }
-        Self { file: file.to_owned(), source }
+        Self { file: file.to_owned(), source: prepared(source) }
     }
 
     /// Renders `messages`; `named` holds the special tokens under the names that templates use (`bos_token`, …).
@@ -107,26 +104,8 @@ impl ChatTemplate {
         named: &[(&'static str, String)],
         date: ChatDate,
     ) -> Result<String, TemplateFault> {
-        let lines = self.source.lines().count();
-        if self.source.len() > MAXIMUM_TEMPLATE_BYTES || lines > MAXIMUM_TEMPLATE_LINES {
-            let reason = format!(
-                "it has {} bytes in {lines} lines; at most {MAXIMUM_TEMPLATE_BYTES} bytes in {MAXIMUM_TEMPLATE_LINES} \
-                 lines are accepted",
-                self.source.len()
-            );
-            return Err(TemplateFault { line: None, reason });
-        }
-        let work = || self.render_here(messages, add_generation_prompt, named, date);
-        std::thread::scope(|scope| {
-            let builder = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
-            let thread = builder.spawn_scoped(scope, work).map_err(|error| TemplateFault {
-                line: None,
-                reason: format!("no thread could be started to render it: {error}"),
-            })?;
-            thread.join().unwrap_or_else(|_| {
-                Err(TemplateFault { line: None, reason: "the template engine cannot process it".to_owned() })
-            })
-        })
+        check_size(&self.source)?;
+        on_a_deep_stack(|| self.render_here(messages, add_generation_prompt, named, date))
     }
 
     fn render_here(
@@ -136,19 +115,10 @@ impl ChatTemplate {
         named: &[(&'static str, String)],
         date: ChatDate,
     ) -> Result<String, TemplateFault> {
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-        guard::check_constants(&self.source, &syntax)?;
-        let parsed = parse(&self.source, NAME, syntax)?;
-        let mut generator = CodeGenerator::new(NAME, &self.source);
-        generator.compile_stmt(&parsed);
-        let (mut instructions, mut blocks) = generator.finish();
-        guard::rewrite(&mut instructions)?;
-        blocks.values_mut().try_for_each(guard::rewrite)?;
-
+        let compiled = Compiled::new(&self.source)?;
         let input_bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
         let mut environment = environment(&Allowance::new(input_bytes), date);
-        let compiled = std::iter::once(&instructions).chain(blocks.values());
-        environment.set_fuel(Some(guard::fuel(compiled, messages.len())));
+        environment.set_fuel(Some(guard::fuel(compiled.parts(), messages.len())));
 
         // Templates written for transformers may test `tools` and `documents` against none without asking whether they
         // are defined.
@@ -161,9 +131,80 @@ impl ChatTemplate {
         context.extend(named.iter().map(|(name, text)| (*name, Value::from(text.as_str()))));
         let root = Value::from_pairs(context);
         let mut text = String::new();
-        eval(&environment, &instructions, root, &blocks, &mut make_string_output(&mut text), AutoEscape::None)?;
+        let (instructions, blocks) = (&compiled.instructions, &compiled.blocks);
+        eval(&environment, instructions, root, blocks, &mut make_string_output(&mut text), AutoEscape::None)?;
         Ok(text)
     }
+}
+
+/// A template that is ready to run, its dear instructions replaced by guarded ones.
+pub(super) struct Compiled<'source> {
+    pub(super) instructions: Instructions<'source>,
+    pub(super) blocks: BTreeMap<&'source str, Instructions<'source>>,
+}
+
+impl<'source> Compiled<'source> {
+    pub(super) fn new(source: &'source str) -> Result<Self, TemplateFault> {
+        let syntax = syntax()?;
+        guard::check_constants(source, &syntax)?;
+        let parsed = parse(source, NAME, syntax)?;
+        let mut generator = CodeGenerator::new(NAME, source);
+        generator.compile_stmt(&parsed);
+        let (mut instructions, mut blocks) = generator.finish();
+        guard::rewrite(&mut instructions)?;
+        blocks.values_mut().try_for_each(guard::rewrite)?;
+        Ok(Self { instructions, blocks })
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Instructions<'source>> {
+        std::iter::once(&self.instructions).chain(self.blocks.values())
+    }
+}
+
+/// How transformers has templates read.
+fn syntax() -> Result<SyntaxConfig, Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
+}
+
+/// A template's text as the engine reads it: the tags that it does not know and that write nothing are replaced, line by line in place.
+pub(super) fn prepared(source: &str) -> String {
+    let mut source = source.to_owned();
+    for (tag, replacement) in [(&*GENERATION, "{%$1 if true $2%}"), (&*END_GENERATION, "{%$1 endif $2%}")] {
+        if let Some(tag) = tag {
+            source = tag.replace_all(&source, replacement).into_owned();
+        }
+    }
+    source
+}
+
+/// Refuses what is too long for the engine.
+pub(super) fn check_size(source: &str) -> Result<(), TemplateFault> {
+    let lines = source.lines().count();
+    if source.len() > MAXIMUM_TEMPLATE_BYTES || lines > MAXIMUM_TEMPLATE_LINES {
+        let reason = format!(
+            "it has {} bytes in {lines} lines; at most {MAXIMUM_TEMPLATE_BYTES} bytes in {MAXIMUM_TEMPLATE_LINES} \
+             lines are accepted",
+            source.len()
+        );
+        return Err(TemplateFault { line: None, reason });
+    }
+    Ok(())
+}
+
+/// Runs `work` on a thread of its own, whose stack is large enough for what the limits allow.
+pub(super) fn on_a_deep_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, TemplateFault> + Send,
+) -> Result<T, TemplateFault> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, work).map_err(|error| TemplateFault {
+            line: None,
+            reason: format!("no thread could be started to render it: {error}"),
+        })?;
+        thread.join().unwrap_or_else(|_| {
+            Err(TemplateFault { line: None, reason: "the template engine cannot process it".to_owned() })
+        })
+    })
 }
 
 impl From<Error> for TemplateFault {
@@ -179,7 +220,7 @@ impl From<Error> for TemplateFault {
     }
 }
 
-fn environment<'source>(allowance: &Allowance, date: ChatDate) -> Environment<'source> {
+pub(super) fn environment<'source>(allowance: &Allowance, date: ChatDate) -> Environment<'source> {
     let mut environment = Environment::new();
     // Without this, a build with debug assertions would print local values into errors, whatever their size.
     environment.set_debug(false);
@@ -208,12 +249,10 @@ fn environment<'source>(allowance: &Allowance, date: ChatDate) -> Environment<'s
         payer.weigh_call("tojson", &[value.clone(), Value::from(indent.unwrap_or(0))])?;
         python::to_json(&value, indent)
     });
-    environment.add_function("strftime_now", move |format: String| {
-        python::format_date(date, &format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
-    });
+    set_date(&mut environment, date);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         let shown: String = message.chars().take(MAXIMUM_MESSAGE_CHARACTERS).collect();
-        Err(Error::new(ErrorKind::InvalidOperation, format!("the template refuses the conversation: {shown}")))
+        Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSAL}{shown}")))
     });
     for (name, function) in
         [("dict", Value::from_function(functions::dict)), ("namespace", Value::from_function(functions::namespace))]
@@ -227,4 +266,11 @@ fn environment<'source>(allowance: &Allowance, date: ChatDate) -> Environment<'s
     }
     environment.remove_global("debug");
     environment
+}
+
+/// Sets the date that the template reads as today's.
+pub(super) fn set_date(environment: &mut Environment<'_>, date: ChatDate) {
+    environment.add_function("strftime_now", move |format: String| {
+        python::format_date(date, &format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+    });
 }
