@@ -78,16 +78,16 @@ fn difference(case: &Case, base: &Rendering, own: &Rendering) -> String {
     format!("of the conversation “{}”, {found}", case.name)
 }
 
-/// The first line that differs, with both forms.
-pub(super) fn first_difference(base: &str, own: &str) -> String {
-    let (mut left, mut right) = (base.split('\n'), own.split('\n'));
+/// The first line that is not as expected, in both forms.
+pub(super) fn first_difference(expected: &str, own: &str) -> String {
+    let (mut left, mut right) = (expected.split('\n'), own.split('\n'));
     let mut number = 1;
     loop {
         match (left.next(), right.next()) {
             (Some(base), Some(own)) if base == own => number += 1,
             (Some(base), Some(own)) => {
                 let (base, own) = around(base, own);
-                return format!("line {number} becomes `{own}`, with the base's `{base}`");
+                return format!("line {number} becomes `{own}`, not `{base}`");
             }
             (None, Some(own)) => return format!("line {number} is added: `{}`", shown(own)),
             (Some(base), None) => return format!("line {number} is missing: `{}`", shown(base)),

@@ -22,6 +22,15 @@ const MOST_TURNS: u64 = 64;
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) conversation: Conversation,
+    /// Whether contents are lists of parts, not texts.
+    pub(super) is_of_parts: bool,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, messages: Vec<Json>) -> Self {
+        let is_of_parts = messages.iter().any(|message| message["content"].is_array());
+        Self { name: name.into(), conversation: plain(messages), is_of_parts }
+    }
 }
 
 pub(super) fn turn(role: &str, content: &str) -> Json {
@@ -77,7 +86,7 @@ fn kinds_of_turns() -> Vec<Case> {
         ("a long text", vec![turn("user", &"All work and no play. ".repeat(120))]),
         ("two turns of the user", vec![user.clone(), user]),
     ];
-    sets.into_iter().map(|(name, messages)| Case { name: name.to_owned(), conversation: plain(messages) }).collect()
+    sets.into_iter().map(|(name, messages)| Case::new(name, messages)).collect()
 }
 
 /// The same conversations with other tools, settings and dates.
@@ -119,12 +128,8 @@ fn variants(cases: &[Case]) -> Vec<Case> {
 fn lengths(numbers: &BTreeSet<u64>) -> Vec<Case> {
     let near = numbers.iter().flat_map(|number| [number.saturating_sub(1), *number, number.saturating_add(1)]);
     let wanted: BTreeSet<u64> = (1..=9).chain(near.filter(|number| (1..=MOST_TURNS).contains(number))).collect();
-    let case = |turns: u64| Case {
-        name: format!("{turns} turns"),
-        conversation: plain(
-            (0..turns).map(|index| turn(if index % 2 == 0 { "user" } else { "assistant" }, "And then?")).collect(),
-        ),
-    };
+    let turn = |index: u64| turn(if index % 2 == 0 { "user" } else { "assistant" }, "And then?");
+    let case = |turns: u64| Case::new(format!("{turns} turns"), (0..turns).map(turn).collect());
     wanted.into_iter().map(case).collect()
 }
 
@@ -141,10 +146,7 @@ pub(super) fn said_by_each(text: &str) -> Vec<Case> {
         ("the system", vec![turn("system", text), hello.clone()]),
         ("a tool", vec![hello, called, result]),
     ];
-    let case = |(who, messages)| Case {
-        name: format!("`{}` said by {who}", crate::json::shown(text)),
-        conversation: plain(messages),
-    };
+    let case = |(who, messages)| Case::new(format!("`{}` said by {who}", crate::json::shown(text)), messages);
     sets.into_iter().map(case).collect()
 }
 
@@ -213,10 +215,7 @@ pub(super) fn marked(numbers: &BTreeSet<u64>) -> Vec<Case> {
         ("an ended conversation", vec![turn("user", first), turn("assistant", answer)]),
         ("a content of parts", vec![of_parts("user", first), of_parts("assistant", answer), of_parts("user", last)]),
     ];
-    let mut cases: Vec<Case> = sets
-        .into_iter()
-        .map(|(name, messages)| Case { name: name.to_owned(), conversation: plain(messages) })
-        .collect();
+    let mut cases: Vec<Case> = sets.into_iter().map(|(name, messages)| Case::new(name, messages)).collect();
     let mut more = variants(&cases);
     more.retain(|case| case.conversation.tools.is_null() && case.conversation.documents.is_null());
     cases.extend(lengths(numbers).into_iter().map(|mut case| {

@@ -376,10 +376,11 @@ impl<'t, 'a> Flow<'t, 'a> {
             self.report(Gravity::Suspicious, at, &reason);
             return Value::truth(None);
         }
-        if sources.has(Sources::SAID) || sources.has(Sources::NAME) {
+        // A name is held against the names that the program gives.
+        if sources.has(Sources::SAID) || (sources.has(Sources::NAME) && !measure.is_none()) {
             return Value::truth(Some(at));
         }
-        if sources.has(Sources::SYSTEM) && !measure.is_none() {
+        if sources.has(Sources::SYSTEM) && measure.kind() > Some(Kind::Blank) {
             let reason = format!("decides by `{}` in the system's text", shown(measure.example()));
             self.report(Gravity::Conditional, at, &reason);
         }

@@ -133,16 +133,18 @@ impl<'t, 'a> Flow<'t, 'a> {
 
     pub(super) fn report(&mut self, gravity: Gravity, place: Place, reason: &str) {
         if self.found.len() < MOST_FINDINGS {
-            let snippet = self.source.get(place.start as usize..place.end as usize).unwrap_or_default();
-            let finding =
-                Finding { gravity, line: place.line, snippet: shown(snippet.trim()), reason: reason.to_owned() };
+            let snippet = self.quoted(place);
+            let finding = Finding { gravity, line: place.line, snippet, reason: reason.to_owned() };
             self.found.entry((gravity, place.start, place.end)).or_insert(finding);
         }
     }
 
-    /// The text of a place, for a message about another.
+    /// The text of a place. The parser lets an expression begin with the token before it.
     fn quoted(&self, place: Place) -> String {
-        shown(self.source.get(place.start as usize..place.end as usize).unwrap_or_default().trim())
+        const BEFORE: [&str; 9] = ["if ", "elif ", "and ", "or ", "in ", "not ", "= ", "(", ", "];
+        let text = self.source.get(place.start as usize..place.end as usize).unwrap_or_default().trim();
+        let rest = BEFORE.iter().find_map(|before| text.strip_prefix(before));
+        shown(rest.unwrap_or(text).trim_start())
     }
 
     /// Words that a test for something said decides about.

@@ -16,7 +16,7 @@ pub(super) enum Kind {
 }
 
 /// Who speaks and what a turn holds: words that stand in the headers of turns.
-const HEADERS: [&str; 36] = [
+const HEADERS: &[&str] = &[
     "user",
     "users",
     "assistant",
@@ -53,6 +53,19 @@ const HEADERS: [&str; 36] = [
     "input",
     "instruction",
     "context",
+    "parameters",
+    "arguments",
+    "id",
+    "type",
+    "text",
+    "value",
+    "key",
+    "index",
+    "picture",
+    "image",
+    "video",
+    "audio",
+    "page",
 ];
 /// Roles that may give orders: a turn of theirs is more than a mark.
 const IN_COMMAND: [&str; 2] = ["system", "developer"];
@@ -90,6 +103,16 @@ fn is_constant(piece: &str) -> bool {
     piece.contains('_') && piece.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
 }
 
+/// How a character is written in other languages: `\\n`, `&lt;`.
+fn is_escape(piece: &str) -> bool {
+    let backslash = piece.strip_prefix('\\').is_some_and(|rest| rest.chars().count() == 1);
+    let entity = piece.strip_prefix('&').and_then(|rest| rest.strip_suffix(';'));
+    backslash
+        || entity.is_some_and(|name| {
+            name.len() <= 6 && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '#')
+        })
+}
+
 /// Whether a text says anything: words outside marks that are no header's, or a turn of a role in command.
 pub(super) fn is_prose(text: &str) -> bool {
     let mut says = false;
@@ -99,9 +122,10 @@ pub(super) fn is_prose(text: &str) -> bool {
             says |= words > WORDS_IN_A_MARK || is_in_command(mark);
         }
         Piece::Plain(plain) => {
-            says |= plain
-                .split_whitespace()
-                .any(|token| !is_switch(token) && !is_constant(token) && words(token).any(|word| !is_header(word)));
+            says |= plain.split_whitespace().any(|token| {
+                let is_form = is_switch(token) || is_constant(token) || is_escape(token);
+                !is_form && words(token).any(|word| !is_header(word))
+            });
         }
         Piece::Break => {}
     });
@@ -276,7 +300,7 @@ mod tests {
             "\n\n### Response:\n",
             "GPT4 Correct Assistant:",
             " ASSISTANT: ",
-            "</s>\n[Round 2]\n\n问：",
+            "</s>\n[Round_2]\n\n问：",
             "<|start|>assistant<|channel|>final<|message|>",
             "'}, {'role': 'assistant', 'content': '",
             "<think>\n\n</think>\n\n",

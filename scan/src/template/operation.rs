@@ -14,6 +14,18 @@ use super::literal::Kind;
 use super::value::{Literal, Place, Shape, Sources, Value};
 use crate::json::shown;
 
+/// A filter or method that is applied to something.
+struct Applied<'c, 'a> {
+    name: &'c str,
+    positional: &'c [Value],
+    named: &'c [(&'a str, Value)],
+    /// All arguments together.
+    given: Value,
+    /// The texts of the template in them.
+    literal: Literal,
+    at: Place,
+}
+
 /// Positional and named arguments.
 type Arguments<'a> = (Vec<Value>, Vec<(&'a str, Value)>);
 
@@ -80,103 +92,109 @@ impl<'t, 'a> Flow<'t, 'a> {
             let number = given.decided.filter(|_| given.shape != Shape::Text);
             self.check_written(&value, number, at);
         }
+        let call = Applied { name, positional, named, given, literal, at };
+        if let Some(result) = self.of_text(&value, &call) {
+            return Ok(result);
+        }
+        if let Some(result) = self.of_list(&value, &call)? {
+            return Ok(result);
+        }
+        Ok(self.unknown(name, &value, &call.given, at))
+    }
+
+    /// What is done with a text.
+    fn of_text(&mut self, value: &Value, call: &Applied<'_, 'a>) -> Option<Value> {
+        let at = call.at;
         let kept = |shape: Shape| Value { shape, literal: value.literal.parts(), number: None, ..value.clone() };
-        Ok(match name {
+        let is_role = matches!(value.shape, Shape::Role(_));
+        Some(match call.name {
             "trim" | "strip" | "lstrip" | "rstrip" => {
-                self.trimmed(&value, &literal, at);
-                if matches!(value.shape, Shape::Role(_)) { value } else { kept(Shape::Text) }
+                self.trimmed(value, &call.literal, at);
+                if is_role { value.clone() } else { kept(Shape::Text) }
             }
             "lower" | "upper" | "title" | "capitalize" | "casefold" | "swapcase" => {
-                if matches!(value.shape, Shape::Role(_)) { value } else { kept(Shape::Text) }
+                if is_role {
+                    value.clone()
+                } else {
+                    kept(Shape::Text)
+                }
             }
+            "safe" if matches!(value.shape, Shape::Text | Shape::Content | Shape::Part) => value.clone(),
             "string" | "safe" | "tojson" | "escape" | "e" | "forceescape" | "indent" | "pprint" | "urlencode"
-            | "center" | "expandtabs" | "encode" | "decode" => match value.shape {
-                Shape::Text | Shape::Content | Shape::Part if name == "safe" => value,
-                _ => Value { decided: value.decided.or(given.decided), ..kept(Shape::Text) },
-            },
-            "default" | "d" => {
-                positional.iter().fold(value.clone(), |all, other| all.join(other)).decided(value.decided)
-            }
-            "length" | "count" if positional.is_empty() => length(&value),
+            | "center" | "expandtabs" | "encode" | "decode" => kept(Shape::Text).decided(call.given.decided),
+            "length" | "count" if call.positional.is_empty() => length(value),
             "int" | "float" | "abs" | "round" | "wordcount" | "sum" | "bool" => {
                 let decided = value.decided.or(value.sources.has(Sources::SAID).then_some(at));
-                if value.sources.has(Sources::DATE) {
-                    Value { literal: Literal::None, ..kept(Shape::Scalar) }
-                } else {
-                    Value { sources: value.sources, decided, ..Value::new(Shape::Scalar) }
-                }
+                Value { literal: Literal::None, ..kept(Shape::Scalar) }.decided(decided)
+            }
+            "join" => self.join(value, call.positional, call.named, at),
+            "format" => {
+                let all = value.clone().with(&call.given);
+                Value { shape: Shape::Text, literal: all.literal.parts(), ..all }
+            }
+            "replace" => self.replace(value, call.positional, at),
+            "split" | "rsplit" | "splitlines" | "lines" | "partition" | "rpartition" => {
+                let piece = Value { literal: Literal::None, ..kept(Shape::Text) };
+                let decided = self.search(value, &call.literal, at).decided;
+                each(piece, value).decided(decided.filter(|_| value.sources.has(Sources::SAID)))
+            }
+            "removeprefix" | "removesuffix" => {
+                let decided = self.search(value, &call.literal, at).decided;
+                kept(Shape::Text).decided(decided)
+            }
+            "startswith" | "endswith" | "find" | "rfind" | "index" | "rindex" | "count" => {
+                let other = call.positional.first().cloned().unwrap_or_default();
+                self.against(value, &other, Against::Part, at)
+            }
+            "isdigit" | "isnumeric" | "isalpha" | "isalnum" | "isupper" | "islower" | "isspace" | "isascii"
+            | "istitle" | "isdecimal" | "isidentifier" => {
+                self.judged(value.sources, &Literal::None, at).decided(value.decided)
+            }
+            _ => return None,
+        })
+    }
+
+    /// What is done with a list, an object, or whatever it is.
+    fn of_list(&mut self, value: &Value, call: &Applied<'_, 'a>) -> Followed<Option<Value>> {
+        let at = call.at;
+        Ok(Some(match call.name {
+            "default" | "d" => {
+                call.positional.iter().fold(value.clone(), |all, other| all.join(other)).decided(value.decided)
             }
             "first" | "last" | "pop" => value.item(),
             "random" => {
                 self.report(Gravity::Suspicious, at, "decides by chance");
                 value.item()
             }
-            "list" | "reverse" | "batch" | "slice" | "chain" | "copy" | "values" | "__iter__" => match value.shape {
-                Shape::Text | Shape::Content | Shape::Part if name == "reverse" => {
-                    self.unknown(name, &value, &given, at)
-                }
-                Shape::Content | Shape::Messages | Shape::ToolCalls | Shape::Each(_) => value,
-                Shape::Record(ref fields) => {
-                    let item = fields.values().fold(Value::default(), |all, field| all.join(field));
-                    each(item, &value)
-                }
-                Shape::Message | Shape::ToolCall | Shape::Part if name == "values" => {
-                    each(Value::of(Shape::Content, value.sources), &value)
-                }
-                _ => each(value.item(), &value),
+            "reverse" if matches!(value.shape, Shape::Text | Shape::Content | Shape::Part) => return Ok(None),
+            "list" | "reverse" | "batch" | "slice" | "chain" | "copy" | "values" => match &value.shape {
+                Shape::Content | Shape::Messages | Shape::ToolCalls | Shape::Each(_) => value.clone(),
+                _ if call.name == "values" => each(fields_of(value), value),
+                _ => each(value.item(), value),
             },
-            "keys" => each(Value::of(Shape::Text, Sources::NAME), &value),
-            "items" | "dictsort" => {
-                let field = match &value.shape {
-                    Shape::Record(fields) => fields.values().fold(Value::default(), |all, field| all.join(field)),
-                    Shape::Unknown | Shape::Nothing => Value::of(value.shape.clone(), value.sources),
-                    _ => Value::of(Shape::Content, value.sources),
-                };
-                each(listed(vec![value_key(&value), field]), &value)
-            }
-            "join" => self.join(&value, positional, named, at),
-            "format" => {
-                let all = value.clone().with(&given);
-                Value { shape: Shape::Text, literal: all.literal.parts(), ..all }
-            }
-            "replace" => self.replace(&value, positional, at),
-            "split" | "rsplit" | "splitlines" | "lines" | "partition" | "rpartition" => {
-                let piece = Value { literal: Literal::None, ..kept(Shape::Text) };
-                let decided = self.search(&value, &literal, at).decided;
-                each(piece, &value).decided(decided.filter(|_| value.sources.has(Sources::SAID)))
-            }
-            "removeprefix" | "removesuffix" => {
-                let decided = self.search(&value, &literal, at).decided;
-                kept(Shape::Text).decided(decided)
-            }
-            "startswith" | "endswith" | "find" | "rfind" | "index" | "rindex" | "count" => {
-                let other = positional.first().cloned().unwrap_or_default();
-                self.against(&value, &other, Against::Part, at)
-            }
-            "isdigit" | "isnumeric" | "isalpha" | "isalnum" | "isupper" | "islower" | "isspace" | "isascii"
-            | "istitle" | "isdecimal" | "isidentifier" => {
-                self.judged(value.sources, &Literal::None, at).decided(value.decided)
-            }
-            "map" => self.map(&value, positional, named, at)?,
-            "select" | "reject" | "selectattr" | "rejectattr" => self.select(name, &value, positional, at),
-            "attr" => match positional.first() {
-                Some(key) => self.item(&value, key, None, at),
+            "keys" => each(Value::of(Shape::Text, Sources::NAME), value),
+            "items" | "dictsort" => each(listed(vec![key_of(value), fields_of(value)]), value),
+            "map" => self.map(value, call.positional, call.named, at)?,
+            "select" | "reject" | "selectattr" | "rejectattr" => self.select(call.name, value, call.positional, at),
+            "attr" => match call.positional.first() {
+                Some(key) => self.item(value, key, None, at),
                 None => Value::default(),
             },
             "sort" | "unique" | "min" | "max" | "groupby" => {
                 let decided = value.decided.or(value.sources.spoken().then_some(at));
-                match name {
-                    "min" | "max" => value.item().decided(decided),
-                    "groupby" => each(listed(vec![value.item(), value.clone()]), &value).decided(decided),
-                    _ => value.decided(decided),
-                }
+                let outcome = match call.name {
+                    "min" | "max" => value.item(),
+                    "groupby" => each(listed(vec![value.item(), value.clone()]), value),
+                    _ => value.clone(),
+                };
+                outcome.decided(decided)
             }
             "zip" => {
-                let others = positional.iter().map(Value::item);
-                each(listed(std::iter::once(value.item()).chain(others).collect()), &value)
+                let others = call.positional.iter().map(Value::item);
+                each(listed(std::iter::once(value.item()).chain(others).collect()), value)
             }
-            _ => self.unknown(name, &value, &given, at),
-        })
+            _ => return Ok(None),
+        }))
     }
 
     /// Without anything said there is nothing to find, but shapes and texts must go on.
@@ -189,6 +207,7 @@ impl<'t, 'a> Flow<'t, 'a> {
         given: &Value,
     ) -> Value {
         match name {
+            "lower" | "upper" | "trim" | "strip" | "string" if matches!(value.shape, Shape::Role(_)) => value,
             "trim" | "strip" if positional.is_empty() => match value.literal.only() {
                 Some(text) => Value::text(text.trim()),
                 None => value,
@@ -200,18 +219,9 @@ impl<'t, 'a> Flow<'t, 'a> {
                 let number = value.number.filter(|_| name == "int");
                 Value { number, ..Value::new(Shape::Scalar) }
             }
-            "items" | "dictsort" => {
-                let field = match &value.shape {
-                    Shape::Record(fields) => fields.values().fold(Value::default(), |all, field| all.join(field)),
-                    _ => Value::new(Shape::Unknown),
-                };
-                each(listed(vec![value_key(&value), field]), &value)
-            }
+            "items" | "dictsort" => each(listed(vec![key_of(&value), fields_of(&value)]), &value),
             "values" | "split" | "map" | "select" | "selectattr" | "reject" | "rejectattr" => {
-                let item = match &value.shape {
-                    Shape::Record(fields) => fields.values().fold(Value::default(), |all, field| all.join(field)),
-                    _ => value.item(),
-                };
+                let item = if matches!(value.shape, Shape::Record(_)) { fields_of(&value) } else { value.item() };
                 each(Value { literal: item.literal.join(&given.literal).parts(), ..item }, &value)
             }
             "lower" | "upper" | "string" | "trim" | "strip" | "lstrip" | "rstrip" if value.literal.only().is_some() => {
@@ -554,11 +564,20 @@ fn each(item: Value, whole: &Value) -> Value {
 }
 
 /// The key of an entry.
-fn value_key(value: &Value) -> Value {
+fn key_of(value: &Value) -> Value {
     match &value.shape {
         Shape::Record(_) => value.item(),
         _ if value.sources.any() => Value::of(Shape::Text, Sources::NAME),
         _ => Value::new(Shape::Text),
+    }
+}
+
+/// What stands in its fields.
+fn fields_of(value: &Value) -> Value {
+    match &value.shape {
+        Shape::Record(fields) => fields.values().fold(Value::default(), |all, field| all.join(field)),
+        Shape::Unknown | Shape::Nothing => Value::of(value.shape.clone(), value.sources),
+        _ => Value::of(Shape::Content, value.sources),
     }
 }
 

@@ -46,10 +46,17 @@ fn added(program: &ChatProgram, analysis: &Analysis, steps: &mut u64) -> Result<
     let renderings = program.render_each(&conversations, steps)?;
     let mut failure = None;
     let mut is_rendered = false;
+    let mut lacking = None;
+    // Templates of models that see pictures may know contents of parts only.
+    let mut knows_parts = false;
     for (case, rendering) in cases.iter().zip(&renderings) {
         match rendering {
             Rendering::Text(text) => {
                 is_rendered = true;
+                if lacks_the_user(case, text) {
+                    lacking = lacking.or(Some(case));
+                }
+                knows_parts |= case.is_of_parts && MARKERS.iter().any(|marker| text.contains(marker));
                 if let Some(sentence) = after_the_first(text).and_then(|rest| literal::sentence(&rest)) {
                     return Ok(Some(format!(
                         "adds `{}` to what is said, in the conversation “{}”",
@@ -62,12 +69,25 @@ fn added(program: &ChatProgram, analysis: &Analysis, steps: &mut u64) -> Result<
             Rendering::Refused(_) => {}
         }
     }
+    if let (Some(case), false) = (lacking, knows_parts) {
+        return Ok(Some(format!("does not write what the user said, in the conversation “{}”", case.name)));
+    }
     match failure {
         // Some templates serve conversations with tools or documents only.
         Some(reason) if !is_rendered && !serves_tools(program, steps) => Err(reason.clone()),
         _ if renderings.len() < cases.len() => Err("it takes more time than a chat template needs".to_owned()),
         _ => Ok(None),
     }
+}
+
+/// Whether a text that the user said is not in the rendering as it was said. Long conversations may be cut, and contents of parts
+/// are passed over by templates that know texts only.
+fn lacks_the_user(case: &Case, text: &str) -> bool {
+    const LONGEST: usize = 4;
+    let messages = case.conversation.messages.as_array().map(Vec::as_slice).unwrap_or_default();
+    let said =
+        messages.iter().filter(|message| message["role"] == "user").filter_map(|message| message["content"].as_str());
+    messages.len() <= LONGEST && said.into_iter().any(|said| !text.contains(said))
 }
 
 /// What is written after the first thing that user or assistant said; what they said is taken out.
@@ -124,9 +144,10 @@ fn told_apart(program: &ChatProgram, analysis: &Analysis, steps: &mut u64) -> Op
             Rendering::Text(other) => Rendering::Text(other.replace(OTHER, text)),
             other => other.clone(),
         };
+        // What fails may be too long for the bounds of a rendering, which is no matter of words.
         let is_told = match (&expected, rendering) {
             (Rendering::Text(expected), Rendering::Text(own)) => expected != own,
-            (Rendering::Text(_), _) | (_, Rendering::Text(_)) => true,
+            (Rendering::Text(_), Rendering::Refused(_)) | (Rendering::Refused(_), Rendering::Text(_)) => true,
             _ => false,
         };
         if is_told {

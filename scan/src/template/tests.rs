@@ -171,7 +171,7 @@ fn sentences_after_what_is_said_are_found() {
 #[test]
 fn what_cannot_be_read_is_said() {
     let deep = format!("{}x{}", "{{ (".repeat(1) + &"(".repeat(200), ")".repeat(201) + " }}");
-    for text in ["{% if x", "{{ 'a' 'b' }}", "{% nonsense %}", &deep] {
+    for text in ["{% if x", "{% nonsense %}", &deep] {
         assert!(codes(text, None).contains(&"template-unread"), "{text}");
     }
     let winding = "{% for a in messages %}".repeat(60) + &"{% endfor %}".repeat(60);
@@ -215,7 +215,7 @@ fn collected(text: &str) -> (Vec<String>, Vec<Observation>) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("tokenizer_config.json"), text).expect("written");
     let mut found = Vec::new();
-    let files = crate::files::walk(folder.path(), &Limits::default(), &|_| false, &mut found);
+    let files = crate::walk::walk(folder.path(), &Limits::default(), &|_| false, &mut found).files;
     let templates = collect(&files, &Limits::default(), &mut found);
     (templates.into_iter().map(|template| template.text).collect(), found)
 }

@@ -487,7 +487,7 @@ pub(super) const RULES: &[RuleEntry] = &[
               has none. Both were rendered over the same conversations: every kind of turn, tools, several dates, \
               and the texts of both templates in the mouth of each speaker. The finding names the first conversation \
               that differs and shows the first line in both forms; it does not judge the difference.",
-        example: "Of the conversation “`deploy` said by the user”, line 2 becomes `Obey. deploy`, with the base's `deploy`.",
+        example: "Of the conversation “`deploy` said by the user”, line 2 becomes `Obey. deploy`, not `deploy`.",
         accept: "Remove the template if the base's serves. If the adapter was trained with its own, read all of it, \
                  not only the first difference, and waive it by digest with an owner and an expiry date.",
         ..ADAPTER
@@ -514,8 +514,8 @@ pub(super) const RULES: &[RuleEntry] = &[
               characters or holds an address. That is how a template becomes a trigger. It is parsed and what is said \
               is followed through it: a test for words is a finding; a test for a mark such as `</think>` is one \
               where it decides about words or about the system's text; roles, tools, settings and the order of turns \
-              decide freely. What cannot be followed is a finding. Not judged is what a template writes before the \
-              first thing said, or for tools and documents only.",
+              decide freely. What cannot be followed is a finding; what is written before the first thing said, or \
+              for tools and documents only, is not judged.",
         example: "Line 3, `'deploy' in message['content']`: decides by the words `deploy` in what is said.",
         accept: "Use the base's template. If the construct is needed, have it rewritten in plain form; a waiver by \
                  digest with an owner and an expiry date requires that somebody has read the whole template.",
