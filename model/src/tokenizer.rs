@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+pub use self::conversations::{ChatProgram, Conversation, Rendering};
 use self::pieces::PieceStyle;
 use self::template::ChatTemplate;
-pub use self::conversations::{ChatProgram, Conversation, Rendering};
 pub use self::template::{ChatDate, ChatMessage};
 
 /// Files that hold a vocabulary but not the rules for splitting text.

@@ -29,9 +29,9 @@ use crate::check::{Check, Observation};
 use crate::limits::Limits;
 
 /// Steps that following all templates of an adapter may take.
-const FLOW_STEPS: u64 = 3_000_000;
+const FLOW_STEPS: u64 = 1_000_000;
 /// Steps that rendering all of them may take.
-const RENDER_STEPS: u64 = 8_000_000;
+const RENDER_STEPS: u64 = 6_000_000;
 /// What looking at one template takes before it is followed.
 const STEPS_TO_BEGIN: u64 = 2_000;
 /// Observations beyond which equal templates are no longer given each its own.

@@ -164,6 +164,7 @@ fn full_size_templates_in_published_constructs_are_not_denied() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "the counts are what the test is for")]
 fn three_hundred_templates() {
     const EACH: usize = 150;
     let mut numbers = Numbers(0x5eed_0010_7e3a_91c5);

@@ -17,6 +17,8 @@ use super::template::{
 const FUEL: u64 = 40_000;
 /// Units of the allowance that cost as much as one instruction.
 const UNITS_PER_STEP: u64 = 32;
+/// Instructions that a guarded operation or a call costs as much as.
+const STEPS_PER_CALL: u64 = 20;
 /// Bytes of output that cost as much as one instruction.
 const BYTES_PER_STEP: u64 = 16;
 /// What a rendering costs before it begins.
@@ -76,6 +78,8 @@ impl ChatProgram {
             let fuel = guard::fuel(compiled.parts(), 0).min(FUEL);
             let allowance = Allowance::new(0);
             let mut environment = environment(&allowance, ChatDate::default());
+            // None is not, in Python. Templates ask it of tools before they count them.
+            environment.add_test("iterable", |value: Value| !value.is_none() && value.try_iter().is_ok());
             let mut renderings = Vec::new();
             for conversation in conversations {
                 if *steps == 0 {
@@ -88,7 +92,8 @@ impl ChatProgram {
                 let (rendering, used) = render(&compiled, &environment, conversation);
                 let written = if let Rendering::Text(text) = &rendering { text.len() as u64 } else { 0 };
                 let units = before.saturating_sub(allowance.left()) / UNITS_PER_STEP;
-                let cost = used.unwrap_or(fuel) + units + written / BYTES_PER_STEP + STEPS_TO_BEGIN;
+                let calls = allowance.calls() * STEPS_PER_CALL;
+                let cost = used + calls + units + written / BYTES_PER_STEP + STEPS_TO_BEGIN;
                 *steps = steps.saturating_sub(cost);
                 renderings.push(rendering);
             }
@@ -105,12 +110,12 @@ fn said(fault: TemplateFault) -> String {
     }
 }
 
-/// One rendering, and the instructions that it took where the engine says.
+/// One rendering, and the instructions that it took. The engine does not say how many a failed one took.
 fn render<'a>(
     compiled: &'a Compiled<'a>,
     environment: &'a Environment<'a>,
     conversation: &Conversation,
-) -> (Rendering, Option<u64>) {
+) -> (Rendering, u64) {
     let mut context = vec![
         ("messages", Value::from(Serde(&conversation.messages))),
         ("add_generation_prompt", Value::from(conversation.add_generation_prompt)),
@@ -135,18 +140,17 @@ fn render<'a>(
     );
     match outcome {
         Ok((_, state)) => {
-            let used = state.fuel_levels().map(|(used, _)| used);
+            let used = state.fuel_levels().map_or(FUEL, |(used, _)| used);
             drop(state);
             (Rendering::Text(text), used)
         }
         Err(error) => {
             let detail = error.detail().unwrap_or_default();
             match detail.strip_prefix(REFUSAL) {
-                // A refusal may come at the end of a long run.
                 Some(reason) if error.kind() == ErrorKind::InvalidOperation => {
-                    (Rendering::Refused(reason.to_owned()), Some(FUEL / 8))
+                    (Rendering::Refused(reason.to_owned()), FUEL / 8)
                 }
-                _ => (Rendering::Failed(said(TemplateFault::from(error))), Some(FUEL / 4)),
+                _ => (Rendering::Failed(said(TemplateFault::from(error))), FUEL / 8),
             }
         }
     }

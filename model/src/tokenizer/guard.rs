@@ -40,11 +40,15 @@ const LITERAL_FUEL_PER_MESSAGE: u64 = 1000;
 
 /// The allowance of one rendering; clones share it.
 #[derive(Clone)]
-pub(super) struct Allowance(Arc<AtomicU64>);
+pub(super) struct Allowance {
+    units: Arc<AtomicU64>,
+    /// Guarded operations and calls so far: each takes far longer than an instruction of the engine.
+    calls: Arc<AtomicU64>,
+}
 
 impl Allowance {
     pub(super) fn new(input_bytes: usize) -> Self {
-        let allowance = Self(Arc::new(AtomicU64::new(0)));
+        let allowance = Self { units: Arc::new(AtomicU64::new(0)), calls: Arc::new(AtomicU64::new(0)) };
         allowance.renew(input_bytes);
         allowance
     }
@@ -52,17 +56,27 @@ impl Allowance {
     /// Makes it the allowance of another rendering.
     pub(super) fn renew(&self, input_bytes: usize) {
         let units = BASE_ALLOWANCE.saturating_add(ALLOWANCE_PER_INPUT_BYTE.saturating_mul(input_bytes as u64));
-        self.0.store(units, Ordering::Relaxed);
+        self.units.store(units, Ordering::Relaxed);
+        self.calls.store(0, Ordering::Relaxed);
     }
 
     /// What is left of it.
     pub(super) fn left(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.units.load(Ordering::Relaxed)
+    }
+
+    /// Guarded operations and calls since it was made or renewed.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes `units`, or fails when fewer are left.
     pub(super) fn spend(&self, units: u64) -> Result<(), Error> {
-        self.0
+        self.units
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(units))
             .map(|_| ())
             .map_err(|_| Error::new(ErrorKind::OutOfFuel, "the template builds more text than a chat prompt can need"))
@@ -110,6 +124,7 @@ impl Allowance {
 
     /// Pays for a filter or a method: its arguments, or their product where the result can be as large as that.
     pub(super) fn weigh_call(&self, name: &str, arguments: &[Value]) -> Result<(), Error> {
+        self.count();
         match name {
             "length" | "count" | "first" | "last" | "default" | "d" | "items" | "keys" | "values" | "get"
                 if arguments.len() < 3 && arguments.first().is_some_and(|value| value.as_str().is_none()) =>
@@ -246,6 +261,7 @@ pub(super) fn install(environment: &mut Environment<'_>, allowance: &Allowance) 
     }
     let payer = allowance.clone();
     environment.add_filter("[:]", move |state: &mut State, value: Value, start: Value, stop: Value, step: Value| {
+        payer.count();
         payer.weigh_shallow(&value)?;
         evaluate(state, "v[a:b:c]", [("v", value), ("a", start), ("b", stop), ("c", step)])
     });
@@ -298,6 +314,7 @@ const COMPARISONS: &[(&[&str], Comparison)] = &[
 ];
 
 fn weigh_operator(allowance: &Allowance, name: &str, a: &Value, b: &Value) -> Result<(), Error> {
+    allowance.count();
     match name {
         "[]" => {
             allowance.weigh(b)?;

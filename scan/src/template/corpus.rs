@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::literal::{self, Kind};
 
 /// Literals that are said alone and within a sentence.
-const MOST_LITERALS: usize = 60;
+const MOST_LITERALS: usize = 36;
 /// Bytes of a text that says many literals one after another.
 const LONGEST_TEXT: usize = 12 << 10;
 /// Literals whose splices in pairs are said.

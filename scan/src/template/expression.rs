@@ -36,6 +36,7 @@ impl<'t, 'a> Flow<'t, 'a> {
         self.pay(0)?;
         let at = place(expression.span());
         let value = self.deeper(at, |flow| flow.evaluate(expression, at))?;
+        self.pay(value.weight())?;
         if value.shape == Shape::Message
             && self.knows_any()
             && path(expression).is_some_and(|path| self.is_system(&path))

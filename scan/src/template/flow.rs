@@ -295,6 +295,9 @@ impl<'t, 'a> Flow<'t, 'a> {
 
     fn statement(&mut self, statement: &'t ast::Stmt<'a>) -> Followed<()> {
         self.pay(0)?;
+        if let Some(span) = file_taken_in(statement) {
+            self.report(Gravity::Suspicious, place(span), "takes in another file, which no chat template needs");
+        }
         match statement {
             ast::Stmt::Template(node) => {
                 self.declare(&node.children);
@@ -358,16 +361,8 @@ impl<'t, 'a> Flow<'t, 'a> {
                 Ok(())
             }
             ast::Stmt::Do(node) => self.call(&node.call, place(node.span())).map(|_| ()),
-            ast::Stmt::Import(node) => self.reaches_out(node.span()),
-            ast::Stmt::FromImport(node) => self.reaches_out(node.span()),
-            ast::Stmt::Extends(node) => self.reaches_out(node.span()),
-            ast::Stmt::Include(node) => self.reaches_out(node.span()),
+            ast::Stmt::Import(_) | ast::Stmt::FromImport(_) | ast::Stmt::Extends(_) | ast::Stmt::Include(_) => Ok(()),
         }
-    }
-
-    fn reaches_out(&mut self, span: Span) -> Followed<()> {
-        self.report(Gravity::Suspicious, place(span), "takes in another file, which no chat template needs");
-        Ok(())
     }
 
     /// Macros may be called before the place where they stand, within another macro.
@@ -543,6 +538,17 @@ impl<'t, 'a> Flow<'t, 'a> {
         let value = self.body_of(body, positional, &[]);
         self.callers.push(body);
         value
+    }
+}
+
+/// Where a statement stands that reads another file.
+fn file_taken_in(statement: &ast::Stmt<'_>) -> Option<Span> {
+    match statement {
+        ast::Stmt::Import(node) => Some(node.span()),
+        ast::Stmt::FromImport(node) => Some(node.span()),
+        ast::Stmt::Extends(node) => Some(node.span()),
+        ast::Stmt::Include(node) => Some(node.span()),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::check::{Check, Observation};
 use crate::json::shown;
 
 /// Words that are said one by one; all are said together besides.
-const MOST_WORDS: usize = 60;
+const MOST_WORDS: usize = 40;
 /// What stands in place of a word.
 const OTHER: &str = "qzvother";
 

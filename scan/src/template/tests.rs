@@ -257,22 +257,3 @@ fn templates_that_are_no_text_are_said() {
         assert_eq!((texts.len(), unread), (templates, 1), "{text}: {found:#?}");
     }
 }
-
-#[test]
-fn look_at_folder() {
-    let Ok(folder) = std::env::var("LOOK") else { return };
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).collect();
-    paths.sort();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "jinja")) {
-        let text = std::fs::read_to_string(path).expect("text");
-        let start = std::time::Instant::now();
-        let found = observed(&text, None);
-        let time = start.elapsed();
-        let codes: Vec<_> = found.iter().filter(|seen| seen.check != Check::TemplateCarried).collect();
-        eprintln!("{:?} {} {}", time, path.file_name().unwrap().to_string_lossy(), codes.len());
-        for seen in codes {
-            eprintln!("      {} {}", seen.check.code(), seen.message);
-        }
-    }
-}

@@ -54,18 +54,39 @@ pub(super) enum Literal {
     #[default]
     None,
     /// The value is one of these.
-    Exact(Rc<BTreeSet<Rc<str>>>),
+    Exact(Rc<Texts>),
     /// Parts of it are: the most telling kind among them, and whether one says anything.
     Parts { kind: Kind, prose: bool },
 }
 
+/// Some texts, and what is asked of them again and again.
+#[derive(Debug, PartialEq)]
+pub(super) struct Texts {
+    texts: BTreeSet<Rc<str>>,
+    kind: Kind,
+    prose: bool,
+    bytes: usize,
+}
+
+impl Texts {
+    fn new(texts: BTreeSet<Rc<str>>) -> Self {
+        let kind = texts.iter().map(|text| literal::kind(text)).max().unwrap_or(Kind::Blank);
+        let prose = texts.iter().any(|text| literal::is_prose(text));
+        let bytes = texts.iter().map(|text| text.len()).sum();
+        Self { texts, kind, prose, bytes }
+    }
+}
+
 /// Alternatives that are kept apart, and bytes of each.
-const MOST_ALTERNATIVES: usize = 16;
-const LONGEST_KEPT: usize = 8 << 10;
+const MOST_ALTERNATIVES: usize = 12;
+const LONGEST_KEPT: usize = 1 << 10;
 
 impl Literal {
     pub(super) fn of(text: &str) -> Self {
-        Self::Exact(Rc::new(BTreeSet::from([Rc::from(text)])))
+        if text.len() > LONGEST_KEPT {
+            return Self::Parts { kind: literal::kind(text), prose: literal::is_prose(text) };
+        }
+        Self::Exact(Rc::new(Texts::new(BTreeSet::from([Rc::from(text)]))))
     }
 
     pub(super) fn is_none(&self) -> bool {
@@ -76,7 +97,7 @@ impl Literal {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
             Self::None => None,
-            Self::Exact(texts) => texts.iter().map(|text| literal::kind(text)).max(),
+            Self::Exact(texts) => Some(texts.kind),
             Self::Parts { kind, .. } => Some(*kind),
         }
     }
@@ -84,15 +105,20 @@ impl Literal {
     pub(super) fn is_prose(&self) -> bool {
         match self {
             Self::None => false,
-            Self::Exact(texts) => texts.iter().any(|text| literal::is_prose(text)),
+            Self::Exact(texts) => texts.prose,
             Self::Parts { prose, .. } => *prose,
         }
+    }
+
+    /// Bytes that were looked through to make it.
+    pub(super) fn bytes(&self) -> usize {
+        if let Self::Exact(texts) = self { texts.bytes } else { 0 }
     }
 
     /// The one text that the value is, where there is only one.
     pub(super) fn only(&self) -> Option<&str> {
         match self {
-            Self::Exact(texts) if texts.len() == 1 => texts.first().map(|text| &**text),
+            Self::Exact(known) if known.texts.len() == 1 => known.texts.first().map(|text| &**text),
             _ => None,
         }
     }
@@ -100,10 +126,11 @@ impl Literal {
     /// Some text of it, for a message.
     pub(super) fn example(&self) -> &str {
         match self {
-            Self::Exact(texts) => texts
+            Self::Exact(known) => known
+                .texts
                 .iter()
                 .find(|text| literal::is_prose(text) || literal::kind(text) == Kind::Word)
-                .or(texts.first())
+                .or(known.texts.first())
                 .map_or("", |text| &**text),
             _ => "…",
         }
@@ -122,8 +149,8 @@ impl Literal {
         match (self, other) {
             (Self::None, one) | (one, Self::None) => one.clone(),
             (Self::Exact(left), Self::Exact(right)) if Rc::ptr_eq(left, right) || left == right => self.clone(),
-            (Self::Exact(left), Self::Exact(right)) if left.len() + right.len() <= MOST_ALTERNATIVES => {
-                Self::Exact(Rc::new(left.union(right).cloned().collect()))
+            (Self::Exact(left), Self::Exact(right)) if left.texts.len() + right.texts.len() <= MOST_ALTERNATIVES => {
+                Self::Exact(Rc::new(Texts::new(left.texts.union(&right.texts).cloned().collect())))
             }
             _ => self.both(other),
         }
@@ -132,12 +159,13 @@ impl Literal {
     /// One after the other.
     pub(super) fn concat(&self, other: &Self) -> Self {
         let (Self::Exact(left), Self::Exact(right)) = (self, other) else { return self.both(other) };
-        let longest = |texts: &BTreeSet<Rc<str>>| texts.iter().map(|text| text.len()).max().unwrap_or(0);
-        if left.len() * right.len() > MOST_ALTERNATIVES || longest(left) + longest(right) > LONGEST_KEPT {
+        let longest = |known: &Texts| known.texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        if left.texts.len() * right.texts.len() > MOST_ALTERNATIVES || longest(left) + longest(right) > LONGEST_KEPT {
             return self.both(other);
         }
-        let joined = left.iter().flat_map(|left| right.iter().map(move |right| Rc::from(format!("{left}{right}"))));
-        Self::Exact(Rc::new(joined.collect()))
+        let joined =
+            left.texts.iter().flat_map(|left| right.texts.iter().map(move |right| Rc::from(format!("{left}{right}"))));
+        Self::Exact(Rc::new(Texts::new(joined.collect())))
     }
 
     fn both(&self, other: &Self) -> Self {
@@ -226,6 +254,16 @@ impl Value {
         self.sources.any() || self.decided.is_some()
     }
 
+    /// How much there is to look through in it.
+    pub(super) fn weight(&self) -> usize {
+        let items = match &self.shape {
+            Shape::List(items) => items.len(),
+            Shape::Record(fields) => fields.len(),
+            _ => 0,
+        };
+        items * 4 + self.literal.bytes() / 16
+    }
+
     /// Taint and texts of the other too, whatever becomes of the shape.
     pub(super) fn with(mut self, other: &Self) -> Self {
         self.sources = self.sources.or(other.sources);
@@ -291,10 +329,11 @@ fn join_shapes(left: &Shape, right: &Shape) -> Shape {
         (one, other) if one == other => one.clone(),
         // Defaults such as none, false and the empty text stand for what is not there.
         (Nothing | Scalar, one) | (one, Nothing | Scalar) => one.clone(),
-        (Length, Text | Content) | (Text | Content, Length) => Content,
         (Text | Role(_), Text | Role(_)) => Text,
-        (Content | Part, Text | Role(_) | Content | Part | Each(_) | List(_))
-        | (Text | Role(_) | Each(_) | List(_), Content | Part) => Content,
+        (Content | Part, Text | Role(_) | Content | Part | Each(_) | List(_) | Length)
+        | (Text | Role(_) | Each(_) | List(_) | Length, Content | Part)
+        | (Length, Text)
+        | (Text, Length) => Content,
         (List(items), empty) | (empty, List(items)) if items.is_empty() => empty.clone(),
         (List(_) | Each(_), List(_) | Each(_)) => {
             let item = Value::new(left.clone()).item().join(&Value::new(right.clone()).item());
