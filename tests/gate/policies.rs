@@ -200,7 +200,6 @@ fn no_way_to_write_a_path_leads_around_a_policy() {
     let text = "version = 1\n[[paths]]\nmatch = \"prod/**\"\n[paths.rules]\nscript = \"deny\"\n\
                 [[paths]]\nmatch = \"exp/**\"\n[paths.rules]\nscript = \"allow\"\n";
     bench.write("lcr-audit.toml", text);
-    bench.write("policies/p.toml", text.replace("\"prod", "\"../prod").replace("\"exp", "\"../exp"));
     let absolute = bench.path("prod/x").display().to_string();
     let ways =
         ["prod/x", "./prod/x/", "prod//x", "exp/../prod/x", "prod/../prod/x", "p2/x", "exp/z", "sub/up/x", &absolute];

@@ -11,7 +11,7 @@ use globset::GlobMatcher;
 use sha2::{Digest, Sha256};
 
 use super::catalogue::{RuleLevel, rule};
-use super::paths::{Patterns, names_match, places};
+use super::paths::{Patterns, Place, names_match, places};
 use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 
 /// The text of `policy init`: the policy that holds where there is no file.
@@ -251,16 +251,14 @@ impl Policy {
 
     /// What holds for an artifact, whose path is that which the report gives it.
     pub fn at(&self, artifact: &str) -> Settings<'_> {
-        let places = if self.paths.is_empty() {
-            vec![PathBuf::new()]
-        } else {
-            places(Path::new(artifact), self.folder.as_deref())
-        };
-        let of_place = |place: &PathBuf| {
-            let sections = self.paths.iter().rev().filter(|section| section.matcher.is_match(place));
+        if self.paths.is_empty() {
+            return Settings { places: vec![vec![&self.rules]] };
+        }
+        let of_place = |place: &Place| {
+            let sections = self.paths.iter().rev().filter(|section| place.is_named_by(&section.matcher));
             sections.map(|section| &section.rules).chain(std::iter::once(&self.rules)).collect()
         };
-        Settings { places: places.iter().map(of_place).collect() }
+        Settings { places: places(Path::new(artifact), self.folder.as_deref()).iter().map(of_place).collect() }
     }
 
     /// Level of a rule for an artifact. See [`Settings::level`].

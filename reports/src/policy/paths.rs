@@ -81,28 +81,40 @@ pub(super) fn names_match(patterns: &[GlobMatcher], name: &str) -> bool {
     })
 }
 
-/// The places that a path leads to, as a policy's patterns name them: relative to `folder`, the policy's, where it lies in it;
-/// else to the folder that the program runs in; else from the root on.
-pub(super) fn places(path: &Path, folder: Option<&Path>) -> Vec<PathBuf> {
+/// A place that a path leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Relative to the policy's folder, or else to the folder that the program runs in; none where it lies in neither.
+    below: Option<PathBuf>,
+    absolute: PathBuf,
+}
+
+impl Place {
+    /// Whether a pattern names it. One that begins with `/` is of the whole path.
+    pub(super) fn is_named_by(&self, pattern: &GlobMatcher) -> bool {
+        let is_absolute = pattern.glob().glob().starts_with('/');
+        let below = self.below.as_ref().filter(|_| !is_absolute);
+        pattern.is_match(below.unwrap_or(&self.absolute))
+    }
+}
+
+/// The places that a path leads to: the one that it is written as, and the one that its links end at.
+pub(super) fn places(path: &Path, folder: Option<&Path>) -> Vec<Place> {
     let here = std::env::current_dir().ok();
     let written = without_climbing(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     let resolved = resolved(&written, path);
     let roots = [folder, here.as_deref()];
-    let inside = |path: &Path| {
+    let place = |path: PathBuf| {
         let below = roots.iter().flatten().find_map(|root| path.strip_prefix(root).ok().map(Path::to_owned));
-        below.map(|below| if below.as_os_str().is_empty() { PathBuf::from(".") } else { below })
+        let below = below.map(|below| if below.as_os_str().is_empty() { PathBuf::from(".") } else { below });
+        Place { below, absolute: path }
     };
-    let mut places = Vec::new();
-    match (inside(&resolved), inside(&written)) {
-        // Another way into the same folder, such as a link above it, is no place of its own.
-        (Some(place), None) => places.push(place),
-        (place, written_place) => {
-            places.push(place.unwrap_or(resolved));
-            places.push(written_place.unwrap_or(written));
-        }
+    let (resolved, written) = (place(resolved), place(written));
+    // Another way into the same folder, such as a link above it, is no place of its own.
+    if resolved == written || (resolved.below.is_some() && written.below.is_none()) {
+        return vec![resolved];
     }
-    places.dedup();
-    places
+    vec![resolved, written]
 }
 
 /// The path with every link in it followed, as far as it exists.
@@ -207,7 +219,7 @@ mod tests {
         std::os::unix::fs::symlink(root.join("elsewhere/z"), repository.join("exp/z")).expect("linked");
         let of = |path: &str| -> Vec<String> {
             let places = places(&root.join(path), Some(&repository));
-            places.iter().map(|place| place.display().to_string()).collect()
+            places.iter().map(|place| place.below.as_ref().unwrap_or(&place.absolute).display().to_string()).collect()
         };
         let written = ["", "./", "exp/../", "prod/../", "prod/./../"].map(|way| format!("repository/{way}prod/x"));
         for path in written.iter().map(String::as_str).chain(["repository//prod//x/", "checkout/prod/x"]) {
@@ -219,5 +231,12 @@ mod tests {
         let outside = root.join("elsewhere/z").display().to_string();
         assert_eq!(of("elsewhere/z"), [outside.clone()]);
         assert_eq!(of("repository/exp/z"), [outside, "exp/z".to_owned()]);
+        let is_named = |pattern: &str, path: &str| {
+            let matcher = glob(pattern).expect("a pattern").compile_matcher();
+            places(&root.join(path), Some(&repository)).iter().any(|place| place.is_named_by(&matcher))
+        };
+        let whole = format!("{}/**", repository.join("prod").display());
+        assert!(is_named(&whole, "repository/p2/x") && !is_named(&whole, "repository/exp/y"));
+        assert!(is_named("prod/*", "repository/p2/x") && !is_named("repository/**", "repository/prod/x"));
     }
 }
