@@ -277,7 +277,7 @@ pub(crate) fn merge(arguments: &MergeArguments, terminal: &Terminal) -> Result<S
             manifest.adapters
         );
     }
-    let pins = Pins { command: "merge".to_owned(), ..manifest.pins.clone() };
+    let pins = manifest.pins.clone();
     fs_err::create_dir_all(&arguments.out)?;
     let merged = Manifest { shard: "1/1".to_owned(), ..manifest };
     replace(&arguments.out.join(MANIFEST), serde_json::to_string_pretty(&merged)?.as_bytes())?;

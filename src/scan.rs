@@ -120,7 +120,13 @@ impl ScanArguments {
     /// Digests of what the verdict rests on; those of the base's weights only where they are needed.
     pub(crate) fn pins(&self, weights: bool) -> Result<Pins> {
         let base = self.base.as_deref().map(|folder| pin_base(folder, weights)).transpose()?;
-        Ok(Pins { base, date: date_or_today(self.date.as_deref())?, tool: tool_digest(), ..Pins::default() })
+        Ok(Pins {
+            base,
+            date: date_or_today(self.date.as_deref())?,
+            tool: tool_digest(),
+            statistics: self.statistics,
+            ..Pins::default()
+        })
     }
 
     /// What a policy makes of it all, less what the baseline knows.

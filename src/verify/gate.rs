@@ -17,7 +17,7 @@ use crate::scan::{Renamed, ScanArguments};
 use crate::terminal::Terminal;
 
 /// Commands whose policy is `./lcr-audit.toml` where none is named.
-const BY_FOLDER: [&str; 3] = ["gate", "batch", "merge"];
+const BY_FOLDER: [&str; 2] = ["gate", "batch"];
 
 /// Makes the report again.
 pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal) -> Result<Again> {
@@ -54,7 +54,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     if !left_out.is_empty() {
         take_comparison_from(&mut found, &report);
     }
-    if command == "batch" || command == "merge" {
+    if command == "batch" {
         // As a batch itself: no single adapter can say that no other needed a waiver.
         found.policy_findings.retain(|finding| finding.rule != "waiver-stale");
         found.conclude();
@@ -194,9 +194,9 @@ impl Names {
             return date_or_today(Some(day));
         }
         let today = date_or_today(None)?;
-        let is_past = date_or_today(Some(named)).is_ok_and(|day| day == *named && day < today);
+        let is_day = date_or_today(Some(named)).is_ok_and(|day| day == *named);
         // Nothing else depends on the day.
-        if is_past && policy.waivers.is_empty() {
+        if is_day && *named != today && policy.waivers.is_empty() {
             self.by_name
                 .push(format!("the day {named}, as the report names it; without waivers nothing depends on it"));
             return Ok(named.clone());

@@ -38,7 +38,8 @@ pub struct GateReport {
 /// Digests of what the verdict rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pins {
-    /// The command that wrote the report: `scan`, `gate`, `batch` or `merge`; empty in reports of versions that did not say.
+    /// The command that made the report: `scan`, `gate`, or `batch`, whose shards may have been merged; empty in reports of versions
+    /// that did not say.
     #[serde(default)]
     pub command: String,
     /// The paths that were looked through, as given.

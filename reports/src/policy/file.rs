@@ -16,8 +16,8 @@ use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 
 /// The text of `policy init`: the policy that holds where there is no file.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
-/// Bytes of a policy.
-const MOST_BYTES: u64 = 64 << 20;
+/// Bytes of a policy: as tables they take some twenty times as much.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Why a policy cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum PolicyError {
         source: std::io::Error,
     },
     /// What stands there is no file.
-    #[error("the policy `{}` is {found}: a policy is a file", path.display())]
+    #[error("the policy `{}` is {found}: a policy is a file of moderate size", path.display())]
     NoFile {
         /// Where.
         path: PathBuf,
@@ -192,7 +192,7 @@ impl Policy {
             return no_file("a pipe, socket or device");
         }
         if known.len() > MOST_BYTES {
-            return no_file("longer than 64 MiB");
+            return no_file("longer than 16 MiB");
         }
         let text = std::fs::read_to_string(path).map_err(source)?;
         let mut policy = Self::parse(&path.display().to_string(), &text)?;
