@@ -11,6 +11,7 @@ use globset::GlobMatcher;
 use sha2::{Digest, Sha256};
 
 use super::catalogue::{RuleLevel, rule};
+use super::exceptions::refusal;
 use super::paths::{Patterns, Place, names_match, places};
 use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 
@@ -18,6 +19,9 @@ use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
 /// Bytes of a policy: as tables they take some twenty times as much.
 const MOST_BYTES: u64 = 16 << 20;
+
+/// Mistakes that a message lists.
+const MOST_LISTED: usize = 200;
 
 /// Why a policy cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +65,9 @@ fn listed(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),
         many => {
-            let lines: String = many.iter().map(|problem| format!("\n  {problem}")).collect();
-            format!("{} mistakes{lines}", many.len())
+            let lines: String = many.iter().take(MOST_LISTED).map(|problem| format!("\n  {problem}")).collect();
+            let more = if many.len() > MOST_LISTED { "\n  …" } else { "" };
+            format!("{} mistakes{lines}{more}", many.len())
         }
     }
 }
@@ -228,6 +233,15 @@ impl Policy {
             );
         }
         if !problems.is_empty() {
+            // Alone they are found by `policy check`, and reported by a run; here they are mistakes among others.
+            let refused =
+                file.waivers.iter().filter_map(|(index, waiver)| Some((index, waiver, refusal(&waiver.rule)?)));
+            let mut refused: Vec<String> = refused
+                .map(|(index, waiver, reason)| {
+                    format!("waivers[{index}]: `{}` cannot be waived: {reason}", waiver.rule)
+                })
+                .collect();
+            problems.append(&mut refused);
             return Err(PolicyError::Invalid { source_name: source.to_owned(), problems });
         }
         let waivers: Vec<Waiver> = file.waivers.into_iter().map(|(index, written)| waiver(index, written)).collect();
@@ -304,7 +318,7 @@ impl Policy {
 
     /// Waivers that can cover nothing, each with the reason: what `policy check` refuses, and a run reports.
     pub fn refused_waivers(&self) -> impl Iterator<Item = (&Waiver, &'static str)> {
-        self.waivers.iter().filter_map(|waiver| Some((waiver, super::exceptions::refusal(&waiver.rule)?)))
+        self.waivers.iter().filter_map(|waiver| Some((waiver, refusal(&waiver.rule)?)))
     }
 }
 

@@ -8,6 +8,7 @@ use toml::value::Datetime;
 use toml::{Table, Value};
 
 use super::catalogue::{RuleLevel, rule, rules};
+use super::exceptions::refusal;
 use super::file::{AllowedSection, BaseSection, CompareSection};
 
 /// Characters of a value that a message quotes.
@@ -320,7 +321,26 @@ impl Reader<'_> {
                 self.note(format!("{name}.{key} is missing"));
             }
         }
-        let waiver = WaiverSection {
+        if let Some(digest) = &sha256 {
+            self.digest(&format!("{name}.sha256"), digest);
+        }
+        for (field, text) in [("reason", &reason), ("owner", &owner)] {
+            if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+                self.note(format!("{name}.{field} is empty: a waiver that nobody explains is nobody's decision"));
+            }
+        }
+        if expires.is_some_and(|expires| expires.date.is_none()) {
+            self.note(format!("{name}.expires holds no day; write it as 2027-01-31"));
+        }
+        self.waived(name, rule.as_deref(), up_to);
+        let is_whole = [&sha256, &reason, &owner].iter().all(|text| text.is_some()) && expires.is_some();
+        // Of a whole one it is found out later, with all others.
+        if let Some((code, reason)) =
+            rule.as_deref().filter(|_| !is_whole).and_then(|code| Some((code, refusal(code)?)))
+        {
+            self.note(format!("{name}: `{code}` cannot be waived: {reason}"));
+        }
+        Some(WaiverSection {
             rule: rule?,
             sha256: sha256?,
             location,
@@ -328,35 +348,26 @@ impl Reader<'_> {
             reason: reason?,
             owner: owner?,
             expires: expires?,
-        };
-        self.waived(name, &waiver);
-        Some(waiver)
+        })
     }
 
-    /// Holds a waiver against the rules.
-    fn waived(&mut self, name: &str, waiver: &WaiverSection) {
-        let entry = rule(&waiver.rule);
-        if entry.is_none() {
-            let hint = nearest(&waiver.rule, rules().map(|rule| rule.code));
-            self.note(format!("{name}.rule names `{}`, which is no rule{hint}", visible(&waiver.rule)));
+    /// Holds the rule of a waiver, and its number, against the catalogue.
+    fn waived(&mut self, name: &str, code: Option<&str>, up_to: Option<f64>) {
+        let entry = code.and_then(rule);
+        if let (Some(code), None) = (code, entry) {
+            let hint = nearest(code, rules().map(|rule| rule.code));
+            self.note(format!("{name}.rule names `{}`, which is no rule{hint}", visible(code)));
         }
-        self.digest(&format!("{name}.sha256"), &waiver.sha256);
-        match (waiver.up_to, entry.map(|entry| entry.limit.is_some())) {
-            (Some(most), Some(true)) if !most.is_finite() || most < 0.0 => {
-                self.note(format!("{name}.up_to is {most}: a number from 0 up is needed"));
+        match (up_to, entry) {
+            (Some(most), Some(entry)) if entry.limit.is_some() => {
+                if !most.is_finite() || most < 0.0 {
+                    self.note(format!("{name}.up_to is {most}: a number from 0 up is needed"));
+                }
             }
-            (Some(_), Some(false)) => {
-                self.note(format!("{name}.up_to: `{}` measures nothing, leave it out", waiver.rule));
+            (Some(_), Some(entry)) => {
+                self.note(format!("{name}.up_to: `{}` measures nothing, leave it out", entry.code));
             }
             _ => {}
-        }
-        for (field, text) in [("reason", &waiver.reason), ("owner", &waiver.owner)] {
-            if text.trim().is_empty() {
-                self.note(format!("{name}.{field} is empty: a waiver that nobody explains is nobody's decision"));
-            }
-        }
-        if waiver.expires.date.is_none() {
-            self.note(format!("{name}.expires holds no day; write it as 2027-01-31"));
         }
     }
 
