@@ -129,6 +129,10 @@ fn what_a_policy_does_not_know_is_not_passed_over() {
             "version = 1\n[[waivers]]\nexpires = \"2027-01-31\"",
             vec!["waivers[0].expires is `2027-01-31`: a day without quotes"],
         ),
+        (
+            "version = 1\nmore = 1\n[[waivers]]\nrule = \"link-outside\"\nsha256 = \"z\"",
+            vec!["`more`", "`link-outside` cannot be waived", "waivers[0].sha256 is `z`: 64"],
+        ),
         ("fail_on = \"warn\"", vec!["`version` is missing"]),
         ("version = 1\n[rules", vec!["rules"]),
     ] {
