@@ -53,6 +53,8 @@ fn group(code: &str) -> Belongs {
         is_of_template
     } else if code.starts_with("tokenizer-") || code == "added-tokens" {
         |path| is_of_template(path) || is_of_tokenizer(path)
+    } else if code == "remote-code" {
+        is_program
     } else if matches!(stage, Some(Stage::Adapter | Stage::Policy)) || code == "unanalysed-tensor" {
         is_of_adapter
     } else {
@@ -81,7 +83,82 @@ fn is_of_tokenizer(path: &str) -> bool {
         || name.ends_with(".model")
 }
 
+/// What a setting that makes a loader run code may make it run.
+fn is_program(path: &str) -> bool {
+    let name = name_of(path);
+    [".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh"].iter().any(|ending| name.ends_with(ending))
+}
+
 /// Last part of a path, in lower case.
 fn name_of(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use lcr_scan::FileRecord;
+
+    use super::*;
+
+    fn scan(names: &[&str]) -> Scan {
+        let record = |(index, name): (usize, &&str)| FileRecord {
+            path: (*name).to_owned(),
+            bytes: 1,
+            // The last was not read.
+            sha256: if index + 1 < names.len() { format!("{index:064}") } else { String::new() },
+        };
+        Scan {
+            files: names.iter().enumerate().map(record).collect(),
+            sha256: "f".repeat(64),
+            adapter: None,
+            weights: lcr_scan::WeightStatistics::default(),
+            observations: Vec::new(),
+        }
+    }
+
+    fn paths(code: &str, file: &str, further: &[&str]) -> Vec<String> {
+        let names = [
+            "tokenizer.json",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "chat_template.jinja",
+            "model.py",
+            "note.txt",
+            "vocab.txt",
+            "state.pkl",
+            "huge.bin",
+        ];
+        let further: Vec<String> = further.iter().map(|name| (*name).to_owned()).collect();
+        files(&scan(&names), code, file, &further).into_iter().map(|pin| pin.path).collect()
+    }
+
+    #[test]
+    fn a_finding_rests_on_all_that_it_follows_from() {
+        let (config, tensors) = ("adapter_config.json", "adapter_model.safetensors");
+        assert_eq!(paths("scale", tensors, &[]), [config, tensors]);
+        assert_eq!(paths("base-model-not-allowed", tensors, &[]), [config, tensors]);
+        assert_eq!(paths("base-revision", config, &[]), [config, tensors]);
+        assert_eq!(paths("pickle-import", "state.pkl", &[]), ["state.pkl"]);
+        assert_eq!(paths("pickle-import", "state.pkl", &["note.txt"]), ["note.txt", "state.pkl"]);
+        assert_eq!(paths("template-carried", "chat_template.jinja", &[]), ["chat_template.jinja"]);
+        assert_eq!(
+            paths("added-tokens", "tokenizer.json", &[]),
+            ["chat_template.jinja", "tokenizer.json", "vocab.txt"]
+        );
+        assert_eq!(paths("remote-code", config, &[]), [config, "model.py"]);
+        // What was not read, a member of an archive and what is about the whole rest on everything.
+        for whole in ["huge.bin", "state.pkl/data", "gone", ""] {
+            assert!(paths("scale", whole, &[]).is_empty(), "{whole}");
+        }
+    }
+
+    #[test]
+    fn several_files_have_the_digest_of_their_lines() {
+        let pin = |path: &str, sha256: &str| FilePin { path: path.to_owned(), sha256: sha256.to_owned() };
+        assert_eq!(digest(&[], "whole"), "whole");
+        assert_eq!(digest(&[pin("a", "1")], "whole"), "1");
+        // printf '1  a\n2  b\n' | sha256sum
+        let both = digest(&[pin("a", "1"), pin("b", "2")], "whole");
+        assert_eq!(both, "8d711146c07b0092609ee8aa24647b11f96dab70254b0b11505acc5c8cbcd31a");
+    }
 }
