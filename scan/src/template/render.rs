@@ -1,8 +1,8 @@
 //! A template without a base to hold it against: what it adds to a plain conversation, and whether it tells words apart.
 //!
 //! Between and after the things that were said, a template writes the headers of turns. A sentence there is an instruction in the
-//! conversation's name. Before the first thing that user or assistant said stands the system turn, whose text a template may well
-//! give: nothing there is judged. Nor is what a template writes for tools and documents.
+//! conversation's name. So is one before the first of them that stands in no system turn although the conversation has one. What a
+//! template writes in the system turn, or in place of one that is missing, is not judged, nor what it writes for tools and documents.
 
 use lcr_model::tokenizer::{ChatProgram, Conversation, Rendering};
 use serde_json::Value as Json;
@@ -64,6 +64,14 @@ fn added(program: &ChatProgram, analysis: &Analysis, steps: &mut u64) -> Result<
                         case.name
                     )));
                 }
+                if let Some(sentence) = before_the_first(case, text).and_then(|lead| literal::sentence_of_nobody(&lead))
+                {
+                    let sentence = shown(&sentence);
+                    return Ok(Some(format!(
+                        "writes `{sentence}` outside the system turn, though one is given, in the conversation “{}”",
+                        case.name
+                    )));
+                }
             }
             Rendering::Failed(reason) => failure = failure.or(Some(reason)),
             Rendering::Refused(_) => {}
@@ -96,6 +104,15 @@ fn after_the_first(text: &str) -> Option<String> {
     let start = text.find(first)? + first.len();
     let rest = text.get(start..)?.to_owned();
     Some(MARKERS.iter().fold(rest, |rest, marker| rest.replace(marker, "\n")))
+}
+
+/// What is written before the first thing that the user said, in a conversation that has a system turn of its own; what that says
+/// is taken out.
+fn before_the_first(case: &Case, text: &str) -> Option<String> {
+    let [system, first, ..] = MARKERS;
+    let has_system = case.conversation.messages[0]["content"] == system && text.contains(system);
+    let lead = text.get(..text.find(first)?)?;
+    has_system.then(|| lead.replace(system, "\n"))
 }
 
 fn serves_tools(program: &ChatProgram, steps: &mut u64) -> bool {

@@ -472,7 +472,7 @@ pub(super) const RULES: &[RuleEntry] = &[
         why: "The adapter carries a chat template, a program that rewrites every conversation before the model sees \
               it, and no base was given to compare it with. Loaders often prefer this template to the base's, \
               without a word. It was followed for what decides by the conversation, and rendered for what it adds \
-              after the first thing said; what it writes before that, as a default system turn does, nobody judged.",
+              to it; what it writes in the system turn, or where there is none, nobody judged.",
         example: "`tokenizer_config.json` beside the adapter holds `chat_template`.",
         accept: "Give the base with `--base`: an equal template is no finding. Or remove the template from the \
                  adapter. A template that was read can be waived by digest with an owner and an expiry date.",
@@ -510,12 +510,12 @@ pub(super) const RULES: &[RuleEntry] = &[
         stage: Stage::Files,
         level: RuleLevel::Deny,
         why: "What user, assistant or tool said, or the date, decides what the chat template writes, or is rewritten \
-              by it; or the template adds a sentence after the first thing said, reaches out of its engine, hides \
+              by it; or the template adds a sentence outside the system turn, reaches out of its engine, hides \
               characters or holds an address. That is how a template becomes a trigger. It is parsed and what is said \
               is followed through it: a test for words is a finding; a test for a mark such as `</think>` is one \
               where it decides about words or about the system's text; roles, tools, settings and the order of turns \
-              decide freely. What cannot be followed is a finding; what is written before the first thing said, or \
-              for tools and documents only, is not judged.",
+              decide freely. What cannot be followed is a finding; what is written in the system turn, or for tools and \
+              documents only, is not judged.",
         example: "Line 3, `'deploy' in message['content']`: decides by the words `deploy` in what is said.",
         accept: "Use the base's template. If the construct is needed, have it rewritten in plain form; a waiver by \
                  digest with an owner and an expiry date requires that somebody has read the whole template.",
