@@ -218,7 +218,7 @@ pub(crate) fn open_tensors(path: &Path, selection: Option<&Selection>) -> Result
     if file.tensors().is_empty() {
         return Err(AdapterError::Empty { path: path.to_path_buf() });
     }
-    if let Some(format) = Foreign::of_names(file.tensors().iter().map(Weight::name)) {
+    if let Some(format) = Foreign::of_names(&file.tensors().iter().map(Weight::name).collect::<Vec<&str>>()) {
         return Err(format.refusal(path));
     }
     for tensor in file.tensors() {

@@ -118,9 +118,9 @@ impl Foreign {
     }
 
     /// The format that the names of a file's tensors tell; `None` for those of PEFT and of mlx-lm, and for what nobody knows.
-    pub(crate) fn of_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
-        let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
-        if any(&|name| name.starts_with(PREFIX)) || names.clone().next().is_none() {
+    pub(crate) fn of_names(names: &[&str]) -> Option<Self> {
+        let any = |test: &dyn Fn(&str) -> bool| names.iter().any(|name| test(name));
+        if any(&|name| name.starts_with(PREFIX)) || names.is_empty() {
             return None;
         }
         if any(&|name| [".hada_", ".lokr_", ".glora_"].iter().any(|mark| name.contains(mark))) {
@@ -164,7 +164,7 @@ impl Foreign {
                 return Some(Self::MisnamedSafetensors);
             }
             let file = SafetensorsFile::open_within(path, MAX_HEADER_BYTES).ok()?;
-            Self::of_names(file.tensors().iter().map(crate::checkpoint::Weight::name))
+            Self::of_names(&file.tensors().iter().map(crate::checkpoint::Weight::name).collect::<Vec<&str>>())
         })
     }
 
@@ -257,7 +257,8 @@ pub(crate) fn is_of_senses(path: &str) -> bool {
 /// Whether a name is that of a weight of a language model.
 fn is_of_whole_model(name: &str) -> bool {
     const SEGMENTS: [&str; 6] = ["layers", "h", "blocks", "embed_tokens", "wte", "lm_head"];
-    (name.ends_with(".weight") || name.ends_with(".bias")) && name.split('.').any(|part| SEGMENTS.contains(&part))
+    let is_parameter = name.rsplit('.').next().is_some_and(|last| ["weight", "bias"].contains(&last));
+    is_parameter && name.split('.').any(|part| SEGMENTS.contains(&part))
 }
 
 /// A header's length that fits a file, then a JSON object.
@@ -285,7 +286,7 @@ mod tests {
     use super::*;
 
     fn of(names: &[&str]) -> Option<Foreign> {
-        Foreign::of_names(names.iter().copied())
+        Foreign::of_names(names)
     }
 
     #[test]
