@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,18 +11,22 @@ use lcr_analysis::audit::Audit;
 use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
-use lcr_reports::gate::{ArtifactReport, GateReport, GateVerdict, Pins, ProbesPin, Subject, judge, judge_audit};
-use lcr_reports::html::RankingEntry;
+use lcr_documents::paths::shown;
+use lcr_documents::read::plain;
+use lcr_documents::write::folder_within;
+use lcr_reports::gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, Subject, judge};
 use lcr_reports::policy::Policy;
-use lcr_scan::{Artifact, Limits, ScanOptions, discover, scan};
+use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
+use rayon::prelude::*;
 
 use crate::composition::{composition, date_or_today, digest_of_prompts, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::open_policy;
+use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::OutputArguments;
 use crate::question::asked;
-use crate::results::{BatchLine, Manifest, Results};
+use crate::results::{Earlier, Manifest, Results};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
@@ -38,7 +43,7 @@ const ACTIVATION_BYTES: usize = 2 << 30;
   lcr-audit merge fleet/* --out fleet-report                                what they found, together
 
 Started again with the same arguments it goes on where it was stopped. Writes results.jsonl (a line an adapter), index.html (a
-ranking) and a report an adapter under reports/.
+ranking) and a report an adapter under reports/. One batch at a time may write into a folder.
 
 Exit codes: 0 pass · 1 findings at or above the policy · 2 something could not be analysed · 3 wrong usage.")]
 pub(crate) struct Arguments {
@@ -66,7 +71,7 @@ pub(crate) struct Arguments {
     /// Metrics to compute, as in `compare` [default: all].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     metrics: Vec<Metric>,
-    /// Write no report an adapter, only results.jsonl and the ranking.
+    /// Write no pages and figures, only each adapter's report.json, results.jsonl and the ranking.
     #[arg(long)]
     no_reports: bool,
     /// Seed of every random choice.
@@ -114,40 +119,25 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let mut pins = arguments.pins(&probes.source, &probes.prompts)?;
+    let asked = asked(&arguments.probes, &options);
+    let mut pins = arguments.pins(&probes.source, &probes.prompts, &policy)?;
+    pins.asked = Some(asked.clone());
     let everything = discover(&arguments.adapters, &Limits::default())?;
-    let manifest = Manifest::new(&pins, &policy, &options, arguments.shard, everything.len());
-    let mut results = Results::open(&arguments.out, manifest)?;
-    let share = everything
-        .into_iter()
-        .enumerate()
-        .filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1)
-        .map(|(_, artifact)| artifact);
-    let mut waiting = scanned(share, &arguments.base, &mut results);
-    let count = waiting.len();
-    if !results.is_empty() {
-        terminal.note(&format!("{} of {count} adapters are done already", results.len()));
-    }
+    let list = everything.iter().map(|artifact| shown(artifact.path())).collect();
+    let roots = arguments.adapters.iter().map(|root| shown(root)).collect();
+    let manifest = Manifest::new(&pins, &options, arguments.shard, list, roots);
+    let (mut results, earlier) = Results::open(&arguments.out, manifest)?;
     let composition = composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
-    let asked = asked(&arguments.probes, &options);
-    pins.asked = Some(asked.clone());
     let pair = SideBySide { model: &model, probes: &probes, options, base, asked, composition };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
-    let together = arguments.together.map_or_else(|| batch.that_fit(), usize::from);
-    let mut group = interrupted(&mut waiting, &results);
-    waiting.retain(|(_, subject)| !results.knows(&subject.path));
-    loop {
-        if group.is_empty() {
-            group = waiting.drain(..waiting.len().min(together)).collect();
-        }
-        if group.is_empty() {
-            break;
-        }
-        let timings = batch.group(std::mem::take(&mut group), &mut results)?;
-        terminal.note(&format!("{} of {count} adapters · {timings}", results.len()));
-    }
-    let report = results.finish(&arguments.out, &policy, pins)?;
+    let share = everything.into_iter().enumerate();
+    let share = share.filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1);
+    let mut waiting = batch.scanned(share.map(|(_, artifact)| artifact).collect());
+    results.take_share(waiting.iter().map(|(_, subject)| (subject.path.clone(), subject.scan.sha256.clone())))?;
+    batch.keep(earlier, &waiting, &mut results)?;
+    batch.rest(&mut waiting, &mut results)?;
+    let report = results.finish(&policy, pins)?;
     arguments.output.emit(&report, terminal)
 }
 
@@ -175,8 +165,9 @@ impl Arguments {
         }
     }
 
-    fn pins(&self, source: &str, prompts: &[Vec<u32>]) -> Result<Pins> {
+    fn pins(&self, source: &str, prompts: &[Vec<u32>], policy: &Policy) -> Result<Pins> {
         Ok(Pins {
+            policy: PolicyPin { source: policy.source.clone(), sha256: policy.sha256.clone() },
             base: Some(pin_base(&self.base, true)?),
             probes: Some(ProbesPin { source: source.to_owned(), sha256: digest_of_prompts(prompts)? }),
             date: date_or_today(self.date.as_deref())?,
@@ -190,20 +181,6 @@ impl Arguments {
 
 /// An adapter's files, and what a scan of them said.
 type Scanned = (Artifact, Subject);
-
-/// Every adapter of the share, scanned; results on other bytes are forgotten.
-fn scanned(share: impl Iterator<Item = Artifact>, base: &Path, results: &mut Results) -> Vec<Scanned> {
-    let options = ScanOptions { base: Some(base.to_owned()), limits: Limits::default() };
-    let all: Vec<Scanned> = share
-        .map(|artifact| {
-            let path = artifact.path().display().to_string();
-            let found = scan(&artifact, &options);
-            (artifact, Subject { path, scan: found, audit: None, not_compared: None, error: None })
-        })
-        .collect();
-    results.keep_only(&all.iter().map(|(_, subject)| (subject.path.clone(), subject.scan.sha256.clone())).collect());
-    all
-}
 
 /// Takes out the adapters of the pass that was interrupted, those that have a result already among them: only together can they go on
 /// from where it stood. None where one of them is gone or all have their result.
@@ -235,6 +212,82 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Every adapter of the share, scanned.
+    fn scanned(&self, share: Vec<Artifact>) -> Vec<Scanned> {
+        let options = ScanOptions { base: Some(self.arguments.base.clone()), limits: Limits::default() };
+        let (progress, count) = (Mutex::new((self.terminal.progress(), 0_usize)), share.len());
+        let scanned = share.into_par_iter().map(|artifact| {
+            let (path, found) = (shown(artifact.path()), scan(&artifact, &options));
+            if let Ok(mut progress) = progress.lock() {
+                progress.1 += 1;
+                let done = progress.1;
+                progress.0.update("scan", done, count);
+            }
+            (artifact, Subject { path, scan: found, audit: None, not_compared: None, error: None })
+        });
+        scanned.collect()
+    }
+
+    /// Keeps what an earlier run found, of every adapter that is the same to the byte and whose line fits what was seen of it.
+    fn keep(&self, earlier: Earlier, scanned: &[Scanned], results: &mut Results) -> Result<()> {
+        let Earlier { pins, mut lines } = earlier;
+        for (_, subject) in scanned {
+            let Some(line) = lines.remove(&subject.path) else { continue };
+            // That an adapter cannot be compared is found out anew and not believed.
+            if line.artifact.sha256 != subject.scan.sha256 || line.evidence.report.is_none() {
+                continue;
+            }
+            match self.again(&line, &pins, &subject.scan) {
+                Ok(line) => results.keep(line),
+                Err(reason) => self.terminal.note(&format!(
+                    "{}: its line in {} is not kept, it is computed again: {reason:#}",
+                    subject.path,
+                    results.lines_file().display()
+                )),
+            }
+        }
+        results.rewrite()
+    }
+
+    /// The line as it is now: an earlier one on the same bytes, judged again from a scan and from its stored report.
+    fn again(&self, line: &BatchLine, earlier: &Pins, scan: &Scan) -> Result<BatchLine> {
+        let page = !self.arguments.no_reports;
+        let subject = || line.subject(scan.clone(), &self.arguments.out, self.pins);
+        // By the day on which it was judged; waivers that expired since are no misfit.
+        let (then, _) = BatchLine::of(subject()?, page, self.policy, earlier)?;
+        if let Some(difference) = line.difference(&then) {
+            bail!(difference);
+        }
+        let (now, audit) = BatchLine::of(subject()?, page, self.policy, self.pins)?;
+        if let Some(audit) = audit
+            && !self.is_written(&audit, &now)?
+        {
+            self.write_report(&audit, &now)?;
+        }
+        Ok(now)
+    }
+
+    /// Everything that has no line yet, a group at a time; first the group that an earlier run was at.
+    fn rest(&self, waiting: &mut Vec<Scanned>, results: &mut Results) -> Result<()> {
+        let count = waiting.len();
+        if !results.is_empty() {
+            self.terminal.note(&format!("{} of {count} adapters are done already", results.len()));
+        }
+        let together = self.arguments.together.map_or_else(|| self.that_fit(), usize::from);
+        let mut group = interrupted(waiting, results);
+        waiting.retain(|(_, subject)| !results.knows(&subject.path));
+        loop {
+            if group.is_empty() {
+                group = waiting.drain(..waiting.len().min(together)).collect();
+            }
+            if group.is_empty() {
+                return Ok(());
+            }
+            let timings = self.group(std::mem::take(&mut group), results)?;
+            self.terminal.note(&format!("{} of {count} adapters · {timings}", results.len()));
+        }
+    }
+
     /// Adapters whose activations fit into memory together, by what each holds at once: see [`compare_kept`].
     ///
     /// [`compare_kept`]: lcr_analysis::comparison::compare_kept
@@ -248,7 +301,7 @@ impl Batch<'_> {
     fn group(&self, group: Vec<Scanned>, results: &mut Results) -> Result<Phases> {
         let mut fitted: Vec<(Subject, Fitted)> = Vec::new();
         for (artifact, mut subject) in group {
-            match self.fit(&artifact, &subject) {
+            match Fitted::scanned(self.pair.model, &artifact, &subject, self.terminal) {
                 Ok(adapter) => fitted.push((subject, adapter)),
                 Err(reason) => {
                     subject.not_compared = artifact.is_adapter().then_some(reason);
@@ -273,10 +326,13 @@ impl Batch<'_> {
                 }
                 phases
             }
-            // One adapter whose activations overflow, say, must not cost the others their result.
-            Err(_) => self.one_by_one(subjects, adapters, results)?,
+            // One adapter whose activations overflow, say, must not cost the others their result; of a base that changed there is none.
+            Err(_) => {
+                self.pair.refuse_changed_base()?;
+                self.one_by_one(subjects, adapters, results)?
+            }
         };
-        results.forget_standing();
+        results.forget_standing()?;
         Ok(phases)
     }
 
@@ -298,76 +354,37 @@ impl Batch<'_> {
         Ok(total)
     }
 
-    fn fit(&self, artifact: &Artifact, subject: &Subject) -> Result<Fitted, String> {
-        if subject.scan.adapter.is_none() {
-            return Err("its files could not be read as an adapter".to_owned());
-        }
-        let variant = self.pair.model.adapt(artifact.path(), self.terminal).map_err(|error| format!("{error:#}"))?;
-        Ok(Fitted { path: subject.path.clone(), sha256: Some(subject.scan.sha256.clone()), variant })
-    }
-
     /// Judges one adapter and writes its report and its line.
-    fn record(&self, mut subject: Subject, results: &mut Results) -> Result<()> {
-        let mut audit = subject.audit.clone();
-        if let Some(audit) = &mut audit {
-            judge_audit(audit, subject.scan.clone(), self.policy, self.pins.clone());
-        }
-        let folder = match &audit {
-            Some(audit) if !self.arguments.no_reports => Some(self.write_report(audit, &subject.scan.sha256)?),
-            _ => None,
-        };
-        if audit.is_none() && subject.error.is_none() {
-            let reason = subject.not_compared.get_or_insert_with(|| "it was not compared".to_owned());
+    fn record(&self, subject: Subject, results: &mut Results) -> Result<()> {
+        if let Some(reason) = &subject.not_compared {
             self.terminal.warn(&format!("{}: {reason}", subject.path));
         }
-        let report = judge(vec![subject], self.policy, self.pins.clone());
-        let Some(artifact) = report.artifacts.into_iter().next() else { bail!("a judgement without its adapter") };
-        let ranking = ranking(&artifact, folder.as_deref(), audit.as_ref());
-        results.add(BatchLine { artifact, ranking })
+        let (line, audit) = BatchLine::of(subject, !self.arguments.no_reports, self.policy, self.pins)?;
+        if let Some(audit) = audit {
+            self.write_report(&audit, &line)?;
+        }
+        results.add(line)
     }
 
-    /// Writes the adapter's own report; its folder's name tells adapters of one name apart by their digest.
-    fn write_report(&self, audit: &Audit, sha256: &str) -> Result<String> {
-        let name: String = audit
-            .adapter
-            .name
-            .chars()
-            .map(
-                |character| {
-                    if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' }
-                },
-            )
-            .take(64)
-            .collect();
-        let folder = format!("reports/{}-{}", name.trim_start_matches('.'), sha256.get(..8).unwrap_or("0"));
-        let path = self.arguments.out.join(&folder);
-        lcr_reports::write_report(audit, &path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(folder)
+    /// Writes the adapter's own report, or its numbers alone.
+    fn write_report(&self, audit: &Audit, line: &BatchLine) -> Result<()> {
+        let own = line.report_folder();
+        let context = || format!("cannot write {}", self.arguments.out.join(&own).display());
+        let folder = folder_within(&self.arguments.out, Path::new(&own)).with_context(context)?;
+        if self.arguments.no_reports {
+            lcr_reports::json::write(audit, &folder.join("report.json")).with_context(context)?;
+        } else {
+            lcr_reports::write_report(audit, &folder).with_context(context)?;
+        }
+        Ok(())
     }
-}
 
-/// The adapter's line in the ranking, under the gate's verdict.
-fn ranking(artifact: &ArtifactReport, folder: Option<&str>, audit: Option<&Audit>) -> RankingEntry {
-    let own = audit.map(|audit| RankingEntry::of(folder, audit));
-    let name = artifact.path.rsplit('/').next().unwrap_or(&artifact.path).to_owned();
-    let counted: Vec<_> = artifact.findings.iter().filter(|finding| finding.counts()).collect();
-    let verdict = match artifact.verdict {
-        GateVerdict::Pass => "pass",
-        GateVerdict::Incomplete => "incomplete",
-        GateVerdict::Fail => "fail",
-    };
-    RankingEntry {
-        folder: folder.map(str::to_owned),
-        name,
-        verdict: verdict.to_owned(),
-        // Of an adapter that passes, the page says more: that it was warned of, or that its change is large and not judged.
-        judgement: own.as_ref().filter(|_| artifact.verdict == GateVerdict::Pass).and_then(|own| own.judgement),
-        first: counted.first().map(|finding| finding.rule.clone()),
-        findings: counted.len(),
-        norm: own.as_ref().and_then(|own| own.norm),
-        place: own.as_ref().and_then(|own| own.place.clone()),
-        kl: own.as_ref().and_then(|own| own.kl),
-        flips: own.as_ref().and_then(|own| own.flips),
+    /// Whether the adapter's report stands there as it would be written now.
+    fn is_written(&self, audit: &Audit, line: &BatchLine) -> Result<bool> {
+        let folder = self.arguments.out.join(line.report_folder());
+        let stands = |name: &str, content: String| plain(&folder.join(name)).ok() == Some(content.into_bytes());
+        Ok(stands("report.json", lcr_reports::json::to_string(audit)?)
+            && (self.arguments.no_reports || stands("index.html", lcr_reports::html::page(audit)?)))
     }
 }
 

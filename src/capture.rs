@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use lcr_analysis::lockstep::Lockstep;
+use lcr_documents::write::Aside;
 use lcr_model::decoder::{SiteKind, Variant, with_values};
 
 use crate::exit::Status;
@@ -187,15 +188,15 @@ impl ActivationFile {
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut data = self.data.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         data.seek(SeekFrom::Start(0))?;
-        let folder = folder_of(&self.target);
-        let mut whole = tempfile::NamedTempFile::new_in(folder)?;
+        if self.target.symlink_metadata().is_ok_and(|known| !known.is_file() && !known.is_symlink()) {
+            bail!("{} is a folder or a device; --out names a file", self.target.display());
+        }
+        let context = || format!("cannot write {}", self.target.display());
+        let mut whole = Aside::begin(&self.target).with_context(context)?;
         whole.write_all(&(header.len() as u64).to_le_bytes())?;
         whole.write_all(&header)?;
         std::io::copy(&mut data, &mut whole)?;
-        if self.target.is_dir() {
-            bail!("{} is a folder; --out names a file", self.target.display());
-        }
-        whole.persist(&self.target).with_context(|| format!("cannot write {}", self.target.display()))?;
+        whole.commit().with_context(context)?;
         Ok(tensors)
     }
 }

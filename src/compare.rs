@@ -24,7 +24,7 @@ use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
 use crate::question::asked;
-use crate::side_by_side::{Fitted, SideBySide};
+use crate::side_by_side::{Fitted, SideBySide, same_bytes};
 use crate::terminal::Terminal;
 
 /// How the built-in policy names itself.
@@ -94,6 +94,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     for (folder, scan) in inputs.adapters.iter().zip(&scanned.scans) {
         match model.adapt(folder, terminal) {
             Ok(variant) => {
+                if let Err(changed) = same_bytes(variant.adapter(), folder, &scan.files) {
+                    return scanned.refused(anyhow::anyhow!(changed), &inputs, terminal);
+                }
                 let sha256 = Some(scan.sha256.clone());
                 adapters.push(Fitted { path: inputs.shown(folder), sha256, variant });
             }

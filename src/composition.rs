@@ -14,15 +14,22 @@ const TEMPLATE: [&str; 3] = ["chat_template.jinja", "chat_template.json", "token
 /// Pins a base; its weights, which take a second a gigabyte, only where they are needed.
 pub(crate) fn pin_base(folder: &Path, weights: bool) -> Result<BasePin> {
     let context = || format!("cannot read the base {}", folder.display());
-    let is_weight = |name: &str| {
-        name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
-    };
     Ok(BasePin {
         path: folder.display().to_string(),
         sha256: if weights { digest_of_folder(folder, is_weight).with_context(context)? } else { None },
         tokenizer: digest_of_folder(folder, is_tokenizer_file).with_context(context)?,
         template: digest_of_folder(folder, |name| TEMPLATE.contains(&name)).with_context(context)?,
     })
+}
+
+/// Whether a file of a base is part of what runs: weights, their index, and config.json.
+fn is_weight(name: &str) -> bool {
+    name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
+}
+
+/// Whether any digest of a base's pin is over a file of this name.
+pub(crate) fn is_pinned(name: &str) -> bool {
+    is_weight(name) || is_tokenizer_file(name) || TEMPLATE.contains(&name)
 }
 
 /// What a comparison rests on, but for the adapter.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use lcr_documents::write::replace;
 use lcr_model::decoder::Variant;
 use lcr_train::anchors::Anchors;
 use lcr_train::config::BudgetOptions;
@@ -268,13 +269,7 @@ fn save(path: &Path, outcomes: &[Outcome]) -> Result<()> {
         lines += &serde_json::to_string(outcome)?;
         lines.push('\n');
     }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut aside = tempfile::NamedTempFile::new_in(folder).with_context(|| {
-        format!("cannot write {}: its folder {} cannot be written", path.display(), folder.display())
-    })?;
-    std::io::Write::write_all(&mut aside, lines.as_bytes())?;
-    aside.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
+    replace(path, lines.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn load(path: &Path) -> Result<Vec<Outcome>> {

@@ -9,7 +9,7 @@ use lcr_reports::gate::{GateReport, Pins, ProbesPin, Subject};
 use lcr_reports::policy::Policy;
 use lcr_scan::Artifact;
 
-use crate::composition::{composition, digest_of_prompts};
+use crate::composition::{composition, digest_of_prompts, pin_base};
 use crate::exit::Status;
 use crate::model::{Device, Model};
 use crate::outputs::OutputArguments;
@@ -69,7 +69,9 @@ pub(crate) fn judged(
     terminal: &Terminal,
 ) -> Result<GateReport> {
     let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
-    let mut pins = common.pins(command != "scan" && (command != "gate" || asks_for_base))?;
+    // Of a base that is run the weights are digested once it is open: see `compare_all`.
+    let is_run = common.base.is_some() && question.is_some();
+    let mut pins = common.pins(!is_run && command != "scan" && (command != "gate" || asks_for_base))?;
     command.clone_into(&mut pins.command);
     pins.paths = paths.iter().map(|path| path.display().to_string()).collect();
     let mut subjects = common.scan_all(paths, terminal)?;
@@ -105,6 +107,8 @@ fn compare_all(
     terminal: &Terminal,
 ) -> Result<()> {
     let model = Model::open(base, Device::Cpu)?;
+    // What is open is held against this after every pass, so that numbers and digest are of the same files.
+    pins.base = Some(pin_base(base, true)?);
     let probes = question.probes(&model)?;
     pins.probes = Some(ProbesPin { source: probes.source.clone(), sha256: digest_of_prompts(&probes.prompts)? });
     pins.asked = Some(question.asked.clone());
@@ -122,7 +126,7 @@ fn compare_all(
     for group in subjects.chunks_mut(TOGETHER) {
         let mut fitted: Vec<(&mut Subject, Fitted)> = Vec::new();
         for (artifact, subject) in group {
-            match fit(&model, artifact, subject, terminal) {
+            match Fitted::scanned(&model, artifact, subject, terminal) {
                 Ok(adapter) => fitted.push((subject, adapter)),
                 // What no adapter is expected in needs no comparison.
                 Err(reason) => subject.not_compared = artifact.is_adapter().then_some(reason),
@@ -136,8 +140,11 @@ fn compare_all(
             Ok((audits, _)) => {
                 subjects.iter_mut().zip(audits).for_each(|(subject, audit): (_, Audit)| subject.audit = Some(audit));
             }
-            // One bad adapter (activations that become infinite, say) must not hide the others.
-            Err(_) => one_by_one(&pair, subjects, adapters, terminal),
+            // One bad adapter (activations that become infinite, say) must not hide the others; of a base that changed nothing is said.
+            Err(_) => {
+                pair.refuse_changed_base()?;
+                one_by_one(&pair, subjects, adapters, terminal);
+            }
         }
     }
     Ok(())
@@ -150,12 +157,4 @@ fn one_by_one(pair: &SideBySide, subjects: Vec<&mut Subject>, adapters: Vec<Fitt
             Err(error) => subject.error = Some(format!("{error:#}")),
         }
     }
-}
-
-fn fit(model: &Model, artifact: &Artifact, subject: &Subject, terminal: &Terminal) -> Result<Fitted, String> {
-    if subject.scan.adapter.is_none() {
-        return Err("its files could not be read as an adapter".to_owned());
-    }
-    let variant = model.adapt(artifact.path(), terminal).map_err(|error| format!("{error:#}"))?;
-    Ok(Fitted { path: subject.path.clone(), sha256: Some(subject.scan.sha256.clone()), variant })
 }

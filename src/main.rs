@@ -14,7 +14,9 @@ mod exit;
 mod gate;
 mod generate;
 mod inspect;
+mod lines;
 mod memory;
+mod merge;
 mod model;
 mod outputs;
 mod policy;
@@ -80,7 +82,7 @@ enum Command {
     /// Compare many adapters with one base: shards, resuming, one ranking.
     Batch(batch::Arguments),
     /// Put the results of a batch's shards together.
-    Merge(results::MergeArguments),
+    Merge(merge::MergeArguments),
     /// Recompute the digests and the verdict of a report.
     Verify(verify::Arguments),
     /// Begin a policy, check it, or explain its rules.
@@ -135,7 +137,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
         Command::Scan(arguments) => scan::run(&arguments, terminal),
         Command::Gate(arguments) => gate::run(&arguments, terminal),
         Command::Batch(arguments) => batch::run(&arguments, terminal),
-        Command::Merge(arguments) => results::merge(&arguments, terminal),
+        Command::Merge(arguments) => merge::run(&arguments, terminal),
         Command::Verify(arguments) => verify::run(&arguments, terminal),
         Command::Policy(arguments) => policy::run(&arguments, terminal),
         Command::Generate(arguments) => generate::run(&arguments, terminal),

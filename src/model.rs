@@ -1,5 +1,7 @@
 //! Opening what the command line names: base, adapters, tokenizer, probes, device.
 
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -8,6 +10,7 @@ use lcr_model::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Variant};
 use lcr_model::tokenizer::Tokenizer;
 
+use crate::composition::{is_pinned, pin_base};
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
 use crate::terminal::Terminal;
 
@@ -106,14 +109,73 @@ impl ProbeArguments {
 pub(crate) struct Model {
     pub(crate) decoder: Decoder,
     pub(crate) tokenizer: Option<Tokenizer>,
+    folder: PathBuf,
+    /// What its files were before anything was read of them.
+    files: Vec<Stood>,
+}
+
+/// A file at a moment: what the system changes when somebody writes to it or puts another in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stood {
+    name: OsString,
+    /// Device, number, length and time of the last writing.
+    content: (u64, u64, u64, (i64, i64)),
+    /// Time of the last change of anything, the names of the file included.
+    changed: (i64, i64),
+}
+
+/// The files of a base that pins are made of.
+fn files_of(folder: &Path) -> Result<Vec<Stood>> {
+    let mut files = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(is_pinned) {
+            continue;
+        }
+        // A link that leads nowhere is no file of the base.
+        let Ok(known) = std::fs::metadata(entry.path()) else { continue };
+        files.push(Stood {
+            name,
+            content: (known.dev(), known.ino(), known.size(), (known.mtime(), known.mtime_nsec())),
+            changed: (known.ctime(), known.ctime_nsec()),
+        });
+    }
+    files.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(files)
 }
 
 impl Model {
     pub(crate) fn open(folder: &Path, device: Device) -> Result<Self> {
-        let decoder = Decoder::open(folder, device.open()?)
-            .with_context(|| format!("cannot open the base model {}", folder.display()))?;
+        let context = || format!("cannot open the base model {}", folder.display());
+        // A folder that is none is the decoder's to explain.
+        let files = if folder.is_dir() { files_of(folder).with_context(context)? } else { Vec::new() };
+        let decoder = Decoder::open(folder, device.open()?).with_context(context)?;
         let tokenizer = Tokenizer::open(folder)?;
-        Ok(Self { decoder, tokenizer })
+        Ok(Self { decoder, tokenizer, folder: folder.to_owned(), files })
+    }
+
+    /// Refuses a base whose files are not what they were when it was opened: numbers would be of one, and the digest of another.
+    /// `pinned` is the digest that reports name.
+    pub(crate) fn refuse_changed(&self, pinned: Option<&str>) -> Result<()> {
+        let folder = self.folder.display();
+        let now = files_of(&self.folder)?;
+        let is_same = |(before, after): (&Stood, &Stood)| before.name == after.name && before.content == after.content;
+        let changed = self.files.iter().zip(&now).find(|pair| !is_same(*pair));
+        if changed.is_some() || now.len() != self.files.len() {
+            let name = changed.map_or_else(String::new, |(_, after)| format!(": {}", after.name.display()));
+            bail!(
+                "files of the base {folder} were changed during the run{name}. Let nobody write there, and run it again"
+            );
+        }
+        // A further name of a file, a backup's say, is no change; a writing whose time was set back is.
+        let is_touched = now != self.files;
+        if is_touched && pinned.is_some() && pin_base(&self.folder, true)?.sha256.as_deref() != pinned {
+            bail!(
+                "the base {folder} was changed during the run: its digest is another one. Let nobody write there, and run it again"
+            );
+        }
+        Ok(())
     }
 
     /// Opens an adapter and fits it to this model.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use lcr_documents::write::{append, replace};
 use lcr_reports::gate::{self, GateReport};
 use lcr_scan::{Artifact, Limits, discover};
 
@@ -183,12 +184,7 @@ fn write(destination: &Destination, text: &str) -> std::io::Result<()> {
     }
     if destination.format == Format::Summary {
         // A job's summary file may hold what earlier steps said.
-        return lcr_documents::write::append(path, text.as_bytes());
+        return append(path, text.as_bytes());
     }
-    lcr_documents::write::replace(path, text.as_bytes())
-}
-
-/// Puts a file in its place whole, or says which could not be written.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    lcr_documents::write::replace(path, content).with_context(|| format!("cannot write {}", path.display()))
+    replace(path, text.as_bytes())
 }

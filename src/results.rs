@@ -1,24 +1,27 @@
-//! The folder of a batch: what it is made of, a line an adapter, how far the pass in progress has come; and shards merged.
+//! The folder of a batch: what it is made of, a line an adapter, how far the pass in progress has come.
+//!
+//! One process at a time holds it. What a killed one left unfinished is gone when the next one has ended, whatever it was killed at.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::standing::{Keeper, variants_of};
-use lcr_reports::gate::{ArtifactReport, GateReport, Pins, digest_of_bytes};
+use lcr_documents::lock::{Attempt, LOCK, Lock};
+use lcr_documents::read::plain;
+use lcr_documents::steps::step;
+use lcr_documents::write::{UNFINISHED, append, replace, sweep};
+use lcr_reports::EARLIER;
+use lcr_reports::gate::{GateReport, Pins, digest_of_bytes};
 use lcr_reports::html::{RankingEntry, ranking};
 use lcr_reports::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Shard, report_of};
-use crate::exit::Status;
-use crate::gate::open_policy;
-use crate::outputs::{OutputArguments, replace};
-use crate::terminal::Terminal;
+use crate::lines::{BatchLine, REPORTS};
 
 const MANIFEST: &str = "batch.json";
 const LINES: &str = "results.jsonl";
@@ -26,45 +29,65 @@ const INDEX: &str = "index.html";
 /// How far the pass in progress has come.
 const STANDING: &str = "standing.safetensors";
 /// The schema of [`Manifest`].
-const SCHEMA: &str = "lcr-audit/batch/1";
+const SCHEMA: &str = "lcr-audit/batch/2";
 
 /// What the results of a folder are made of. Another base, other probes or another policy are other results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    schema: String,
-    tool: String,
+    pub(crate) schema: String,
+    pub(crate) tool: String,
     /// Digests of base, probes and policy.
-    pins: Pins,
+    pub(crate) pins: Pins,
     /// Metrics and seed.
-    options: String,
-    shard: String,
+    pub(crate) options: String,
+    pub(crate) shard: String,
     /// Adapters of all shards together.
-    adapters: usize,
+    pub(crate) adapters: usize,
+    /// Their paths.
+    pub(crate) list: Vec<String>,
+    /// SHA-256 over the lines of the list.
+    pub(crate) list_sha256: String,
+    /// Where they were looked for.
+    pub(crate) roots: Vec<String>,
+    /// Digests of those of this shard, by path.
+    pub(crate) share: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    pub(crate) fn new(pins: &Pins, policy: &Policy, options: &CompareOptions, shard: Shard, adapters: usize) -> Self {
-        let mut pins = pins.clone();
-        pins.policy.source.clone_from(&policy.source);
-        pins.policy.sha256.clone_from(&policy.sha256);
+    /// The manifest of a shard whose adapters have not been looked into yet.
+    pub(crate) fn new(
+        pins: &Pins,
+        options: &CompareOptions,
+        shard: Shard,
+        list: Vec<String>,
+        roots: Vec<String>,
+    ) -> Self {
         let mut metrics: Vec<String> = options.sites.metrics.iter().map(|metric| format!("{metric:?}")).collect();
         metrics.sort();
         let options = format!("metrics {}, seed {}", metrics.join("+").to_lowercase(), options.sites.seed);
         Self {
             schema: SCHEMA.to_owned(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
-            pins,
+            pins: pins.clone(),
             options,
             shard: shard.to_string(),
-            adapters,
+            adapters: list.len(),
+            list_sha256: digest_of_list(&list),
+            list,
+            roots,
+            share: BTreeMap::new(),
         }
     }
 
-    /// What makes results comparable: everything but the shard, the number of adapters, the day, and where things lay.
-    fn essence(&self) -> Self {
+    /// What makes results comparable: everything but the shard, the adapters, the day, and where things lay.
+    pub(crate) fn essence(&self) -> Self {
         let mut essence = self.clone();
         essence.shard.clear();
         essence.adapters = 0;
+        essence.list.clear();
+        essence.list_sha256.clear();
+        essence.roots.clear();
+        essence.share.clear();
         essence.pins.date.clear();
         essence.pins.tool = None;
         essence.pins.paths.clear();
@@ -78,41 +101,63 @@ impl Manifest {
         essence
     }
 
-    fn read(folder: &Path) -> Result<Self> {
+    /// Reads the manifest of a batch's folder, which must agree with itself.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let text = fs_err::read_to_string(&path)?;
-        let manifest: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a batch's; give the folder that `batch --out` made", path.display()))?;
-        if manifest.schema != SCHEMA {
-            bail!("{} is written under schema `{}`, expected `{SCHEMA}`", path.display(), manifest.schema);
+        let bytes = plain(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let is_no_batch = || format!("{} is not a batch's; give the folder that `batch --out` made", path.display());
+        let value: serde_json::Value = serde_json::from_slice(&bytes).with_context(is_no_batch)?;
+        let schema = value.get("schema").and_then(serde_json::Value::as_str).unwrap_or("none");
+        if schema != SCHEMA {
+            bail!(
+                "{} is written under schema `{schema}`, expected `{SCHEMA}`: start the batch in a new folder",
+                path.display()
+            );
+        }
+        let manifest: Self = serde_json::from_value(value).with_context(is_no_batch)?;
+        let listed: BTreeSet<&String> = manifest.list.iter().collect();
+        let agrees = manifest.adapters == manifest.list.len()
+            && listed.len() == manifest.list.len()
+            && manifest.list_sha256 == digest_of_list(&manifest.list)
+            && manifest.share.keys().all(|path| listed.contains(path));
+        if !agrees {
+            bail!("{} contradicts itself about its adapters: it was edited. Run the batch again", path.display());
         }
         Ok(manifest)
     }
+
+    /// Whether two shards are of one batch over one list of adapters.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        self.essence() == other.essence() && self.list == other.list
+    }
 }
 
-/// One adapter's result: a line of results.jsonl.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct BatchLine {
-    /// What the gate says.
-    pub(crate) artifact: ArtifactReport,
-    /// Its line in the ranking.
-    pub(crate) ranking: RankingEntry,
+fn digest_of_list(list: &[String]) -> String {
+    digest_of_bytes(serde_json::to_string(list).unwrap_or_default().as_bytes())
 }
 
-/// The results of a batch, in memory and in their folder.
+/// What an earlier run left: its lines by the adapter's path, and what they were judged by.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    pub(crate) pins: Pins,
+    pub(crate) lines: BTreeMap<String, BatchLine>,
+}
+
+/// The results of a batch, in memory and in their folder, which is this process's as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Results {
     folder: PathBuf,
     manifest: Manifest,
     lines: BTreeMap<String, BatchLine>,
+    _lock: Lock,
 }
 
 impl Results {
     /// Opens a folder, new or of an earlier run of the same batch.
-    pub(crate) fn open(folder: &Path, manifest: Manifest) -> Result<Self> {
-        fs_err::create_dir_all(folder)?;
-        let mut lines = BTreeMap::new();
-        if folder.join(MANIFEST).exists() {
+    pub(crate) fn open(folder: &Path, manifest: Manifest) -> Result<(Self, Earlier)> {
+        let lock = hold(folder)?;
+        let mut earlier = Earlier::default();
+        if folder.join(MANIFEST).symlink_metadata().is_ok() {
             let known = Manifest::read(folder)?;
             if known.essence() != manifest.essence() {
                 bail!(
@@ -121,13 +166,32 @@ impl Results {
                     folder.display()
                 );
             }
-            lines = read_lines(&folder.join(LINES))?;
+            earlier = Earlier { pins: known.pins, lines: read_lines(folder)? };
         }
-        replace(&folder.join(MANIFEST), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
-        let results = Self { folder: folder.to_owned(), manifest, lines };
-        // A line that was cut by a kill goes here, so that the next one does not continue it.
-        results.rewrite()?;
+        Ok((Self { folder: folder.to_owned(), manifest, lines: BTreeMap::new(), _lock: lock }, earlier))
+    }
+
+    /// A folder for the results of shards.
+    pub(crate) fn merged(folder: &Path, manifest: Manifest, lines: BTreeMap<String, BatchLine>) -> Result<Self> {
+        let lock = hold(folder)?;
+        let results = Self { folder: folder.to_owned(), manifest, lines, _lock: lock };
+        results.write_manifest()?;
         Ok(results)
+    }
+
+    /// Says which adapters are this shard's, with their digests.
+    pub(crate) fn take_share(&mut self, share: impl Iterator<Item = (String, String)>) -> Result<()> {
+        self.manifest.share = share.collect();
+        self.write_manifest()
+    }
+
+    fn write_manifest(&self) -> Result<()> {
+        self.replace(MANIFEST, serde_json::to_string_pretty(&self.manifest)?.as_bytes())
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        replace(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -138,23 +202,26 @@ impl Results {
         self.lines.is_empty()
     }
 
-    /// Forgets adapters that are no longer there, and those whose bytes are others now.
-    pub(crate) fn keep_only(&mut self, digests: &BTreeMap<String, String>) {
-        self.lines.retain(|path, line| digests.get(path) == Some(&line.artifact.sha256));
-    }
-
     pub(crate) fn knows(&self, path: &str) -> bool {
         self.lines.contains_key(path)
+    }
+
+    pub(crate) fn lines_file(&self) -> PathBuf {
+        self.folder.join(LINES)
+    }
+
+    /// Takes over a line of an earlier run.
+    pub(crate) fn keep(&mut self, line: BatchLine) {
+        self.lines.insert(line.artifact.path.clone(), line);
     }
 
     /// Adds a line; it is on the disk when this returns.
     pub(crate) fn add(&mut self, line: BatchLine) -> Result<()> {
         let mut text = serde_json::to_string(&line)?;
         text.push('\n');
-        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(self.folder.join(LINES))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        self.lines.insert(line.artifact.path.clone(), line);
+        let path = self.lines_file();
+        append(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        self.keep(line);
         Ok(())
     }
 
@@ -174,124 +241,92 @@ impl Results {
     }
 
     /// The pass is over.
-    pub(crate) fn forget_standing(&self) {
-        // That the file stays behind is no failure: its fingerprint fits no other pass.
-        let _ = fs_err::remove_file(self.folder.join(STANDING));
+    pub(crate) fn forget_standing(&self) -> Result<()> {
+        let path = self.folder.join(STANDING);
+        match std::fs::remove_file(&path) {
+            Ok(()) => step(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        }
+        Ok(())
     }
 
-    fn rewrite(&self) -> Result<()> {
+    /// Writes the lines in order; one that a kill cut short is not among them, so that the next does not continue it.
+    pub(crate) fn rewrite(&self) -> Result<()> {
         let mut text = String::new();
         for line in self.lines.values() {
             text.push_str(&serde_json::to_string(line)?);
             text.push('\n');
         }
-        replace(&self.folder.join(LINES), text.as_bytes())
+        self.replace(LINES, text.as_bytes())
     }
 
-    /// Writes lines in order and the ranking, and gives the report over all.
-    pub(crate) fn finish(self, folder: &Path, policy: &Policy, pins: Pins) -> Result<GateReport> {
+    /// Writes lines in order and the ranking, removes what earlier runs left behind, and gives the report over all.
+    pub(crate) fn finish(self, policy: &Policy, pins: Pins) -> Result<GateReport> {
         self.rewrite()?;
         let base = pins.base.as_ref().map(|base| base.path.clone());
         let mut entries: Vec<RankingEntry> = self.lines.values().map(|line| line.ranking.clone()).collect();
         RankingEntry::rank(&mut entries);
         let judge = if policy.source == "default" { "the built-in policy" } else { "the policy" };
-        replace(&folder.join(INDEX), ranking(&entries, base.as_deref(), judge)?.as_bytes())?;
+        self.replace(INDEX, ranking(&entries, base.as_deref(), judge)?.as_bytes())?;
+        self.tidy().with_context(|| format!("cannot remove what a killed run left in {}", self.folder.display()))?;
         let artifacts = self.lines.into_values().map(|line| line.artifact).collect();
         Ok(report_of(artifacts, policy, pins))
     }
+
+    /// Removes everything that a run may leave that is killed: the standing of a pass all of whose lines were written, files written
+    /// aside, reports half made.
+    fn tidy(&self) -> Result<()> {
+        self.forget_standing()?;
+        let unfinished = [UNFINISHED, EARLIER];
+        sweep(&self.folder, &unfinished)?;
+        let reports = self.folder.join(REPORTS);
+        if !reports.symlink_metadata().is_ok_and(|known| known.is_dir()) {
+            return Ok(());
+        }
+        sweep(&reports, &unfinished)?;
+        for report in std::fs::read_dir(&reports)? {
+            let report = report?;
+            if report.file_type()?.is_dir() {
+                sweep(&report.path(), &unfinished)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// The lines of a results.jsonl by the adapter's path. Only the last line may be cut, as a kill leaves it.
-fn read_lines(path: &Path) -> Result<BTreeMap<String, BatchLine>> {
-    let text = match fs_err::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error.into()),
+/// Takes a folder for this process.
+fn hold(folder: &Path) -> Result<Lock> {
+    fs_err::create_dir_all(folder)?;
+    match Lock::acquire(folder).with_context(|| format!("cannot lock {}", folder.join(LOCK).display()))? {
+        Attempt::Held(lock) => Ok(lock),
+        Attempt::Taken(process) => {
+            let holder = process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"));
+            bail!("{} is in use by {holder}: wait for it to end, or choose another --out", folder.display())
+        }
+    }
+}
+
+/// The lines of a batch's folder by the adapter's path. Only the last line may be cut, as a kill leaves it.
+pub(crate) fn read_lines(folder: &Path) -> Result<BTreeMap<String, BatchLine>> {
+    let path = folder.join(LINES);
+    let bytes = match plain(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let mut lines = BTreeMap::new();
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        match serde_json::from_str::<BatchLine>(line) {
+    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match serde_json::from_slice::<BatchLine>(line) {
             Ok(line) => {
-                lines.insert(line.artifact.path.clone(), line);
+                let known = lines.insert(line.artifact.path.clone(), line);
+                if let Some(known) = known {
+                    bail!("{}, line {}: {} has a line already", path.display(), index + 1, known.artifact.path);
+                }
             }
-            Err(_) if !line.ends_with('\n') => break,
+            Err(_) if !line.ends_with(b"\n") => break,
             Err(error) => bail!("{}, line {}: {error}", path.display(), index + 1),
         }
     }
     Ok(lines)
-}
-
-/// Arguments of `merge`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  lcr-audit merge fleet/* --out fleet-report
-  lcr-audit merge fleet/* --out fleet-report --write sarif=fleet.sarif
-
-The shards must be of one base, one policy and the same probes and metrics, and all of them must be there.")]
-pub(crate) struct MergeArguments {
-    /// Folders that `batch --shard` wrote.
-    #[arg(required = true)]
-    shards: Vec<PathBuf>,
-    /// Folder for the merged results.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// The policy that the shards were judged by [default: lcr-audit.toml in this folder, else the built-in policy].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    #[command(flatten)]
-    output: OutputArguments,
-}
-
-/// Runs `merge`.
-pub(crate) fn merge(arguments: &MergeArguments, terminal: &Terminal) -> Result<Status> {
-    let policy = open_policy(arguments.policy.as_deref())?;
-    let mut merged: Option<Manifest> = None;
-    let mut lines: BTreeMap<String, BatchLine> = BTreeMap::new();
-    for folder in &arguments.shards {
-        let manifest = Manifest::read(folder)?;
-        if let Some(first) = &merged
-            && (first.essence() != manifest.essence() || first.adapters != manifest.adapters)
-        {
-            bail!(
-                "{} and {} are shards of different batches (base, probes, policy, metrics, version or adapters differ)",
-                arguments.shards[0].display(),
-                folder.display()
-            );
-        }
-        for (path, mut line) in read_lines(&folder.join(LINES))? {
-            line.ranking.folder = line.ranking.folder.map(|own| relative(&arguments.out, &folder.join(own)));
-            if lines.insert(path.clone(), line).is_some() {
-                bail!("{path} is in two of the shards: give each shard once");
-            }
-        }
-        merged.get_or_insert(manifest);
-    }
-    let Some(manifest) = merged else { bail!("no shard was given") };
-    if manifest.pins.policy.sha256 != policy.sha256 {
-        bail!("the shards were judged by another policy: give it with --policy");
-    }
-    if lines.len() != manifest.adapters {
-        bail!(
-            "{} of {} adapters have a result: a shard is missing, or was interrupted (start it again, it goes on)",
-            lines.len(),
-            manifest.adapters
-        );
-    }
-    let pins = manifest.pins.clone();
-    fs_err::create_dir_all(&arguments.out)?;
-    let merged = Manifest { shard: "1/1".to_owned(), ..manifest };
-    replace(&arguments.out.join(MANIFEST), serde_json::to_string_pretty(&merged)?.as_bytes())?;
-    let results = Results { folder: arguments.out.clone(), manifest: merged, lines };
-    let report = results.finish(&arguments.out, &policy, pins)?;
-    arguments.output.emit(&report, terminal)
-}
-
-/// A path as seen from a folder.
-fn relative(from: &Path, to: &Path) -> String {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (from, to) = (absolute(from), absolute(to));
-    let shared = from.components().zip(to.components()).take_while(|(left, right)| left == right).count();
-    let up = from.components().skip(shared).map(|_| "..".to_owned());
-    let down = to.components().skip(shared).map(|part| part.as_os_str().to_string_lossy().into_owned());
-    up.chain(down).collect::<Vec<String>>().join("/")
 }

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use lcr_documents::paths::shown;
 use lcr_reports::gate::{Baseline, GateReport, Pins, Subject, apply_baseline, judge};
 use lcr_reports::policy::Policy;
 use lcr_scan::{Artifact, Limits, ScanOptions, WeightStatistics, discover, scan};
@@ -101,7 +102,7 @@ impl ScanArguments {
         let count = artifacts.len();
         let subjects = artifacts.into_par_iter().map(|artifact| {
             let subject = Subject {
-                path: artifact.path().display().to_string(),
+                path: shown(artifact.path()),
                 scan: scan(&artifact, &options),
                 audit: None,
                 not_compared: None,

@@ -9,9 +9,11 @@ use lcr_analysis::audit::{
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
-use lcr_model::adapter::Resized;
+use lcr_model::adapter::{Adapter, Resized};
 use lcr_model::decoder::Variant;
 use lcr_model::tokenizer::Tokenizer;
+use lcr_reports::gate::Subject;
+use lcr_scan::{Artifact, FileRecord};
 
 use crate::model::Model;
 use crate::probes::LoadedProbes;
@@ -41,6 +43,43 @@ pub(crate) struct Fitted {
     /// SHA-256 over the files of its folder.
     pub(crate) sha256: Option<String>,
     pub(crate) variant: Variant,
+}
+
+impl Fitted {
+    /// Opens a scanned adapter and fits it to the base, from the very bytes that were scanned; else why that cannot be.
+    pub(crate) fn scanned(
+        model: &Model,
+        artifact: &Artifact,
+        subject: &Subject,
+        terminal: &Terminal,
+    ) -> Result<Self, String> {
+        if subject.scan.adapter.is_none() {
+            return Err("its files could not be read as an adapter".to_owned());
+        }
+        let variant = model.adapt(artifact.path(), terminal).map_err(|error| format!("{error:#}"))?;
+        same_bytes(variant.adapter(), artifact.path(), &subject.scan.files)?;
+        Ok(Self { path: subject.path.clone(), sha256: Some(subject.scan.sha256.clone()), variant })
+    }
+}
+
+/// Whether an adapter was read from the bytes of these records; else what differs. `root` is what was scanned: its folder, or its tensor
+/// file alone.
+pub(crate) fn same_bytes(adapter: &Adapter, root: &Path, files: &[FileRecord]) -> Result<(), String> {
+    let is_file = root == adapter.path;
+    let root = if is_file { root.parent().unwrap_or(root) } else { root };
+    let config = adapter.path.with_file_name("adapter_config.json");
+    let read = [(&adapter.path, &adapter.sha256), (&config, &adapter.config_sha256)];
+    for (path, read) in read.into_iter().take(if is_file { 1 } else { 2 }) {
+        let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+        let scanned = files.iter().find(|record| record.path == name).map(|record| record.sha256.as_str());
+        if scanned != Some(read) {
+            return Err(format!(
+                "{name} was changed between scan and comparison (scanned {}, opened {read}): let nobody write there, and run it again",
+                scanned.unwrap_or("nothing of that name")
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl SideBySide<'_> {
@@ -75,6 +114,10 @@ impl SideBySide<'_> {
             &mut report,
         )?;
         drop(progress);
+        self.refuse_changed_base()?;
+        if let Some(changed) = adapters.iter().find(|adapter| !adapter.variant.adapter().is_as_opened()) {
+            bail!("{} was written to while it was compared: let nobody write there, and run it again", changed.path);
+        }
         let audits = comparisons.into_iter().zip(adapters).map(|(found, adapter)| self.audit(adapter, found)).collect();
         Ok((audits, phases))
     }
@@ -94,6 +137,11 @@ impl SideBySide<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Refuses a base that is not what it was when it was opened.
+    pub(crate) fn refuse_changed_base(&self) -> Result<()> {
+        self.model.refuse_changed(self.composition.base.as_deref())
     }
 
     /// Puts facts and numbers of one adapter together.
@@ -192,5 +240,60 @@ impl Vocabulary for Words<'_> {
         let text = decoded.unwrap_or_else(|| ids.iter().map(|id| format!("#{id}")).collect::<Vec<_>>().join(" "));
         let skipped = text.chars().count().saturating_sub(CONTEXT_CHARACTERS);
         text.chars().skip(skipped).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lcr_reports::gate::Subject;
+    use lcr_scan::{Artifact, ScanOptions, scan};
+
+    use super::*;
+    use crate::model::Device;
+
+    /// A copy of a golden adapter, its base, and its scan.
+    fn scanned() -> (tempfile::TempDir, Model, Artifact, Subject) {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3_lora_qv");
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+            fs::copy(golden.join("adapter").join(name), folder.path().join(name)).expect("copied");
+        }
+        let artifact = Artifact::Adapter(folder.path().to_owned());
+        let path = folder.path().display().to_string();
+        let found = scan(&artifact, &ScanOptions::default());
+        let subject = Subject { path, scan: found, audit: None, not_compared: None, error: None };
+        (folder, Model::open(&golden.join("base"), Device::Cpu).expect("a base"), artifact, subject)
+    }
+
+    #[test]
+    fn an_adapter_is_fitted_from_the_bytes_that_were_scanned_or_not_at_all() {
+        let (folder, model, artifact, subject) = scanned();
+        let fit = || Fitted::scanned(&model, &artifact, &subject, &Terminal::new(false, true));
+        assert!(fit().is_ok());
+        let config = folder.path().join("adapter_config.json");
+        let text = fs::read_to_string(&config).expect("readable");
+        fs::write(&config, format!("{text} ")).expect("written");
+        assert!(
+            fit().expect_err("another config").contains("adapter_config.json was changed between scan and comparison")
+        );
+        fs::write(&config, text).expect("written");
+        assert!(fit().is_ok());
+        let weights = folder.path().join("adapter_model.safetensors");
+        let mut bytes = fs::read(&weights).expect("readable");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        fs::write(&weights, &bytes).expect("written");
+        assert!(fit().expect_err("other weights").contains("adapter_model.safetensors was changed"));
+    }
+
+    #[test]
+    fn what_was_opened_stays_what_it_was() {
+        let (folder, model, artifact, subject) = scanned();
+        let fitted = Fitted::scanned(&model, &artifact, &subject, &Terminal::new(false, true)).expect("fits");
+        let before = fitted.variant.adapter().modules.clone();
+        fs::write(folder.path().join("adapter_model.safetensors"), "").expect("emptied");
+        assert_eq!(fitted.variant.adapter().modules, before);
+        assert!(fitted.variant.adapter().is_as_opened());
     }
 }

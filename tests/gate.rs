@@ -20,6 +20,7 @@ mod gate {
     pub(crate) mod outcomes;
     pub(crate) mod policies;
     pub(crate) mod printing;
+    pub(crate) mod resumed;
     pub(crate) mod scanning;
     pub(crate) mod settings;
     pub(crate) mod tensors;

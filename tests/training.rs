@@ -3,8 +3,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 use support::{audit, read_json, repository, text};
@@ -120,25 +119,16 @@ fn every_method_and_every_mechanism_switched_off_runs() {
     }
 }
 
-/// Starts a run of many steps that saves often.
-fn long_run(out: &Path) -> std::process::Child {
+/// A run of many steps that saves often; `end` says at which of its writes it gets a signal.
+fn long_run(out: &Path, end: Option<&str>) -> ExitStatus {
     Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["train", "--out", text(out), "--samples", "48", "--groups-per-step", "4", "--heldout-count", "0"])
         .args(["--set", "checkpoint.every=2", "--quiet"])
+        .envs(end.map(|end| ("LCR_AUDIT_END_AT", end)))
         .stderr(Stdio::null())
-        .spawn()
+        .status()
         .unwrap()
-}
-
-fn wait_for_checkpoint(out: &Path) {
-    let started = Instant::now();
-    while !out.join("checkpoints").read_dir().is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step_")))
-    }) {
-        assert!(started.elapsed() < Duration::from_secs(300), "no checkpoint");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn resume(out: &Path) {
@@ -153,22 +143,18 @@ fn resume(out: &Path) {
 fn an_interrupted_run_resumes_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    assert!(long_run(&whole).wait().unwrap().success());
-    for (name, signal) in [("terminated", "TERM"), ("killed", "KILL")] {
+    assert!(long_run(&whole, None).success());
+    // A checkpoint takes eleven writes: asked to end at the second, killed in it, right after it, and in a later one.
+    for (name, end) in [("asked", "18:TERM"), ("killed", "18"), ("killed_after", "24"), ("killed_later", "41")] {
         let out = folder.path().join(name);
-        let mut child = long_run(&out);
-        wait_for_checkpoint(&out);
-        let sent = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        let ended = child.wait().unwrap();
-        // Where the machine was faster than the signal there is nothing to resume.
-        if ended.success() {
-            continue;
-        }
-        if signal == "TERM" {
+        let ended = long_run(&out, Some(end));
+        if name == "asked" {
             assert_eq!(ended.code(), Some(5), "an interrupted run has its own exit code");
             assert!(out.join("adapter_model.safetensors").exists());
+        } else {
+            assert_eq!(ended.code(), None, "{name}: it was not killed");
         }
+        assert!(out.join("checkpoints").read_dir().unwrap().count() > 0, "{name}: no checkpoint to go on from");
         resume(&out);
         assert_eq!(adapter(&out), adapter(&whole), "{name}");
         assert_eq!(

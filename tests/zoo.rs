@@ -41,7 +41,7 @@ use zoo::running::{Ended, run};
 const MEMORY: u64 = 200 << 20;
 /// What a scan should take at most; printed, not asserted, for machines differ.
 const TIME: Duration = Duration::from_secs(1);
-/// What it may take at most on any machine, however busy.
+/// What it may take at most on any machine, of the processor: how busy that is does not count.
 const BUSY_TIME: Duration = Duration::from_secs(10);
 /// Bytes up to which these hold. What takes longer by its length alone, an honest adapter of as many bytes takes too.
 const VOLUME: u64 = 32 << 20;

@@ -5,7 +5,6 @@
 //! saved as they are, a resumed run gives the very numbers of one that was never stopped.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -146,16 +145,12 @@ fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
     };
     let metadata = HashMap::from([(NOTES.to_owned(), serde_json::to_string(&notes)?)]);
     let bytes = safetensors::serialize(&tensors, Some(metadata))?;
-    let folder = keeper.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-    file.write_all(&bytes)?;
-    file.persist(&keeper.path)?;
-    Ok(())
+    Ok(lcr_documents::write::replace(&keeper.path, &bytes)?)
 }
 
 /// The variants of a run that was stopped, by the file that it kept; `None` where there is none of that fingerprint.
 pub fn variants_of(path: &Path, fingerprint: &str) -> Option<Vec<String>> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = lcr_documents::read::plain(path).ok()?;
     notes(&bytes).ok().filter(|notes| notes.fingerprint == fingerprint).map(|notes| notes.variants)
 }
 
@@ -166,7 +161,7 @@ fn notes(bytes: &[u8]) -> Result<Notes, Fault> {
 }
 
 fn read(keeper: &Keeper) -> Result<Standing, Fault> {
-    let bytes = std::fs::read(&keeper.path)?;
+    let bytes = lcr_documents::read::plain(&keeper.path)?;
     let mut notes = notes(&bytes)?;
     if notes.fingerprint != keeper.fingerprint || notes.variants != keeper.variants {
         return Err("it belongs to another run".into());

@@ -4,11 +4,13 @@
 //! place is replaced and not followed: a link that a stranger laid there, to a file elsewhere, ends as a plain file. The mode is
 //! that of any file which the user makes (`umask`), not the private one of temporary files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+use crate::steps::step;
 
 /// How the names of unfinished files begin, so that what a killed run left can be told from what somebody wants.
 pub const UNFINISHED: &str = ".writing-";
@@ -39,8 +41,10 @@ impl Aside {
     pub fn commit(self) -> Result<()> {
         let Self { file, place } = self;
         file.as_file().sync_all()?;
+        step();
         file.persist(&place).map_err(|failed| failed.error)?;
         sync_folder(folder_of(&place));
+        step();
         Ok(())
     }
 }
@@ -73,19 +77,105 @@ pub fn append(place: &Path, content: &[u8]) -> Result<()> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     if !is_stream(place)? {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-        }
-        if std::fs::symlink_metadata(place).is_ok_and(|known| known.is_symlink()) {
-            let message = "a link stands there; what it leads to is not written to";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
+        refuse_links(&mut options);
+        refuse_link(place)?;
     }
     let mut file = options.open(place)?;
     file.write_all(content)?;
-    if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
+    if file.metadata()?.is_file() {
+        file.sync_all()?;
+        step();
+    }
+    Ok(())
+}
+
+/// Makes a folder below `root`, and those between; an entry on the way that is a link is refused, for what is written there would land
+/// elsewhere. `root` itself may be one: who names it knows it.
+pub fn folder_within(root: &Path, relative: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(root)?;
+    let mut folder = root.to_owned();
+    for part in relative.components() {
+        let Component::Normal(name) = part else {
+            return Err(Error::new(ErrorKind::InvalidInput, "a folder below is needed, and this leads out"));
+        };
+        folder.push(name);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if !std::fs::symlink_metadata(&folder)?.is_dir() {
+                    let message =
+                        format!("{} is a link or a file, where a folder is needed: remove it", folder.display());
+                    return Err(Error::new(ErrorKind::NotADirectory, message));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(folder)
+}
+
+/// Removes what killed runs left unfinished in a folder: files and folders whose names begin with one of `prefixes`. Only for a folder
+/// that nobody else writes to.
+pub fn sweep(folder: &Path, prefixes: &[&str]) -> Result<()> {
+    for (path, kind) in unfinished(folder, prefixes)? {
+        if kind.is_dir() {
+            std::fs::remove_dir_all(path)?
+        } else {
+            std::fs::remove_file(path)?
+        }
+        step();
+    }
+    Ok(())
+}
+
+/// The same for folders alone: of those it is known who makes them, while any process may be about to rename a file.
+pub fn sweep_folders(folder: &Path, prefixes: &[&str]) -> Result<()> {
+    for (path, _) in unfinished(folder, prefixes)?.into_iter().filter(|(_, kind)| kind.is_dir()) {
+        std::fs::remove_dir_all(path)?;
+        step();
+    }
+    Ok(())
+}
+
+fn unfinished(folder: &Path, prefixes: &[&str]) -> Result<Vec<(PathBuf, FileType)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if prefixes.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+            found.push((entry.path(), entry.file_type()?));
+        }
+    }
+    Ok(found)
+}
+
+/// Opens a file that is written little by little, to read and write it where it stands; it is made where it is not there, and a link in
+/// its place is an error.
+pub fn open_kept(place: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    refuse_links(&mut options);
+    refuse_link(place)?;
+    options.open(place)
+}
+
+fn refuse_link(place: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(place).is_ok_and(|known| known.is_symlink()) {
+        let message = "a link stands there; what it leads to is not written to";
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
+
+/// What is opened is no link, even where one is laid there in this very moment.
+fn refuse_links(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    #[cfg(not(unix))]
+    let _ = options;
 }
 
 /// Flushes a folder's entries to the disk, so that a rename in it survives a power cut. Systems and file systems that cannot are let be:
@@ -177,6 +267,35 @@ mod tests {
         append(&place, b"two\n").expect("added");
         assert_eq!(fs::read(&place).expect("there"), b"one\ntwo\n");
         assert!(replace(folder.path(), b"x").is_err());
+    }
+
+    #[test]
+    fn folders_below_are_made_and_links_on_the_way_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, elsewhere) = (folder.path().join("out"), folder.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).expect("a folder");
+        assert_eq!(folder_within(&root, Path::new("a/b")).expect("made"), root.join("a/b"));
+        assert_eq!(folder_within(&root, Path::new("a/b")).expect("there"), root.join("a/b"));
+        symlink(&elsewhere, root.join("a/link")).expect("a link");
+        assert!(folder_within(&root, Path::new("a/link/c")).is_err());
+        for out in ["../elsewhere", "/tmp", "a/../../elsewhere"] {
+            assert!(folder_within(&root, Path::new(out)).is_err(), "{out}");
+        }
+        assert_eq!(fs::read_dir(&elsewhere).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn what_was_left_unfinished_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = folder.path().join("kept");
+        fs::create_dir(&kept).expect("a folder");
+        fs::create_dir_all(folder.path().join(".writing-a/b")).expect("a folder");
+        fs::write(folder.path().join(".writing-c"), "half").expect("written");
+        symlink(&kept, folder.path().join(".writing-d")).expect("a link");
+        fs::write(kept.join(".writing-e"), "not looked at").expect("written");
+        sweep(folder.path(), &[UNFINISHED]).expect("swept");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        assert!(kept.join(".writing-e").exists());
     }
 
     #[test]

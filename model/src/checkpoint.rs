@@ -5,13 +5,15 @@
 //! claims is allocated before it is checked against the file. Tensors are never copied when opened: a [`Weight`] is a view
 //! that widens rows to f32 on demand and can give its pages back to the system.
 //!
-//! Do not rewrite a file while it is mapped: the system answers a read past a new end with a signal, not an error.
+//! Do not rewrite a file while it is mapped: the system answers a read past a new end with a signal, not an error. A file of an
+//! adapter's size is read whole instead ([`SafetensorsFile::open_held`]), so that its digest is that of the very bytes used.
 
 mod error;
 mod rows;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::fmt::{self, Write};
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use memmap2::{Mmap, UncheckedAdvice};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use sha2::{Digest, Sha256};
 
 pub use self::error::CheckpointError;
 
@@ -113,12 +116,44 @@ impl fmt::Display for Dtype {
     }
 }
 
+/// A file's bytes.
+#[derive(Debug)]
+enum Content {
+    Mapped(Mmap),
+    Held(Vec<u8>),
+}
+
+impl std::ops::Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Held(bytes) => bytes,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct MappedFile {
     path: PathBuf,
-    map: Mmap,
-    /// The map has no file behind it: its pages cannot be given back.
-    in_memory: bool,
+    map: Content,
+}
+
+impl MappedFile {
+    /// SHA-256 of the bytes that tensors are read from, hexadecimal.
+    fn sha256(&self) -> String {
+        hexadecimal(&Sha256::digest(&self.map[..]))
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// One tensor in a mapped file. Cloning it copies no data.
@@ -184,6 +219,17 @@ impl Weight {
         values
     }
 
+    /// Whether the file is in memory and not mapped.
+    pub fn is_held(&self) -> bool {
+        matches!(self.file.map, Content::Held(_))
+    }
+
+    /// SHA-256 of the whole file that holds it, as it is now: another one than when it was opened where the file is mapped and was
+    /// rewritten.
+    pub fn file_sha256(&self) -> String {
+        self.file.sha256()
+    }
+
     /// The first NaN or infinity and its index; none of a tensor that is not stored as floats. Nothing is kept in memory.
     pub fn first_non_finite(&self) -> Option<(usize, f32)> {
         const BLOCK: usize = 1 << 14;
@@ -240,7 +286,8 @@ impl Weight {
 
     /// Gives the tensor's pages back to the system; they are read from the file again when next needed.
     pub fn release(&self) {
-        if self.bytes.is_empty() || self.file.in_memory {
+        let Content::Mapped(map) = &self.file.map else { return };
+        if self.bytes.is_empty() {
             return;
         }
         #[expect(
@@ -249,9 +296,8 @@ impl Weight {
         )]
         // SAFETY: the mapping is read-only and file-backed, so discarded pages are refilled with the same bytes; the range
         // was checked against the file when the header was read.
-        let result = unsafe {
-            self.file.map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len())
-        };
+        let result =
+            unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len()) };
         if let Err(error) = result {
             tracing::debug!(tensor = self.name, %error, "pages kept");
         }
@@ -262,6 +308,7 @@ impl Weight {
 #[derive(Debug, Clone)]
 pub struct SafetensorsFile {
     path: PathBuf,
+    file: Arc<MappedFile>,
     /// Tensors by name, in the order of their bytes.
     tensors: Vec<Weight>,
     metadata: BTreeMap<String, String>,
@@ -281,16 +328,43 @@ impl SafetensorsFile {
         if length < 8 {
             return Err(truncated(path, "the header's length", 8, length));
         }
-        #[expect(unsafe_code, reason = "mapping is what keeps a model larger than memory readable")]
-        // SAFETY: the mapping is read-only; that the file must not be rewritten meanwhile is said in the module's header.
-        let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
+        Self::of(path, map(&handle).map_err(io)?, header_bytes)
+    }
+
+    /// The same with the bytes read into memory, where there are at most `most`, and mapped otherwise: what is read cannot change any
+    /// more, whatever becomes of the file.
+    pub fn open_held(path: &Path, most: u64) -> Result<Self, CheckpointError> {
+        let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
+        let mut handle = std::fs::File::open(path).map_err(io)?;
+        if handle.metadata().map_err(io)?.len() > most {
+            return Self::of(path, map(&handle).map_err(io)?, MAX_HEADER_BYTES);
+        }
+        let mut bytes = Vec::new();
+        handle.by_ref().take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() < 8 {
+            return Err(truncated(path, "the header's length", 8, bytes.len() as u64));
+        }
+        Self::of(path, Content::Held(bytes), MAX_HEADER_BYTES)
+    }
+
+    /// SHA-256 of the file's bytes as they are now, hexadecimal.
+    pub fn sha256(&self) -> String {
+        self.file.sha256()
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.file.map.len() as u64
+    }
+
+    fn of(path: &Path, map: Content, header_bytes: u64) -> Result<Self, CheckpointError> {
         if map.starts_with(b"version https://git-lfs") {
             return Err(CheckpointError::LfsPointer { path: path.to_path_buf() });
         }
         let (header, data_start) = read_header(path, &map, header_bytes.min(MAX_HEADER_BYTES))?;
-        let file = Arc::new(MappedFile { path: path.to_path_buf(), map, in_memory: false });
+        let file = Arc::new(MappedFile { path: path.to_path_buf(), map });
         let tensors = check_tensors(&file, header.tensors, data_start)?;
-        Ok(Self { path: path.to_path_buf(), tensors, metadata: header.metadata })
+        Ok(Self { path: path.to_path_buf(), file, tensors, metadata: header.metadata })
     }
 
     /// Where it is.
@@ -307,6 +381,14 @@ impl SafetensorsFile {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
+}
+
+/// Maps a file.
+fn map(handle: &std::fs::File) -> std::io::Result<Content> {
+    #[expect(unsafe_code, reason = "mapping is what keeps a model larger than memory readable")]
+    // SAFETY: the mapping is read-only; that the file must not be rewritten meanwhile is said in the module's header.
+    let map = unsafe { Mmap::map(handle) }?;
+    Ok(Content::Mapped(map))
 }
 
 fn truncated(path: &Path, what: &str, needed: u64, length: u64) -> CheckpointError {

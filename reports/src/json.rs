@@ -34,9 +34,13 @@ pub fn write(audit: &Audit, path: &Path) -> Result<(), ReportError> {
 
 /// Reads a report back.
 pub fn read(path: &Path) -> Result<Audit, ReportError> {
-    let text = fs_err::read_to_string(path).map_err(|source| ReportError::io(path, source))?;
+    parse(path, &fs_err::read(path).map_err(|source| ReportError::io(path, source))?)
+}
+
+/// The report that bytes read from `path` hold.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Audit, ReportError> {
     let audit: Audit =
-        serde_json::from_str(&text).map_err(|source| ReportError::Parse { path: path.to_owned(), source })?;
+        serde_json::from_slice(bytes).map_err(|source| ReportError::Parse { path: path.to_owned(), source })?;
     if audit.schema == SCHEMA {
         Ok(audit)
     } else {

@@ -27,4 +27,4 @@ mod write;
 pub use error::ReportError;
 pub use figures::{Figure, write_figures};
 pub use html::index_of_many;
-pub use write::{Written, write_index, write_report};
+pub use write::{EARLIER, Written, write_index, write_report};

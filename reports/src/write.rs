@@ -3,11 +3,15 @@
 //! Everything is made in a hidden folder inside the target (so that a rename never crosses a file system) and moved into place
 //! only when complete; what it replaces is moved aside first and moved back should any step fail. Other files in the
 //! target are left alone, for people do write reports into folders that hold more; `figures/` belongs to the report and is
-//! replaced whole.
+//! replaced whole. What a killed run left in hidden folders goes when the next report is written.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use lcr_analysis::audit::Audit;
+
+use lcr_documents::steps::step;
+use lcr_documents::write::{UNFINISHED, sweep_folders, sync_folder};
 
 use crate::error::ReportError;
 use crate::figures::{Figure, write_figures};
@@ -15,6 +19,8 @@ use crate::{html, json};
 
 /// What a report consists of, in its folder.
 const PARTS: [&str; 3] = ["figures", "index.html", "report.json"];
+/// How the name of the folder begins to which an earlier report is moved.
+pub const EARLIER: &str = ".earlier-";
 
 /// What was written where.
 #[derive(Debug, Clone)]
@@ -32,7 +38,7 @@ pub struct Written {
 pub fn write_report(audit: &Audit, folder: &Path) -> Result<Written, ReportError> {
     let fresh = !folder.exists();
     fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
-    let written = stage_and_publish(audit, folder);
+    let written = alone_in(folder).and_then(|_held| stage_and_publish(audit, folder));
     if written.is_err() && fresh {
         // Only ever an empty folder that this call made; that it stays behind is no failure of its own.
         let _ = fs_err::remove_dir(folder);
@@ -40,13 +46,32 @@ pub fn write_report(audit: &Audit, folder: &Path) -> Result<Written, ReportError
     written
 }
 
+/// Waits until no other process writes a report into this folder, and removes what a killed one left there; whoever holds the result
+/// is alone. A file system without locks gives none, and there nothing is removed.
+fn alone_in(folder: &Path) -> Result<Option<File>, ReportError> {
+    let fault = |source| ReportError::io(folder, source);
+    let opened = File::open(folder).map_err(fault)?;
+    if opened.lock().is_err() {
+        return Ok(None);
+    }
+    sweep_folders(folder, &[UNFINISHED, EARLIER]).map_err(fault)?;
+    Ok(Some(opened))
+}
+
 fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportError> {
-    let stage = hidden(folder, ".writing-")?;
+    let stage = hidden(folder, UNFINISHED)?;
     json::write(audit, &stage.path().join("report.json"))?;
     json::write_aside(&stage.path().join("index.html"), html::page(audit)?.as_bytes())?;
     let drawn = stage.path().join("figures");
     let mut figures = write_figures(audit, &drawn)?;
+    for figure in &figures {
+        let sync = || File::options().write(true).open(&figure.file)?.sync_all();
+        sync().map_err(|source| ReportError::io(&figure.file, source))?;
+    }
+    sync_folder(&drawn);
+    sync_folder(stage.path());
     publish(stage.path(), folder)?;
+    sync_folder(folder);
     for figure in &mut figures {
         if let Ok(name) = figure.file.strip_prefix(&drawn) {
             figure.file = folder.join("figures").join(name);
@@ -77,7 +102,7 @@ struct Move {
 
 /// Moves the parts from the stage into the folder, the earlier ones aside; undoes it all when one move fails.
 fn publish(stage: &Path, folder: &Path) -> Result<(), ReportError> {
-    let earlier = hidden(folder, ".earlier-")?;
+    let earlier = hidden(folder, EARLIER)?;
     let mut done: Vec<Move> = Vec::new();
     let moves = PARTS.iter().flat_map(|part| {
         [
@@ -85,24 +110,25 @@ fn publish(stage: &Path, folder: &Path) -> Result<(), ReportError> {
             Move { from: stage.join(part), to: folder.join(part) },
         ]
     });
-    for step in moves {
-        if step.from.parent() == Some(folder) && step.from.symlink_metadata().is_err() {
+    for moved in moves {
+        if moved.from.parent() == Some(folder) && moved.from.symlink_metadata().is_err() {
             // There is no earlier one of this part.
             continue;
         }
-        if let Err(source) = fs_err::rename(&step.from, &step.to) {
+        if let Err(source) = fs_err::rename(&moved.from, &moved.to) {
             undo(&done);
-            return Err(ReportError::io(&step.to, source));
+            return Err(ReportError::io(&moved.to, source));
         }
-        done.push(step);
+        done.push(moved);
+        step();
     }
     Ok(())
 }
 
 /// Moves back, last first. A second failure on top of the first leaves that part behind, and the first is what is reported.
 fn undo(done: &[Move]) {
-    for step in done.iter().rev() {
-        let _ = fs_err::rename(&step.to, &step.from);
+    for moved in done.iter().rev() {
+        let _ = fs_err::rename(&moved.to, &moved.from);
     }
 }
 

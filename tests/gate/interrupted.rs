@@ -1,98 +1,123 @@
-//! A batch that is killed, again and again, ends with what it would have had.
+//! A batch that is killed, at whichever of its writes, ends with what it would have had, and leaves nothing of the one that was killed.
 
-use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::batches::{arguments, fleet};
 use super::bench::Bench;
 use crate::support::tree;
 
-/// Runs a batch and kills it after a while; whether it was still running.
-fn killed_after(bench: &Bench, more: &[&str], wait: Duration) -> bool {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
+/// Of what is chosen among the windows; `LCR_AUDIT_TEST_SEED` chooses others.
+const SEED: u64 = 20_261_129;
+
+fn seed() -> u64 {
+    std::env::var("LCR_AUDIT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED)
+}
+
+/// Runs a batch that ends itself with SIGKILL right after one of its writes, when nothing can be tidied up; whether it came to that.
+fn killed_at(bench: &Bench, more: &[&str], write: u64) -> bool {
+    let status = Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
         .args(arguments("killed", more))
         .current_dir(bench.root())
+        .env("LCR_AUDIT_END_AT", write.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
+        .status()
         .expect("the binary starts");
-    std::thread::sleep(wait);
-    let running = child.try_wait().expect("waited for").is_none();
-    // SIGKILL: nothing can be tidied up.
-    child.kill().expect("killed or gone");
-    child.wait().expect("waited for");
-    running
+    assert!(matches!(status.code(), None | Some(1)), "{status}");
+    status.code().is_none()
 }
 
-/// Files that were finished: a kill may leave one that was being written aside, under a hidden name.
-fn finished(bench: &Bench, folder: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut files = tree(&bench.path(folder));
-    files.retain(|name, _| !name.split('/').any(|part| part.starts_with('.')));
-    files
-}
-
-fn ends_as_if_never_killed(more: &[&str]) {
-    let bench = fleet();
-    let began = Instant::now();
-    assert_eq!(bench.run(arguments("whole", more)).code, 1);
-    let whole = began.elapsed();
-    let mut random = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let seed = random;
-    let mut kills = 0;
-    for _ in 0..4 {
-        let _ = fs_err::remove_dir_all(bench.path("killed"));
-        for _ in 0..5 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let share = (random >> 33) as f64 / f64::from(u32::MAX >> 1);
-            kills += usize::from(killed_after(&bench, more, whole.mul_f64(share)));
-        }
-        let run = bench.run(arguments("killed", more));
-        assert_eq!(run.code, 1, "seed {seed}: {}", run.stderr);
-        let (expected, found) = (finished(&bench, "whole"), finished(&bench, "killed"));
-        assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "seed {seed}");
-        for (name, bytes) in &expected {
-            assert!(found[name] == *bytes, "{name} differs, seed {seed}");
-        }
+/// The killed batch is run to its end; its folder is that of one that was never killed, to the byte and to the last hidden file.
+#[track_caller]
+fn ends_as_if_never_killed(bench: &Bench, more: &[&str], write: u64) {
+    let run = bench.run(arguments("killed", more));
+    assert_eq!(run.code, 1, "killed at write {write}: {}", run.stderr);
+    let (expected, found) = (tree(&bench.path("whole")), tree(&bench.path("killed")));
+    assert_eq!(
+        expected.keys().collect::<Vec<_>>(),
+        found.keys().collect::<Vec<_>>(),
+        "killed at write {write} (seed {})",
+        seed()
+    );
+    for (name, bytes) in &expected {
+        assert!(found[name] == *bytes, "{name} differs, killed at write {write} (seed {})", seed());
     }
-    assert!(kills > 0, "no run was killed: the test tests nothing");
+}
+
+/// Kills a batch at every `stride`-th of its writes, from `first` on; in how many windows the last lines were written and the standing of
+/// their pass was still there, and in how many some lines were.
+fn killed_at_all(more: &[&str], first: u64, stride: u64) -> (usize, usize) {
+    let bench = fleet();
+    assert_eq!(bench.run(arguments("whole", more)).code, 1);
+    let (mut after_lines, mut between_lines, mut kills) = (0, 0, 0);
+    for write in (first..).step_by(usize::try_from(stride).expect("small")) {
+        let _ = fs_err::remove_dir_all(bench.path("killed"));
+        if !killed_at(&bench, more, write) {
+            break;
+        }
+        kills += 1;
+        let lines = fs_err::read_to_string(bench.path("killed/results.jsonl")).unwrap_or_default().lines().count();
+        let stands = bench.path("killed/standing.safetensors").exists();
+        after_lines += usize::from(stands && lines >= 5);
+        between_lines += usize::from(stands && (2..6).contains(&lines));
+        ends_as_if_never_killed(&bench, more, write);
+    }
+    assert!(kills > 4, "{kills} kills: hardly anything was tested");
+    (after_lines, between_lines)
 }
 
 #[test]
 fn one_adapter_at_a_time() {
-    ends_as_if_never_killed(&["--together", "1"]);
+    let (after_lines, _) = killed_at_all(&["--together", "1", "--no-reports", "--metrics", "weights,tokens"], 1, 1);
+    assert!(after_lines > 0, "never caught between the last line and the end of its pass");
 }
 
 #[test]
 fn all_together() {
-    ends_as_if_never_killed(&[]);
+    let (after_lines, between_lines) = killed_at_all(&["--no-reports", "--metrics", "weights,tokens"], 1, 1);
+    assert!(after_lines > 0 && between_lines > 0, "{after_lines} after the lines, {between_lines} between them");
 }
 
 #[test]
 fn all_together_saved_at_every_step() {
-    ends_as_if_never_killed(&["--save-every", "0"]);
+    killed_at_all(&["--no-reports", "--save-every", "0"], 1 + seed() % 5, 5);
 }
 
-/// The folder of a batch that was killed between two lines of one pass, when some of its adapters had their result already.
 #[test]
-fn a_pass_of_which_some_lines_are_written_goes_on_with_its_standing() {
+fn with_pages_and_figures() {
+    killed_at_all(&[], 1 + seed() % 9, 9);
+}
+
+/// A run that is killed, resumed, killed and resumed again before it comes to its end.
+#[test]
+fn again_and_again() {
+    let more = ["--no-reports", "--save-every", "0", "--metrics", "weights,tokens"];
     let bench = fleet();
-    let saved = ["--save-every", "0"];
-    assert_eq!(bench.run(arguments("whole", &saved)).code, 1);
-    let mut caught = 0;
-    for wait in (0..400).map(|step| Duration::from_millis(5 * step)) {
+    assert_eq!(bench.run(arguments("whole", &more)).code, 1);
+    let mut random = seed();
+    for round in 0..3 {
         let _ = fs_err::remove_dir_all(bench.path("killed"));
-        let running = killed_after(&bench, &saved, wait);
-        let lines = fs_err::read_to_string(bench.path("killed/results.jsonl")).unwrap_or_default().lines().count();
-        // The first line is of the adapter that cannot be read; then come those of the pass.
-        if running && (2..6).contains(&lines) && bench.path("killed/standing.safetensors").exists() {
-            caught += 1;
-            assert_eq!(bench.run(arguments("killed", &saved)).code, 1);
-            assert!(finished(&bench, "whole") == finished(&bench, "killed"), "killed after {wait:?}");
+        for _ in 0..4 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            killed_at(&bench, &more, 1 + (random >> 33) % 24);
         }
-        if caught == 3 || !running {
-            break;
-        }
+        ends_as_if_never_killed(&bench, &more, round);
     }
-    assert!(caught > 0, "no run was caught between two lines: the test tests nothing");
+}
+
+/// What a kill left that happened at no write of this version: an old standing, files of other runs, folders half made.
+#[test]
+fn whatever_lies_there_is_gone_at_the_end() {
+    let more = ["--metrics", "weights,tokens"];
+    let bench = fleet();
+    assert_eq!(bench.run(arguments("whole", &more)).code, 1);
+    assert_eq!(bench.run(arguments("killed", &more)).code, 1);
+    let report =
+        fs_err::read_dir(bench.path("killed/reports")).expect("a folder").next().expect("one").expect("an entry");
+    for name in ["standing.safetensors", ".writing-a", "reports/.writing-b/c", "reports/.earlier-d/index.html"] {
+        bench.write(&format!("killed/{name}"), "left");
+    }
+    fs_err::create_dir(report.path().join(".earlier-e")).expect("created");
+    fs_err::write(report.path().join(".writing-f"), "left").expect("written");
+    ends_as_if_never_killed(&bench, &more, 0);
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// After this a scan counts as one that never ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After this a scan counts as one that never ends. It is there for scans that wait, for nothing else sees those; how busy the machine
+/// is must not matter, so it is long.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Memory at which a scan is killed, so that it takes no other process with it.
 const KILLED_AT: u64 = 2 << 30;
 
@@ -16,6 +17,8 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     /// Why it was killed.
     pub(crate) killed: Option<&'static str>,
+    /// Of the processor, all threads together: what others do on the machine is no part of it. By the clock where the system does not
+    /// say.
     pub(crate) time: Duration,
     /// Peak of its memory, bytes; none where the system does not say.
     pub(crate) memory: Option<u64>,
@@ -39,7 +42,7 @@ pub(crate) fn run(aside: &Path, name: &str, arguments: &[&str]) -> Ended {
         .spawn()
         .expect("the program starts");
     let (mut seen, mut killed) = (None, None);
-    let (code, reported) = loop {
+    let (code, used) = loop {
         seen = seen.max(peak(&child.id().to_string()));
         if let Some(ended) = ended(&mut child) {
             break ended;
@@ -57,14 +60,24 @@ pub(crate) fn run(aside: &Path, name: &str, arguments: &[&str]) -> Ended {
         std::thread::sleep(Duration::from_millis(1));
     };
     // A child starts with its parent's peak: what the system reports is its own only above that.
-    let memory = reported.filter(|reported| own.is_some_and(|own| *reported > own)).or(seen);
+    let memory = used.memory.filter(|reported| own.is_some_and(|own| *reported > own)).or(seen);
     let read = |path: &Path| fs_err::read(path).expect("readable");
-    Ended { code, killed, time: start.elapsed(), memory, stdout: read(&out), stderr: read(&err) }
+    let time = used.time.unwrap_or_else(|| start.elapsed());
+    Ended { code, killed, time, memory, stdout: read(&out), stderr: read(&err) }
 }
 
-/// Exit code and peak memory of a child that has ended.
+/// What a child has used, as far as the system says.
+#[derive(Default)]
+struct Used {
+    /// Peak, bytes.
+    memory: Option<u64>,
+    /// Of the processor.
+    time: Option<Duration>,
+}
+
+/// Exit code of a child that has ended, and what it used.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn ended(child: &mut Child) -> Option<(Option<i32>, Option<u64>)> {
+fn ended(child: &mut Child) -> Option<(Option<i32>, Used)> {
     let mut status = 0;
     #[expect(unsafe_code, reason = "only the system knows what a child that is gone has used")]
     // SAFETY: both pointers are to locals of the right types, and zeros are a valid `rusage`; the child is waited for
@@ -75,12 +88,16 @@ fn ended(child: &mut Child) -> Option<(Option<i32>, Option<u64>)> {
     };
     assert!(pid >= 0, "the child cannot be waited for: {}", std::io::Error::last_os_error());
     let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-    (pid > 0).then(|| (code, u64::try_from(usage.ru_maxrss).ok().map(|kilobytes| kilobytes << 10)))
+    let memory = u64::try_from(usage.ru_maxrss).ok().map(|kilobytes| kilobytes << 10);
+    let time = [usage.ru_utime, usage.ru_stime].map(|part| {
+        Duration::from_secs(part.tv_sec.unsigned_abs()) + Duration::from_micros(part.tv_usec.unsigned_abs())
+    });
+    (pid > 0).then(|| (code, Used { memory, time: Some(time[0] + time[1]) }))
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn ended(child: &mut Child) -> Option<(Option<i32>, Option<u64>)> {
-    child.try_wait().expect("the child can be waited for").map(|status| (status.code(), None))
+fn ended(child: &mut Child) -> Option<(Option<i32>, Used)> {
+    child.try_wait().expect("the child can be waited for").map(|status| (status.code(), Used::default()))
 }
 
 /// Peak memory of a running process so far, bytes; none where the system does not say.

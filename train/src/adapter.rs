@@ -141,6 +141,7 @@ impl TrainableAdapter {
             bytes: 0,
             parameters: modules.values().map(|module| parameters_of(module) as u64).sum(),
             sha256: String::new(),
+            config_sha256: String::new(),
             modules,
             embeddings: BTreeMap::new(),
             whole: BTreeMap::new(),

@@ -24,7 +24,6 @@ mod error;
 mod folder;
 mod health;
 mod interrupt;
-mod lock;
 mod logs;
 mod provenance;
 mod publish;

@@ -4,7 +4,7 @@
 //! CRC-32C, all little-endian), each payload one `Event` message of protocol buffers. The time is an argument, so that equal runs
 //! can write equal files, and a file can be cut back to a length and continued, which is what resuming needs.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ impl EventWriter {
 
     fn open(path: &Path) -> Result<Self, LogError> {
         let fault = LogError::io("open", path);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(&fault)?;
+        let file = lcr_documents::write::open_kept(path).map_err(&fault)?;
         let length = file.metadata().map_err(&fault)?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { path: path.to_path_buf(), name, file, length })

@@ -13,7 +13,6 @@ mod page;
 mod rollouts;
 pub(crate) mod text;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rollouts::Run;
@@ -114,7 +113,7 @@ pub fn write_page(rollouts: &Path, out: &Path, options: ViewerOptions) -> Result
     let curves = metrics::read(&rollouts.with_file_name("metrics.jsonl"));
     let shown = run.choose(options.groups);
     let page = page::render(&run, &shown, &curves, options)?;
-    write_aside(out, page.as_bytes())?;
+    lcr_documents::write::replace(out, page.as_bytes()).map_err(|source| ViewerError::io(out, source))?;
     Ok(PageSummary {
         groups: run.groups.len(),
         shown: shown.len(),
@@ -123,25 +122,6 @@ pub fn write_page(rollouts: &Path, out: &Path, options: ViewerOptions) -> Result
         replaced: run.replaced,
         bytes: page.len(),
     })
-}
-
-/// Writes a file beside its final place and renames it there.
-fn write_aside(path: &Path, content: &[u8]) -> Result<(), ViewerError> {
-    let fault = |source| ViewerError::io(path, source);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
-    // A temporary file is private by default; a page is as readable as any other file that its owner makes.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(fault)?;
-    file.write_all(content).map_err(fault)?;
-    file.as_file().sync_all().map_err(fault)?;
-    file.persist(path).map_err(|failed| fault(failed.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

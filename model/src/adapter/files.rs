@@ -1,7 +1,6 @@
 //! Finds the files of an adapter and says why where it cannot: a pickle, a pointer, a config alone, a run without an end.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::AdapterError;
 use super::foreign::{Foreign, PICKLE_EXTENSIONS, has_extension};
-use crate::checkpoint::{CheckpointError, Dtype, SafetensorsFile, Weight, pickles_in};
+use crate::checkpoint::{CheckpointError, Dtype, SafetensorsFile, Weight, hexadecimal, pickles_in};
 
 /// Name of the config in both layouts.
 pub(crate) const CONFIG_NAME: &str = "adapter_config.json";
@@ -21,6 +20,8 @@ pub(crate) const PEFT_TENSORS: &str = "adapter_model.safetensors";
 const MLX_TENSORS: &str = "adapters.safetensors";
 /// Longest config accepted, bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Largest tensor file that is read into memory whole rather than mapped, bytes.
+pub(crate) const MOST_HELD: u64 = 256 << 20;
 /// First bytes of a large-file pointer.
 const LFS_PREFIX: &[u8] = b"version https://git-lfs";
 
@@ -33,6 +34,8 @@ pub(crate) enum RawConfig {
 /// The files of an adapter.
 pub(crate) struct Found {
     pub(crate) config_path: PathBuf,
+    /// SHA-256 of the bytes that the config was parsed from.
+    pub(crate) config_sha256: String,
     pub(crate) config: RawConfig,
     pub(crate) tensors: PathBuf,
 }
@@ -52,8 +55,8 @@ pub(crate) fn locate(path: &Path) -> Result<Found, AdapterError> {
         return Err(pickle(path));
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (config_path, config) = read_config(folder)?;
-    Ok(Found { config_path, config, tensors: path.to_path_buf() })
+    let (config_path, config, config_sha256) = read_config(folder)?;
+    Ok(Found { config_path, config_sha256, config, tensors: path.to_path_buf() })
 }
 
 fn locate_in_folder(folder: &Path) -> Result<Found, AdapterError> {
@@ -61,13 +64,13 @@ fn locate_in_folder(folder: &Path) -> Result<Found, AdapterError> {
         return Err(no_config(folder));
     }
     let tensors = find_tensors(folder)?;
-    let (config_path, config) = read_config(folder)?;
+    let (config_path, config, config_sha256) = read_config(folder)?;
     // Both layouts in one folder: the config says which of the two it belongs to.
     let tensors = match &config {
         RawConfig::Mlx(_) if folder.join(MLX_TENSORS).is_file() => folder.join(MLX_TENSORS),
         _ => tensors,
     };
-    Ok(Found { config_path, config, tensors })
+    Ok(Found { config_path, config_sha256, config, tensors })
 }
 
 fn find_tensors(folder: &Path) -> Result<PathBuf, AdapterError> {
@@ -155,8 +158,8 @@ fn folders_with_config(folder: &Path) -> Vec<String> {
     names_in(folder, |name| folder.join(name).join(CONFIG_NAME).is_file())
 }
 
-/// Reads `adapter_config.json` of `folder` and tells the dialects apart.
-fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig), AdapterError> {
+/// Reads `adapter_config.json` of `folder`, with its digest, and tells the dialects apart.
+fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig, String), AdapterError> {
     let path = folder.join(CONFIG_NAME);
     if !path.is_file() {
         return Err(no_config(folder));
@@ -192,7 +195,8 @@ fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig), AdapterError> {
         });
     }
     let config = if is_mlx { RawConfig::Mlx(map) } else { RawConfig::Peft(map) };
-    Ok((path, config))
+    let sha256 = hexadecimal(&Sha256::digest(&text));
+    Ok((path, config, sha256))
 }
 
 /// What both layouts need to know of a tensor file.
@@ -214,7 +218,10 @@ pub(crate) struct Selection<'a> {
 
 /// Opens a tensor file; every tensor in it is a float of this program's three kinds.
 pub(crate) fn open_tensors(path: &Path, selection: Option<&Selection>) -> Result<TensorFile, AdapterError> {
-    let file = SafetensorsFile::open(path)?;
+    let file = match selection {
+        Some(_) => SafetensorsFile::open(path)?,
+        None => SafetensorsFile::open_held(path, MOST_HELD)?,
+    };
     if file.tensors().is_empty() {
         return Err(AdapterError::Empty { path: path.to_path_buf() });
     }
@@ -239,7 +246,7 @@ pub(crate) fn open_tensors(path: &Path, selection: Option<&Selection>) -> Result
     }
     let (sha256, bytes) = match selection {
         Some(selection) => (selection.sha256.to_owned(), selection.bytes),
-        None => digest(path)?,
+        None => (file.sha256(), file.bytes()),
     };
     let is_chosen = |tensor: &&Weight| selection.is_none_or(|selection| selection.names.contains(tensor.name()));
     let chosen = file.tensors().iter().filter(is_chosen).cloned().collect();
@@ -262,12 +269,7 @@ pub(crate) fn digest(path: &Path) -> Result<(String, u64), AdapterError> {
         hasher.update(filled);
         length += count as u64;
     }
-    let mut hexadecimal = String::new();
-    for byte in hasher.finalize() {
-        // Writing to a string cannot fail.
-        let _ = write!(hexadecimal, "{byte:02x}");
-    }
-    Ok((hexadecimal, length))
+    Ok((hexadecimal(&hasher.finalize()), length))
 }
 
 /// The two dimensions of a matrix, or an error that says what it should be.

@@ -143,6 +143,7 @@ pub(crate) fn open(
         bytes: source.bytes,
         parameters: source.parameters,
         sha256: source.sha256,
+        config_sha256: String::new(),
         modules,
         embeddings: BTreeMap::new(),
         whole: BTreeMap::new(),

@@ -235,8 +235,10 @@ pub struct Adapter {
     pub bytes: u64,
     /// Elements of all tensors.
     pub parameters: u64,
-    /// SHA-256 of the file, hexadecimal; empty where there is none.
+    /// SHA-256 of the very bytes that the tensors were read from, hexadecimal; empty where there is no file.
     pub sha256: String,
+    /// SHA-256 of the bytes that the config was parsed from; empty where there is no file.
+    pub config_sha256: String,
     /// Low-rank changes by the module's path in the base, e.g. `model.layers.0.self_attn.q_proj`.
     pub modules: BTreeMap<String, LowRank>,
     /// Low-rank changes of embedding tables by the module's path.
@@ -263,12 +265,25 @@ impl Adapter {
     /// Reads an adapter: its folder, or a `.safetensors` file with `adapter_config.json` beside it.
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let found = files::locate(path)?;
-        match found.config {
+        let adapter = match found.config {
             files::RawConfig::Peft(map) => {
                 peft::open(&PeftConfig::from_json(&found.config_path, &map)?, &found.tensors, None)
             }
             files::RawConfig::Mlx(map) => mlx::open(&found.config_path, &map, &found.tensors, None),
+        }?;
+        // What is read into memory cannot change; of a larger file the factors were copied while it could.
+        if adapter.bytes > files::MOST_HELD && files::digest(&adapter.path)?.0 != adapter.sha256 {
+            let source = std::io::Error::other("it was written to meanwhile");
+            return Err(AdapterError::Read { path: adapter.path, source });
         }
+        Ok(Self { config_sha256: found.config_sha256, ..adapter })
+    }
+
+    /// Whether the bytes behind the adapter are still those of [`Adapter::sha256`]. Whatever is in memory is; tensors carried whole in
+    /// a file too large for that are read from the file all the time, which somebody may have written to.
+    pub fn is_as_opened(&self) -> bool {
+        let mapped = self.whole.values().find(|whole| !whole.weight.is_held());
+        mapped.is_none_or(|whole| whole.weight.file_sha256() == self.sha256)
     }
 
     /// `LoRA` or `DoRA`, with rsLoRA scaling named where it is used.

@@ -65,6 +65,7 @@ pub(crate) fn open(
         bytes: source.bytes,
         parameters: source.parameters,
         sha256: source.sha256,
+        config_sha256: String::new(),
         modules: BTreeMap::new(),
         embeddings: BTreeMap::new(),
         whole: BTreeMap::new(),

@@ -4,7 +4,6 @@
 //! over old tensors for longer than one rename.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -124,9 +123,5 @@ fn failed(path: &Path, reason: &dyn std::fmt::Display) -> AdapterError {
 
 fn write_aside(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), AdapterError> {
     let path = folder.join(name);
-    let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&path, &error))?;
-    aside.write_all(bytes).map_err(|error| failed(&path, &error))?;
-    aside.as_file().sync_all().map_err(|error| failed(&path, &error))?;
-    aside.persist(&path).map_err(|error| failed(&path, &error))?;
-    Ok(())
+    lcr_documents::write::replace(&path, bytes).map_err(|error| failed(&path, &error))
 }

@@ -22,7 +22,7 @@ impl Adapter {
                 && let &[own, columns] = whole.shape.as_slice()
                 && (own != rows && columns == width)
             {
-                whole.weight = whole.weight.with_rows(rows, base)?;
+                whole.weight = whole.weight.with_rows(rows, base);
                 whole.shape = vec![rows, width];
                 note(&whole.tensor_name, own);
             }

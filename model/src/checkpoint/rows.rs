@@ -2,32 +2,28 @@
 
 use std::sync::Arc;
 
-use memmap2::MmapMut;
-
-use super::{CheckpointError, Dtype, MappedFile, Weight};
+use super::{Content, Dtype, MappedFile, Weight};
 
 impl Weight {
     /// The first `rows` rows of the matrix; where it has fewer, those of `rest` with the same numbers follow.
     ///
     /// A shorter matrix is a view and costs nothing; a longer one is put together in memory, in the dtype of both, or in f32
     /// where they differ. `rest` has as many columns and at least `rows` rows.
-    pub(crate) fn with_rows(&self, rows: usize, rest: &Self) -> Result<Self, CheckpointError> {
-        let &[own, columns] = self.shape() else { return Ok(self.clone()) };
+    pub(crate) fn with_rows(&self, rows: usize, rest: &Self) -> Self {
+        let &[own, columns] = self.shape() else { return self.clone() };
         let shape = vec![rows, columns];
         if rows <= own {
             let end = self.bytes.start + rows * columns * self.dtype.size();
-            return Ok(Self { shape, bytes: self.bytes.start..end, ..self.clone() });
+            return Self { shape, bytes: self.bytes.start..end, ..self.clone() };
         }
         let dtype = if self.dtype == rest.dtype { self.dtype } else { Dtype::F32 };
-        let io = |source| CheckpointError::Io { path: self.file.path.clone(), source };
-        let mut map = MmapMut::map_anon(rows * columns * dtype.size()).map_err(io)?;
+        let mut map = vec![0; rows * columns * dtype.size()];
         let (head, tail) = map.split_at_mut(own * columns * dtype.size());
         self.copy_rows(0..own, columns, dtype, head);
         rest.copy_rows(own..rows, columns, dtype, tail);
         let bytes = 0..map.len();
-        let map = map.make_read_only().map_err(io)?;
-        let file = Arc::new(MappedFile { path: self.file.path.clone(), map, in_memory: true });
-        Ok(Self { file, name: self.name.clone(), dtype, shape, bytes })
+        let file = Arc::new(MappedFile { path: self.file.path.clone(), map: Content::Held(map) });
+        Self { file, name: self.name.clone(), dtype, shape, bytes }
     }
 
     /// Writes rows into `out`, whose length is theirs.

@@ -1,6 +1,6 @@
 //! A file of JSON lines that only ever grows, but for the moment of a resume.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ impl JsonLines {
 
     fn open(path: &Path) -> Result<Self, LogError> {
         let fault = LogError::io("open", path);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(&fault)?;
+        let file = lcr_documents::write::open_kept(path).map_err(&fault)?;
         let length = file.metadata().map_err(&fault)?.len();
         Ok(Self { path: path.to_path_buf(), file, length })
     }

@@ -17,8 +17,7 @@ use super::{AdamW, OptimizerError};
 const STEPS: &str = "steps";
 
 impl AdamW {
-    /// Writes the moments and the number of steps to `path`. The file is written in place: a checkpoint writes aside as a
-    /// whole.
+    /// Writes the moments and the number of steps to `path`.
     pub fn save(&self, path: &Path) -> Result<(), OptimizerError> {
         let failed = |reason: &dyn std::fmt::Display| OptimizerError::Write {
             path: path.to_path_buf(),
@@ -32,7 +31,7 @@ impl AdamW {
         }
         let metadata = HashMap::from([(STEPS.to_owned(), self.steps.to_string())]);
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| failed(&error))?;
-        std::fs::write(path, file).map_err(|error| failed(&error))
+        lcr_documents::write::replace(path, &file).map_err(|error| failed(&error))
     }
 
     fn stored(&self) -> BTreeMap<String, Vec<u8>> {

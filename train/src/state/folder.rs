@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use lcr_documents::lock::{Attempt, Lock};
+use lcr_documents::steps::step;
 use lcr_model::adapter::Adapter;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::checkpoint::{self, Checkpoint, MANIFEST, Newest, OPTIMIZER, STATE};
-use super::lock::Lock;
 use super::publish::{REPLACED, WRITING, hidden, publish, sync_folder, to_json, write_file};
 use super::{StateError, TrainerState, check_adapter};
 use crate::optimizer::AdamW;
@@ -20,6 +21,17 @@ const CHECKPOINTS: &str = "checkpoints";
 const TRACES: [&str; 4] = ["run.json", "metrics.jsonl", "rollouts.jsonl", CHECKPOINTS];
 /// An adapter's files, in the order in which they are put into place.
 const ADAPTER_FILES: [&str; 2] = ["adapter_model.safetensors", "adapter_config.json"];
+
+/// Takes a folder for this process.
+fn lock(folder: &Path) -> Result<Lock, StateError> {
+    match Lock::acquire(folder).map_err(StateError::write("lock", folder))? {
+        Attempt::Held(lock) => Ok(lock),
+        Attempt::Taken(process) => {
+            let holder = process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"));
+            Err(StateError::Locked { folder: folder.to_path_buf(), holder })
+        }
+    }
+}
 
 /// The folder of a run, locked as long as this lives.
 #[derive(Debug)]
@@ -33,7 +45,7 @@ impl RunFolder {
     /// Takes a folder for a new run; it is made where it is missing and refused where a run is in it.
     pub fn create(path: &Path) -> Result<Self, StateError> {
         std::fs::create_dir_all(path).map_err(StateError::write("make", path))?;
-        let lock = Lock::acquire(path)?;
+        let lock = lock(path)?;
         if let Some(found) = TRACES.into_iter().find(|name| path.join(name).exists()) {
             return Err(StateError::Occupied { folder: path.to_path_buf(), found });
         }
@@ -47,7 +59,7 @@ impl RunFolder {
         if !path.join(CHECKPOINTS).is_dir() {
             return Err(StateError::NoRun { folder: path.to_path_buf() });
         }
-        let lock = Lock::acquire(path)?;
+        let lock = lock(path)?;
         let stale = lock.stale.map(|process| format!("process {process}, which wrote here before, was killed"));
         let mut folder = Self { path: path.to_path_buf(), notes: stale.into_iter().collect(), _lock: lock };
         folder.tidy(&folder.path.join(CHECKPOINTS))?;
@@ -154,6 +166,7 @@ impl RunFolder {
         for name in ADAPTER_FILES {
             let target = self.path.join(name);
             std::fs::rename(stage.path().join(name), &target).map_err(StateError::write("write", &target))?;
+            step();
         }
         sync_folder(&self.path)
     }
@@ -164,10 +177,6 @@ impl RunFolder {
         name: &'static str,
         value: &T,
     ) -> Result<(), StateError> {
-        let (stage, target) = (hidden(&self.path)?, self.path.join(name));
-        let aside = stage.path().join(name);
-        write_file(&aside, &to_json(name, value)?)?;
-        std::fs::rename(&aside, &target).map_err(StateError::write("write", &target))?;
-        sync_folder(&self.path)
+        write_file(&self.path.join(name), &to_json(name, value)?)
     }
 }

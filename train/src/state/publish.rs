@@ -1,16 +1,16 @@
 //! Whole things into a folder or nothing: made under a hidden name, synced, renamed.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
+use lcr_documents::steps::step;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::StateError;
 use super::checkpoint::{self, MANIFEST, Manifest};
 
 /// Prefix of what is not finished.
-pub(super) const WRITING: &str = ".writing-";
+pub(super) const WRITING: &str = lcr_documents::write::UNFINISHED;
 /// Prefix of a checkpoint that is being replaced by one of the same step.
 pub(super) const REPLACED: &str = ".replaced-";
 
@@ -37,7 +37,9 @@ pub(super) fn publish(target: &Path, fill: impl FnOnce(&Path) -> Result<(), Stat
     } else {
         std::fs::rename(stage.path(), target).map_err(StateError::write("write", target))?;
     }
-    sync_folder(parent)
+    sync_folder(parent)?;
+    step();
+    Ok(())
 }
 
 /// Puts `stage` where `target` is. What is there is either equal and stays, or is moved aside under a name from which the next
@@ -52,6 +54,7 @@ fn replace(stage: &Path, target: &Path, parent: &Path) -> Result<(), StateError>
         std::fs::remove_dir_all(&aside).map_err(StateError::write("remove", &aside))?;
     }
     std::fs::rename(target, &aside).map_err(StateError::write("move aside", target))?;
+    step();
     if let Err(source) = std::fs::rename(stage, target) {
         // A second failure leaves it under its hidden name, from which the next run brings it back.
         let _ = std::fs::rename(&aside, target);
@@ -60,14 +63,9 @@ fn replace(stage: &Path, target: &Path, parent: &Path) -> Result<(), StateError>
     std::fs::remove_dir_all(&aside).map_err(StateError::write("remove", &aside))
 }
 
-/// Writes a file in place and syncs it.
+/// Writes a file aside, flushes it and renames it.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(StateError::write("write", path))
+    lcr_documents::write::replace(path, bytes).map_err(StateError::write("write", path))
 }
 
 /// Waits until every file of a folder, and the folder, is on the disk.
