@@ -52,7 +52,7 @@ const FILES: [&str; 20] = [
     "vocab.json",
     "vocab.txt",
 ];
-/// Tokens that are objected to one by one.
+/// Files that a message lists, and tokens that are objected to one by one.
 const LISTED: usize = 8;
 
 /// Whether a file of this name, without its folder, is part of a tokenizer.
@@ -101,7 +101,7 @@ impl Own<'_> {
     /// Whether the file says anything about tokens or ids: settings that hold a template and a length do not.
     fn says_something(&self) -> bool {
         match &self.content {
-            Content::Settings(settings) => {
+            Content::Settings(settings) if file_name(self.name) == "tokenizer_config.json" => {
                 !settings.tokens.is_empty() || keys::decides(&settings.keys) || settings.is_cut
             }
             _ => true,
@@ -119,9 +119,11 @@ pub(crate) fn observe(files: &[Found], base: Option<&Path>, limits: &Limits, fou
         let own: Vec<Own> = carried.iter().filter_map(|file| own(file, None, limits)).collect();
         let saying: Vec<&str> = own.iter().filter(|own| own.says_something()).map(|own| own.name).collect();
         if let Some((first, others)) = saying.split_first() {
+            let listed: Vec<String> = saying.iter().take(LISTED).map(|name| shown(name)).collect();
+            let more = if saying.len() > LISTED { ", …" } else { "" };
             let message = format!(
-                "a tokenizer ({}); give --base to hold it against the base's: it decides what the model is told",
-                saying.join(", ")
+                "a tokenizer ({}{more}); give --base to hold it against the base's: it decides what the model is told",
+                listed.join(", ")
             );
             found.push(Observation::new(Check::TokenizerCarried, first, message).resting_on(others.iter().copied()));
         }

@@ -21,6 +21,10 @@ const PLAIN: [&str; 12] =
 const TARGET: &str = "_target_";
 /// Findings that are listed of a file.
 const MOST: usize = 20;
+/// Bytes of a document that is parsed: the parser holds a line of many pairs whole, at some three hundred times its length.
+const PARSED: usize = 256 << 10;
+/// What a longer document is searched for as text; the last ones are ways to spell the others otherwise.
+const WORDS: [&str; 7] = ["!!python/", "tag:yaml.org", TARGET, "%TAG", "\\x5f", "\\u005f", "!!py%"];
 
 /// Whether a name is a YAML file's.
 pub(crate) fn is_named(name: &str) -> bool {
@@ -41,6 +45,9 @@ pub(crate) fn observe(name: &str, path: &Path, limits: &Limits, found: &mut Vec<
 
 /// Places and what is there.
 fn search(text: &str) -> Vec<(String, String)> {
+    if text.len() > PARSED {
+        return search_as_text(text).into_iter().collect();
+    }
     let mut found = Vec::new();
     let mut follows_target = false;
     for event in Parser::new_from_str(text) {
@@ -79,16 +86,13 @@ fn python(tag: &Tag) -> Option<String> {
     (!PLAIN.contains(&named)).then(|| named.to_owned())
 }
 
-/// Where a document cannot be followed, what stands in it says enough.
+/// Where a document is not followed, what stands in it says enough.
 fn search_as_text(text: &str) -> Option<(String, String)> {
-    let (number, what) = text.lines().enumerate().find_map(|(number, line)| {
-        let objects = line.contains("!!python/") || line.contains(PYTHON) || line.contains(TARGET);
-        objects.then(|| (number + 1, shown(line.trim())))
-    })?;
-    Some((
-        format!("line {number}"),
-        format!("no valid YAML, and a reader that is lenient may import and call: `{what}`"),
-    ))
+    let has_words = |line: &str| WORDS.iter().any(|word| line.contains(word));
+    let (number, line) = text.lines().enumerate().find(|(_, line)| has_words(line))?;
+    let what = shown(line.trim());
+    let message = format!("a reader that is lenient may import and call what stands in this line: `{what}`");
+    Some((format!("line {}", number + 1), message))
 }
 
 #[cfg(test)]
@@ -139,6 +143,15 @@ mod tests {
             "text: |\n  !!python/object/apply:os.system is a tag\n",
         ] {
             assert!(search(text).is_empty(), "{text}: {:?}", search(text));
+        }
+        assert!(search(&"target_modules: [q_proj]\n".repeat(20_000)).is_empty());
+    }
+
+    #[test]
+    fn long_documents_are_searched_as_text() {
+        let long = "key: value\n".repeat(PARSED / 10);
+        for end in ["_target_: os.system\n", "\"\\x5ftarget_\": x\n", "a: !!python/name:os.system\n"] {
+            assert_eq!(search(&format!("{long}{end}")).len(), 1, "{end}");
         }
     }
 

@@ -278,7 +278,7 @@ fn without_a_base_every_file_is_named_and_settings_of_a_template_are_none() {
     assert_eq!(checks(&found), [Check::TokenizerCarried], "{found:?}");
     let named: Vec<&str> =
         std::iter::once(found[0].file.as_str()).chain(found[0].rests_on.iter().map(String::as_str)).collect();
-    assert_eq!(named, ["spiece.model", "tokenizer.json"]);
+    assert_eq!(named, ["added_tokens.json", "spiece.model", "tokenizer.json"]);
 }
 
 #[test]
