@@ -24,7 +24,7 @@ use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
-use crate::outputs::OutputArguments;
+use crate::outputs::{OutputArguments, refuse_inside};
 use crate::question::asked;
 use crate::results::{Earlier, Manifest, Results};
 use crate::side_by_side::{Fitted, SideBySide};
@@ -116,6 +116,8 @@ impl std::fmt::Display for Shard {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
     let policy = open_policy(arguments.policy.as_deref())?;
+    refuse_inside(&arguments.adapters, [arguments.out.as_path()])?;
+    arguments.output.refuse_inside(&arguments.adapters)?;
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
