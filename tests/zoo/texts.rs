@@ -164,7 +164,7 @@ pub(crate) fn tokenizers() -> Vec<Exhibit> {
         .against(plain_base),
         Exhibit::new("tokenizer-that-is-none", &["tokenizer-differs"], |at| beside(at, "tokenizer.json", "[1, 2]"))
             .against(plain_base),
-        Exhibit::new("tokens-the-base-lacks", &["tokenizer-differs"], |at| {
+        Exhibit::new("tokens-the-base-lacks", &["added-tokens"], |at| {
             beside(at, "added_tokens.json", r#"{"<x>": 3}"#);
         })
         .against(plain_base),
