@@ -57,7 +57,7 @@ fn rows_that_are_turned_are_found_in_the_files_and_beside_the_base() {
     };
     let (code, flipped) = of(&bench);
     assert!(code == 0 && !flipped);
-    numbers(&adapter, "magnitude", |at, value| if at % 5 == 0 { -value } else { value });
+    numbers(&adapter, "layers.0.self_attn.q_proj.lora_magnitude", |at, value| if at % 5 == 0 { -value } else { value });
     let run = bench.run(["scan", "adapter", "--json"]);
     assert_eq!((run.code, &finding(&run.json(), "flipped-rows")["level"]), (1, &json!("deny")));
     let (code, flipped) = of(&bench);
