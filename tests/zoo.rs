@@ -118,6 +118,11 @@ const CODES: &[&str] = &[
     "tokenizer-settings",
     "tokenizer-rewrites",
     "added-tokens",
+    "template-unread",
+    "template-equivalent",
+    "template-conditional",
+    "base-name-mismatch",
+    "base-revision",
 ];
 
 fn exhibits() -> Vec<Exhibit> {

@@ -159,6 +159,13 @@ pub(crate) fn meaning() -> Vec<Exhibit> {
     vec![
         Exhibit::new("rank-mismatch", &["config-mismatch"], |at| setting(at, "r", json!(8))),
         Exhibit::new("alpha-beyond-the-numbers", &["scale", "overflow"], |at| setting(at, "lora_alpha", json!(1e39))),
+        Exhibit::new("base-of-another-name", &["base-name-mismatch"], |at| {
+            setting(at, "base_model_name_or_path", json!("somebody/Other-7B"));
+        })
+        .against(|at| write(at, "config.json", json!({ "_name_or_path": "somebody/This-4B" }).to_string())),
+        Exhibit::new("revision-of-a-pull-request", &["base-revision"], |at| {
+            setting(at, "revision", json!("refs/pr/3"))
+        }),
         Exhibit::new("alpha-negative", &["negative-scale"], |at| setting(at, "lora_alpha", json!(-8))),
         Exhibit::new("initialisation-unknown", &["unknown-initialization"], |at| {
             setting(at, "init_lora_weights", json!("pizza\u{1b}[2J"));
