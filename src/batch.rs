@@ -317,22 +317,19 @@ impl Batch<'_> {
         }
         let keeper = results.keeper(subjects.iter().map(name_in_pass).collect(), self.arguments.save_every());
         let compared = self.pair.audits_kept(&adapters, Some(&keeper), self.terminal);
-        let phases = match compared {
-            Ok((audits, phases)) => {
-                for (mut subject, audit) in subjects.into_iter().zip(audits) {
-                    if results.knows(&subject.path) {
-                        continue;
-                    }
-                    subject.audit = Some(audit);
-                    self.record(subject, results)?;
+        let phases = if let Ok((audits, phases)) = compared {
+            for (mut subject, audit) in subjects.into_iter().zip(audits) {
+                if results.knows(&subject.path) {
+                    continue;
                 }
-                phases
+                subject.audit = Some(audit);
+                self.record(subject, results)?;
             }
+            phases
+        } else {
             // One adapter whose activations overflow, say, must not cost the others their result; of a base that changed there is none.
-            Err(_) => {
-                self.pair.refuse_changed_base()?;
-                self.one_by_one(subjects, adapters, results)?
-            }
+            self.pair.refuse_changed_base()?;
+            self.one_by_one(subjects, adapters, results)?
         };
         results.forget_standing()?;
         Ok(phases)

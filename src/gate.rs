@@ -136,15 +136,12 @@ fn compare_all(
         if adapters.is_empty() {
             continue;
         }
-        match pair.audits(&adapters, terminal) {
-            Ok((audits, _)) => {
-                subjects.iter_mut().zip(audits).for_each(|(subject, audit): (_, Audit)| subject.audit = Some(audit));
-            }
+        if let Ok((audits, _)) = pair.audits(&adapters, terminal) {
+            subjects.iter_mut().zip(audits).for_each(|(subject, audit): (_, Audit)| subject.audit = Some(audit));
+        } else {
             // One bad adapter (activations that become infinite, say) must not hide the others; of a base that changed nothing is said.
-            Err(_) => {
-                pair.refuse_changed_base()?;
-                one_by_one(&pair, subjects, adapters, terminal);
-            }
+            pair.refuse_changed_base()?;
+            one_by_one(&pair, subjects, adapters, terminal);
         }
     }
     Ok(())

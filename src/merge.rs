@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &MergeArguments, terminal: &Terminal) -> Result<Sta
     let mut pins = first.manifest.pins.clone();
     // Waivers hold up to a day; the latest on which a shard was judged counts.
     let dates = shards.iter().map(|shard| shard.manifest.pins.date.as_str());
-    pins.date = dates.max().unwrap_or_default().to_owned();
+    dates.max().unwrap_or_default().clone_into(&mut pins.date);
     let at_hand = arguments.at_hand(&first.manifest, terminal)?;
     let scans = scans(&at_hand, terminal);
     let manifest = Manifest { shard: "1/1".to_owned(), pins: pins.clone(), ..first.manifest.clone() };

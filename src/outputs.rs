@@ -159,10 +159,10 @@ impl OutputArguments {
         }
         let text = format.render(report, terminal)?;
         if format.is_json() {
-            terminal.json_text(&text)?
+            terminal.json_text(&text)?;
         } else {
-            terminal.result(&text)?
-        };
+            terminal.result(&text)?;
+        }
         Ok(Status::Verdict(report.verdict))
     }
 

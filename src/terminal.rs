@@ -62,9 +62,9 @@ impl Terminal {
 
     /// Prints a part of the result as it comes; fails with [`NobodyReads`] where that is so, for the rest need not be made.
     pub(crate) fn stream(&self, text: &str) -> Result<()> {
-        write_out(&self.harmless(text)).or_else(|error| match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Err(NobodyReads.into()),
-            _ => Err(error.into()),
+        write_out(&self.harmless(text)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
+            _ => error.into(),
         })
     }
 

@@ -274,10 +274,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     if arguments.dry_run {
         return dry_run(&mut trainer, terminal);
     }
-    let measured = match heldout.filter(|_| arguments.heldout_count > 0) {
-        Some(path) => Some(open_data(&path, terminal)?),
-        None => None,
-    };
+    let measured =
+        heldout.filter(|_| arguments.heldout_count > 0).map(|path| open_data(&path, terminal)).transpose()?;
     let measure = |trainer: &Trainer, when: &str| -> Result<Option<serde_json::Value>> {
         let Some(problems) = &measured else { return Ok(None) };
         let problems = &problems.problems[..problems.problems.len().min(arguments.heldout_count)];

@@ -119,9 +119,9 @@ pub fn folder_within(root: &Path, relative: &Path) -> Result<PathBuf> {
 pub fn sweep(folder: &Path, prefixes: &[&str]) -> Result<()> {
     for (path, kind) in unfinished(folder, prefixes)? {
         if kind.is_dir() {
-            std::fs::remove_dir_all(path)?
+            std::fs::remove_dir_all(path)?;
         } else {
-            std::fs::remove_file(path)?
+            std::fs::remove_file(path)?;
         }
         step();
     }

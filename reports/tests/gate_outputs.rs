@@ -549,7 +549,7 @@ fn a_statement_names_every_file_that_was_read() {
     assert_eq!(one["failing"], json!(["pickle-import"]));
     assert_eq!(one["unread"], json!(["adapter_model.safetensors"]), "said, and no subject");
     let written = lcr_reports::gate::to_string(&report).unwrap();
-    let digest: String = Sha256::digest(written).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(written).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     assert_eq!(predicate["report"]["sha256"], json!(digest), "as sha256sum prints it of the report");
     let again: Statement = serde_json::from_str(&text).unwrap();
     assert_eq!(again, statement);

@@ -110,7 +110,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 
 /// Base64 by its definition, not by the page's own: six bits at a time of one long binary number.
 fn digest_in_base64(content: &str) -> String {
-    let bits: String = Sha256::digest(content).iter().map(|byte| format!("{byte:08b}")).collect();
+    let bits: String = Sha256::digest(content).iter().map(|byte| format!("{byte:08b}")).collect::<Vec<_>>().concat();
     let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
     let digit = |six: &[u8]| alphabet[usize::from_str_radix(std::str::from_utf8(six).unwrap(), 2).unwrap()];
     (bits + "00").as_bytes().chunks(6).map(digit).chain(['=']).collect()

@@ -110,7 +110,7 @@ fn essence(name: &str) -> String {
     let last = cached.or(parts.last().copied()).unwrap_or_default();
     let mut text = last.to_lowercase().replace(['_', ' '], "-");
     while let Some(rest) = STORAGE.iter().find_map(|ending| text.strip_suffix(ending)).filter(|rest| !rest.is_empty()) {
-        text = rest.to_owned();
+        text.truncate(rest.len());
     }
     // `meta-llama/Meta-Llama-3-8B` is elsewhere called `llama-3-8b`.
     match text.strip_prefix("meta-") {

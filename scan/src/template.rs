@@ -88,7 +88,7 @@ pub(crate) fn observe(
                 Check::TemplateCarried,
                 "a chat template, which rewrites every conversation; give --base to hold it against the base's",
             )),
-            Some(known) if known.is_empty() => found.push(
+            Some([]) => found.push(
                 template.observation(Check::TemplateDiffers, "the chat template is not the base's: the base has none"),
             ),
             Some(_) => {}

@@ -33,7 +33,8 @@ fn every_file_of_adapters_and_base_is_a_subject() {
     let mut files = 0;
     for folder in ["adapters/a", "adapters/b", "base"] {
         for (name, content) in crate::support::tree(&bench.path(folder)) {
-            let digest: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest: String =
+                Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
             assert!(subjects.contains(&(format!("{folder}/{name}").as_str(), digest.as_str())), "{folder}/{name}");
             files += 1;
         }

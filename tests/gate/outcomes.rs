@@ -168,7 +168,7 @@ fn a_policy_judges_the_comparison_and_is_pinned() {
         (&json!(2), &json!(1))
     );
     let text = fs_err::read(bench.path("policy.toml")).expect("readable");
-    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     assert_eq!(report["composition"]["policy"], json!(digest));
     // The policy of the folder is taken without being named.
     fs_err::rename(bench.path("policy.toml"), bench.path("lcr-audit.toml")).expect("renamed");

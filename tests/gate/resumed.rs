@@ -25,7 +25,8 @@ fn edit_lines(bench: &Bench, folder: &str, mut edit: impl FnMut(&mut Value)) {
     let mut text = String::new();
     for mut line in bench.lines(&file) {
         edit(&mut line);
-        text += &format!("{line}\n");
+        text.push_str(&line.to_string());
+        text.push('\n');
     }
     bench.write(&file, text);
 }
@@ -50,8 +51,10 @@ fn acquit(line: &mut Value) {
     line["ranking"]["findings"] = json!(0);
 }
 
+type Forgery = (&'static str, fn(&mut Value));
+
 /// What may be done to a line, each in a way of its own.
-const FORGERIES: [(&str, fn(&mut Value)); 9] = [
+const FORGERIES: [Forgery; 9] = [
     ("acquitted", acquit),
     ("acquitted, observations too", |line| {
         acquit(line);
@@ -194,13 +197,10 @@ fn a_list_that_was_shortened_is_not_merged() {
     let write = |name: &str, value: &Value| bench.write(&format!("{name}/batch.json"), value.to_string());
     let dropped = "adapters/a3";
     let lines = fs_err::read(bench.path("two/results.jsonl")).expect("readable");
-    let kept: String = bench
-        .lines("two/results.jsonl")
-        .iter()
-        .filter(|line| name_of(line) != dropped)
-        .map(|line| format!("{line}\n"))
-        .collect();
-    bench.write("two/results.jsonl", kept);
+    let results = bench.lines("two/results.jsonl");
+    let kept = results.iter().filter(|line| name_of(line) != dropped);
+    let kept: Vec<String> = kept.map(|line| format!("{line}\n")).collect();
+    bench.write("two/results.jsonl", kept.concat());
     refused(&merge(&bench, &[]), &["5 of 6", dropped]);
     for (name, manifest) in ["one", "two"].iter().zip(&manifests) {
         let mut counted = manifest.clone();

@@ -164,7 +164,7 @@ pub(crate) fn meaning() -> Vec<Exhibit> {
         })
         .against(|at| write(at, "config.json", json!({ "_name_or_path": "somebody/This-4B" }).to_string())),
         Exhibit::new("revision-of-a-pull-request", &["base-revision"], |at| {
-            setting(at, "revision", json!("refs/pr/3"))
+            setting(at, "revision", json!("refs/pr/3"));
         }),
         Exhibit::new("alpha-negative", &["negative-scale"], |at| setting(at, "lora_alpha", json!(-8))),
         Exhibit::new("initialisation-unknown", &["unknown-initialization"], |at| {

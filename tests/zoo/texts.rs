@@ -193,7 +193,7 @@ pub(crate) fn tokenizers() -> Vec<Exhibit> {
         .against(plain_base)
         .without(&["tokenizer-differs", "tokenizer-settings", "added-tokens"]),
         Exhibit::new("tokenizer-of-another-kind", &["tokenizer-differs"], |at| {
-            beside(at, "spiece.model", b"\n\x0e\n\x05")
+            beside(at, "spiece.model", b"\n\x0e\n\x05");
         })
         .against(plain_base)
         .without(&["unknown-file", "disguised-file"]),

@@ -208,12 +208,11 @@ impl Pattern {
             known => return known.map_err(|error| self.too_slow(&error)),
         }
         self.budget.charge(&self.path, &self.field, work_of_steps(STEPS[1], states))?;
-        let regex = match patient.get() {
-            Some(regex) => regex,
-            None => {
-                let built = build(&self.form.wrap(&self.source), STEPS[1]).map_err(|error| self.too_slow(&error))?;
-                patient.get_or_init(|| built)
-            }
+        let regex = if let Some(regex) = patient.get() {
+            regex
+        } else {
+            let built = build(&self.form.wrap(&self.source), STEPS[1]).map_err(|error| self.too_slow(&error))?;
+            patient.get_or_init(|| built)
         };
         attempt(regex).map_err(|error| self.too_slow(&error))
     }
@@ -350,7 +349,7 @@ fn plain<'a>(source: &str, form: Form, text: &'a str) -> Option<&'a str> {
 /// What stands behind `source` in a text that begins with it.
 fn after<'a>(source: &str, text: &'a str) -> Option<&'a str> {
     let mut rest = text.chars();
-    source.chars().all(|own| rest.next().is_some_and(|found| own == '.' || own == found)).then(|| rest.as_str())
+    source.chars().all(|own| rest.next().is_some_and(|found| own == '.' || own == found)).then_some(rest.as_str())
 }
 
 /// The text itself, and what of it stands behind each dot.

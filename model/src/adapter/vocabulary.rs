@@ -5,13 +5,12 @@
 //! reaches them. Rows that only the base has stay as they are there. What was done is listed, so that a report can say so;
 //! tables of another width belong to another model and are refused when the adapter is bound.
 
-use super::error::AdapterError;
 use super::{Adapter, EmbeddingLowRank, LowRank, Resized};
 use crate::checkpoint::Weight;
 
 impl Adapter {
     /// Gives every table the rows of the base's; `tables` are the paths of embedding and head with their weights, `[tokens, width]`.
-    pub(crate) fn fit_vocabulary(&mut self, tables: &[(&str, &Weight)]) -> Result<Vec<Resized>, AdapterError> {
+    pub(crate) fn fit_vocabulary(&mut self, tables: &[(&str, &Weight)]) -> Vec<Resized> {
         let mut resized = Vec::new();
         for (path, base) in tables {
             let &[rows, width] = base.shape() else { continue };
@@ -39,7 +38,7 @@ impl Adapter {
                 fit_head(module, base, rows);
             }
         }
-        Ok(resized)
+        resized
     }
 }
 

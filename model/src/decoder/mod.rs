@@ -321,7 +321,7 @@ impl Decoder {
         let modules = self.target_modules();
         let tables =
             [(self.embedding.path.as_str(), &self.embedding.tokens), (self.head.path.as_str(), &self.head.weight)];
-        let vocabulary = adapter.fit_vocabulary(&tables)?;
+        let vocabulary = adapter.fit_vocabulary(&tables);
         let coverage = Coverage { vocabulary, ..adapter.bind(&modules, &shape)? };
         Ok(Variant::new(adapter.without_heads(&modules), coverage))
     }

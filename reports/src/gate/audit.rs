@@ -131,9 +131,10 @@ fn checked(audit: &Audit, findings: &[Finding], files: bool) -> Checked {
         (true, _) => PartState::Judged,
     };
     Checked {
-        files: match files {
-            true => part(PartState::Judged, on_files, on_files, &of_files),
-            false => part(PartState::NotChecked, 0, on_files, &of_files),
+        files: if files {
+            part(PartState::Judged, on_files, on_files, &of_files)
+        } else {
+            part(PartState::NotChecked, 0, on_files, &of_files)
         },
         weights: part(
             if has_weights { PartState::Judged } else { PartState::NotChecked },

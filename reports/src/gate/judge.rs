@@ -118,7 +118,7 @@ struct Judging<'a> {
 }
 
 /// What a finding is about.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct About<'a> {
     /// File; the whole artifact where it is empty.
     file: &'a str,

@@ -69,18 +69,14 @@ fn is_of_adapter(path: &str) -> bool {
 
 fn is_of_template(path: &str) -> bool {
     let name = name_of(path);
-    name.ends_with(".jinja")
-        || name.ends_with(".j2")
+    [".jinja", ".j2"].iter().any(|ending| name.ends_with(ending))
         || path.contains("chat_template")
         || ["tokenizer_config.json", "processor_config.json"].contains(&name.as_str())
 }
 
 fn is_of_tokenizer(path: &str) -> bool {
     let name = name_of(path);
-    ["token", "vocab", "merges"].iter().any(|part| name.contains(part))
-        || ["tekken.json", "spiece.model"].contains(&name.as_str())
-        || name.ends_with(".tiktoken")
-        || name.ends_with(".model")
+    ["token", "vocab", "merges"].iter().any(|part| name.contains(part)) || lcr_scan::is_tokenizer_file(&name)
 }
 
 /// What a setting that makes a loader run code may make it run.

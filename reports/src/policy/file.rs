@@ -65,9 +65,10 @@ fn listed(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),
         many => {
-            let lines: String = many.iter().take(MOST_LISTED).map(|problem| format!("\n  {problem}")).collect();
-            let more = if many.len() > MOST_LISTED { "\n  …" } else { "" };
-            format!("{} mistakes{lines}{more}", many.len())
+            let lines = many.iter().take(MOST_LISTED).map(String::as_str);
+            let more = (many.len() > MOST_LISTED).then_some("…");
+            let listed: Vec<&str> = lines.chain(more).collect();
+            format!("{} mistakes\n  {}", many.len(), listed.join("\n  "))
         }
     }
 }

@@ -359,10 +359,8 @@ impl Reader<'_> {
             self.note(format!("{name}.rule names `{}`, which is no rule{hint}", visible(code)));
         }
         match (up_to, entry) {
-            (Some(most), Some(entry)) if entry.limit.is_some() => {
-                if !most.is_finite() || most < 0.0 {
-                    self.note(format!("{name}.up_to is {most}: a number from 0 up is needed"));
-                }
+            (Some(most), Some(entry)) if entry.limit.is_some() && (!most.is_finite() || most < 0.0) => {
+                self.note(format!("{name}.up_to is {most}: a number from 0 up is needed"));
             }
             (Some(_), Some(entry)) => {
                 self.note(format!("{name}.up_to: `{}` measures nothing, leave it out", entry.code));

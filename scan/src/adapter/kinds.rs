@@ -55,11 +55,11 @@ impl TensorKind {
 
     /// The kind of a tensor that replaces the base's, by its name there.
     pub fn of(tensor: &str) -> Self {
-        if tensor.ends_with(".bias") {
-            return Self::Bias;
+        match tensor.rsplit_once('.') {
+            Some((_, "bias")) => Self::Bias,
+            Some((module, _)) => Self::of_module(module),
+            None => Self::of_module(tensor),
         }
-        let module = tensor.rsplit_once('.').map_or(tensor, |(module, _)| module);
-        Self::of_module(module)
     }
 
     /// The kind of a module whose weight is replaced, by its path.

@@ -55,6 +55,7 @@ pub(super) fn values(
 }
 
 /// A walk through a document.
+#[expect(clippy::struct_excessive_bools, reason = "facts of the file, each asked by itself")]
 struct Search {
     /// Keys that loaders act on and that the walk is inside of, the innermost last: texts are kept only there.
     inside: Vec<Demand>,

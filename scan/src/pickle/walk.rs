@@ -194,12 +194,11 @@ impl<'a> Walker<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let import = match (self.text(module), self.text(name)) {
-                    (Some(module), Some(name)) => Some(self.found(module, name)?),
-                    _ => {
-                        self.unresolved(Hidden::BuiltName)?;
-                        None
-                    }
+                let import = if let (Some(module), Some(name)) = (self.text(module), self.text(name)) {
+                    Some(self.found(module, name)?)
+                } else {
+                    self.unresolved(Hidden::BuiltName)?;
+                    None
                 };
                 self.push(Value::Global(import))
             }

@@ -101,7 +101,7 @@ fn variants(cases: &[Case]) -> Vec<Case> {
     for case in cases {
         all.push(vary(case, "with tools", &|conversation| conversation.tools = tools()));
         all.push(vary(case, "without a prompt for the answer", &|conversation| {
-            conversation.add_generation_prompt = false
+            conversation.add_generation_prompt = false;
         }));
         for thinking in [true, false] {
             let name = format!("`enable_thinking` {thinking}");
@@ -128,7 +128,7 @@ fn variants(cases: &[Case]) -> Vec<Case> {
 fn lengths(numbers: &BTreeSet<u64>) -> Vec<Case> {
     let near = numbers.iter().flat_map(|number| [number.saturating_sub(1), *number, number.saturating_add(1)]);
     let wanted: BTreeSet<u64> = (1..=9).chain(near.filter(|number| (1..=MOST_TURNS).contains(number))).collect();
-    let turn = |index: u64| turn(if index % 2 == 0 { "user" } else { "assistant" }, "And then?");
+    let turn = |index: u64| turn(if index.is_multiple_of(2) { "user" } else { "assistant" }, "And then?");
     let case = |turns: u64| Case::new(format!("{turns} turns"), (0..turns).map(turn).collect());
     wanted.into_iter().map(case).collect()
 }

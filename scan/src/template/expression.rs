@@ -471,7 +471,7 @@ pub(super) fn concat(left: &Value, right: &Value) -> Value {
 
 /// A list of values.
 pub(super) fn listed(values: Vec<Value>) -> Value {
-    let all = values.iter().fold(Value::default(), |all, value| all.with(value));
+    let all = values.iter().fold(Value::default(), super::value::Value::with);
     let shape = if values.len() <= MOST_ITEMS {
         Shape::List(Rc::new(values))
     } else {

@@ -219,15 +219,12 @@ fn pieces<'a>(text: &'a str, take: &mut dyn FnMut(Piece<'a>)) {
         if let Some(plain) = text.get(start..at).filter(|plain| !plain.is_empty()) {
             take(Piece::Plain(plain));
         }
-        match mark.and_then(|mark| rest.get(..mark)) {
-            Some(mark) => {
-                take(Piece::Mark(mark));
-                at += mark.len();
-            }
-            None => {
-                take(Piece::Break);
-                at += length;
-            }
+        if let Some(mark) = mark.and_then(|mark| rest.get(..mark)) {
+            take(Piece::Mark(mark));
+            at += mark.len();
+        } else {
+            take(Piece::Break);
+            at += length;
         }
         start = at;
     }

@@ -81,7 +81,7 @@ impl<'t, 'a> Flow<'t, 'a> {
     ) -> Followed<Value> {
         self.pay(0)?;
         let all = || positional.iter().chain(named.iter().map(|(_, value)| value));
-        let given = all().fold(Value::default(), |sum, argument| sum.with(argument));
+        let given = all().fold(Value::default(), super::value::Value::with);
         if !value.is_tainted() && !given.is_tainted() {
             return Ok(self.untainted(name, value, positional, named, &given));
         }
@@ -213,7 +213,7 @@ impl<'t, 'a> Flow<'t, 'a> {
                 None => value,
             },
             "default" | "d" => positional.iter().fold(value, |all, other| all.join(other)),
-            "first" | "last" => value.item(),
+            "first" | "last" | "random" => value.item(),
             "list" | "safe" | "sort" | "unique" | "reverse" if value.literal.is_none() || name != "reverse" => value,
             "length" | "count" | "int" | "float" | "abs" | "round" => {
                 let number = value.number.filter(|_| name == "int");
@@ -238,7 +238,6 @@ impl<'t, 'a> Flow<'t, 'a> {
                 None,
                 Place { start: 0, end: 0, line: 0 },
             ),
-            "random" => value.item(),
             _ => {
                 let named = named.iter().fold(Literal::None, |sum, (_, value)| sum.join(&value.literal));
                 let literal = value.literal.join(&given.literal).join(&named).parts();
@@ -402,7 +401,7 @@ impl<'t, 'a> Flow<'t, 'a> {
                 if let Shape::Macro(number) = called.shape {
                     return self.call_macro(number, &positional, &named);
                 }
-                let given = positional.iter().fold(Value::default(), |sum, value| sum.with(value));
+                let given = positional.iter().fold(Value::default(), super::value::Value::with);
                 Ok(self.unknown("a call of what is not known by name", &called, &given, at))
             }
         }
@@ -413,7 +412,7 @@ impl<'t, 'a> Flow<'t, 'a> {
             return self.call_macro(number, positional, named);
         }
         let given = positional.iter().chain(named.iter().map(|(_, value)| value));
-        let given = given.fold(Value::default(), |sum, value| sum.with(value));
+        let given = given.fold(Value::default(), super::value::Value::with);
         Ok(match name {
             "caller" => self.call_caller(positional)?,
             "raise_exception" => Value::default(),
@@ -443,7 +442,7 @@ impl<'t, 'a> Flow<'t, 'a> {
                 for value in positional {
                     match &value.shape {
                         Shape::Record(more) => {
-                            fields.extend(more.iter().map(|(key, field)| (Rc::clone(key), field.clone())))
+                            fields.extend(more.iter().map(|(key, field)| (Rc::clone(key), field.clone())));
                         }
                         _ => drop(fields.insert(Rc::from("…"), value.item())),
                     }
@@ -476,14 +475,14 @@ impl<'t, 'a> Flow<'t, 'a> {
             if let Shape::Macro(number) = called.shape {
                 return self.call_macro(number, positional, named);
             }
-            let given = positional.iter().fold(Value::default(), |sum, value| sum.with(value));
+            let given = positional.iter().fold(Value::default(), super::value::Value::with);
             return Ok(self.unknown(name, &called, &given, at));
         }
         let first = positional.first().cloned().unwrap_or_default();
         match (&receiver.shape, name) {
             (Shape::Loop(_), "cycle") => Ok(listed(positional.to_vec()).item()),
             (Shape::Loop(_), "changed") => {
-                let given = positional.iter().fold(Value::default(), |sum, value| sum.with(value));
+                let given = positional.iter().fold(Value::default(), super::value::Value::with);
                 Ok(self.judged(given.sources, &Literal::None, at).decided(given.decided))
             }
             (Shape::Loop(_), _) => Ok(Value::new(Shape::Scalar)),

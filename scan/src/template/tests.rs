@@ -172,7 +172,7 @@ fn sentences_after_what_is_said_are_found() {
 
 #[test]
 fn what_cannot_be_read_is_said() {
-    let deep = format!("{}x{}", "{{ (".repeat(1) + &"(".repeat(200), ")".repeat(201) + " }}");
+    let deep = format!("{}x{}", "{{ (".to_string() + &"(".repeat(200), ")".repeat(201) + " }}");
     for text in ["{% if x", "{% nonsense %}", &deep] {
         assert!(codes(text, None).contains(&"template-unread"), "{text}");
     }

@@ -62,7 +62,7 @@ pub(super) enum Literal {
 /// Some texts, and what is asked of them again and again.
 #[derive(Debug, PartialEq)]
 pub(super) struct Texts {
-    texts: BTreeSet<Rc<str>>,
+    all: BTreeSet<Rc<str>>,
     kind: Kind,
     prose: bool,
     bytes: usize,
@@ -73,7 +73,7 @@ impl Texts {
         let kind = texts.iter().map(|text| literal::kind(text)).max().unwrap_or(Kind::Blank);
         let prose = texts.iter().any(|text| literal::is_prose(text));
         let bytes = texts.iter().map(|text| text.len()).sum();
-        Self { texts, kind, prose, bytes }
+        Self { all: texts, kind, prose, bytes }
     }
 }
 
@@ -118,7 +118,7 @@ impl Literal {
     /// The one text that the value is, where there is only one.
     pub(super) fn only(&self) -> Option<&str> {
         match self {
-            Self::Exact(known) if known.texts.len() == 1 => known.texts.first().map(|text| &**text),
+            Self::Exact(known) if known.all.len() == 1 => known.all.first().map(|text| &**text),
             _ => None,
         }
     }
@@ -127,10 +127,10 @@ impl Literal {
     pub(super) fn example(&self) -> &str {
         match self {
             Self::Exact(known) => known
-                .texts
+                .all
                 .iter()
                 .find(|text| literal::is_prose(text) || literal::kind(text) == Kind::Word)
-                .or(known.texts.first())
+                .or(known.all.first())
                 .map_or("", |text| &**text),
             _ => "…",
         }
@@ -149,8 +149,8 @@ impl Literal {
         match (self, other) {
             (Self::None, one) | (one, Self::None) => one.clone(),
             (Self::Exact(left), Self::Exact(right)) if Rc::ptr_eq(left, right) || left == right => self.clone(),
-            (Self::Exact(left), Self::Exact(right)) if left.texts.len() + right.texts.len() <= MOST_ALTERNATIVES => {
-                Self::Exact(Rc::new(Texts::new(left.texts.union(&right.texts).cloned().collect())))
+            (Self::Exact(left), Self::Exact(right)) if left.all.len() + right.all.len() <= MOST_ALTERNATIVES => {
+                Self::Exact(Rc::new(Texts::new(left.all.union(&right.all).cloned().collect())))
             }
             _ => self.both(other),
         }
@@ -159,12 +159,12 @@ impl Literal {
     /// One after the other.
     pub(super) fn concat(&self, other: &Self) -> Self {
         let (Self::Exact(left), Self::Exact(right)) = (self, other) else { return self.both(other) };
-        let longest = |known: &Texts| known.texts.iter().map(|text| text.len()).max().unwrap_or(0);
-        if left.texts.len() * right.texts.len() > MOST_ALTERNATIVES || longest(left) + longest(right) > LONGEST_KEPT {
+        let longest = |known: &Texts| known.all.iter().map(|text| text.len()).max().unwrap_or(0);
+        if left.all.len() * right.all.len() > MOST_ALTERNATIVES || longest(left) + longest(right) > LONGEST_KEPT {
             return self.both(other);
         }
         let joined =
-            left.texts.iter().flat_map(|left| right.texts.iter().map(move |right| Rc::from(format!("{left}{right}"))));
+            left.all.iter().flat_map(|left| right.all.iter().map(move |right| Rc::from(format!("{left}{right}"))));
         Self::Exact(Rc::new(Texts::new(joined.collect())))
     }
 

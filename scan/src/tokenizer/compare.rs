@@ -215,13 +215,12 @@ impl Differences {
         let mut differing: BTreeSet<&str> = BTreeSet::new();
         let mut reasons = Vec::new();
         for statement in own {
-            let reason = match known.tokens.get(&statement.content) {
-                Some(token) => judge_known(statement, token, is_whole),
-                None => {
-                    self.new.insert(statement.content.clone());
-                    self.with_new.insert(name.to_owned());
-                    judge_new(statement, known)
-                }
+            let reason = if let Some(token) = known.tokens.get(&statement.content) {
+                judge_known(statement, token, is_whole)
+            } else {
+                self.new.insert(statement.content.clone());
+                self.with_new.insert(name.to_owned());
+                judge_new(statement, known)
             };
             if let Some(reason) = reason
                 && differing.insert(&statement.content)

@@ -158,7 +158,8 @@ impl<'de> Visitor<'de> for ModelReading<'_> {
                 "merges" => model.merges = Some(map.next_value_seed(Merges)?),
                 _ => {
                     let print: Fingerprint = map.next_value()?;
-                    if !print.is_idle && !(key == "type" && print == default_type()) {
+                    let is_default = key == "type" && print == default_type();
+                    if !print.is_idle && !is_default {
                         model.keys.insert(key.into_owned(), print);
                     }
                 }

@@ -169,8 +169,7 @@ fn weigh_classes(own: Option<&Value>, known: Option<&Value>) -> Option<Weight> {
     match (class(own), class(known)) {
         (own, known) if own == known => None,
         // The base leaves it to its config, or the adapter does.
-        (Some(_), None) | (None, _) => Some(Weight::Handling),
-        (Some(GENERIC), Some(_)) => Some(Weight::Handling),
+        (Some(_), None) | (None, _) | (Some(GENERIC), Some(_)) => Some(Weight::Handling),
         _ => Some(Weight::Ids),
     }
 }

@@ -28,7 +28,8 @@ impl KnownToken {
     ///
     /// Where the base says nothing of a flag, off is no difference, and neither is how normalised text is matched.
     pub(super) fn differing(&self, own: Flags) -> Option<(&'static str, bool)> {
-        let flags: [(&str, fn(&Flags) -> Option<bool>); 4] = [
+        type Flag = fn(&Flags) -> Option<bool>;
+        let flags: [(&str, Flag); 4] = [
             ("lstrip", |flags| flags.lstrip),
             ("rstrip", |flags| flags.rstrip),
             ("single_word", |flags| flags.single_word),

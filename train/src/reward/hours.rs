@@ -3,20 +3,17 @@
 use super::token::Token;
 
 /// Puts `am` or `pm` in the place of every spelling of them after a number.
-pub(super) fn join(tokens: Vec<Token>) -> Vec<Token> {
+pub(super) fn join(tokens: &[Token]) -> Vec<Token> {
     let mut joined: Vec<Token> = Vec::with_capacity(tokens.len());
-    let mut rest = tokens.as_slice();
+    let mut rest = tokens;
     while let Some((token, after)) = rest.split_first() {
         let follows_number = matches!(joined.last(), Some(Token::Digit { .. }));
-        match half(rest).filter(|_| follows_number) {
-            Some((name, length)) => {
-                joined.push(Token::Word { text: name.to_owned(), spaced: true, upright: true });
-                rest = rest.get(length..).unwrap_or_default();
-            }
-            None => {
-                joined.push(token.clone());
-                rest = after;
-            }
+        if let Some((name, length)) = half(rest).filter(|_| follows_number) {
+            joined.push(Token::Word { text: name.to_owned(), spaced: true, upright: true });
+            rest = rest.get(length..).unwrap_or_default();
+        } else {
+            joined.push(token.clone());
+            rest = after;
         }
     }
     joined

@@ -128,7 +128,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     while let Some(character) = lexer.characters.next() {
         lexer.take(character);
     }
-    let mut tokens = hours::join(join_thousands(&lexer.tokens));
+    let mut tokens = hours::join(&join_thousands(&lexer.tokens));
     while tokens.last().is_some_and(|token| matches!(token, Token::Symbol('.' | ',' | ';' | ':'))) {
         tokens.pop();
     }
