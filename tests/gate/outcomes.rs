@@ -251,6 +251,14 @@ fn the_base_that_the_adapter_names_is_said() {
     assert_eq!(bench.json("audit/report.json")["adapter"]["base_model"], "somebody/base");
     let page = fs_err::read_to_string(bench.path("audit/index.html")).expect("readable");
     assert!(page.contains("trained on somebody&#x2f;base; compared with base"));
+    assert!(!found(&bench.json("audit/report.json")).iter().any(|(rule, ..)| *rule == "base-name-mismatch"));
+
+    edit_json(bench.path("adapter/adapter_config.json"), |config| {
+        config["base_model_name_or_path"] = "somebody/other-base".into();
+    });
+    let report = compare(&bench, "adapter", &["--json"]).json();
+    assert_eq!(report["verdict"], "warn");
+    assert!(found(&report).contains(&("base-name-mismatch", "warn", "adapter_config.json")), "{report}");
 }
 
 /// Without arguments the bundled pair is compared, and no rule may object to it.
