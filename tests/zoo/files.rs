@@ -233,7 +233,7 @@ pub(crate) fn amounts() -> Vec<Exhibit> {
         Exhibit::new("nothing", &[], |at| fs_err::create_dir_all(at).expect("created")).refused(),
         Exhibit::new("only-a-text", &[], |at| write(at, "README.md", "hello")).refused(),
         Exhibit::new("no-folder", &[], |_| {}).refused(),
-        Exhibit::new("lone-file", &["no-adapter", "unknown-file"], |at| write(at, "x.gguf", b"GGUF\x03\0\0\0")),
+        Exhibit::new("lone-file", &["foreign-format", "unknown-file"], |at| write(at, "x.gguf", b"GGUF\x03\0\0\0")),
         Exhibit::new("whole-model", &["whole-model"], |at| {
             write(at, "config.json", "{}");
             crate::support::write_tensors(at.join("model.safetensors"), &sound().tensors);

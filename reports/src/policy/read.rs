@@ -358,14 +358,11 @@ impl Reader<'_> {
             let hint = nearest(code, rules().map(|rule| rule.code));
             self.note(format!("{name}.rule names `{}`, which is no rule{hint}", visible(code)));
         }
-        match (up_to, entry) {
-            (Some(most), Some(entry)) if entry.limit.is_some() && (!most.is_finite() || most < 0.0) => {
-                self.note(format!("{name}.up_to is {most}: a number from 0 up is needed"));
-            }
-            (Some(_), Some(entry)) => {
-                self.note(format!("{name}.up_to: `{}` measures nothing, leave it out", entry.code));
-            }
-            _ => {}
+        let (Some(most), Some(entry)) = (up_to, entry) else { return };
+        if entry.limit.is_none() {
+            self.note(format!("{name}.up_to: `{}` measures nothing, leave it out", entry.code));
+        } else if !most.is_finite() || most < 0.0 {
+            self.note(format!("{name}.up_to is {most}: a number from 0 up is needed"));
         }
     }
 
