@@ -16,7 +16,8 @@ mod render;
 mod surface;
 mod value;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
@@ -77,7 +78,8 @@ pub(crate) fn observe(
     found: &mut Vec<Observation>,
 ) {
     let mut budget = Budget { flow: FLOW_STEPS, render: RENDER_STEPS };
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    // What was found of each text, as places in `found`: the same text under another name has the same findings.
+    let mut judged: BTreeMap<&str, Range<usize>> = BTreeMap::new();
     for template in templates {
         let same = |known: &&Template| is_same(&known.text, &template.text);
         if base.is_some_and(|base| base.iter().any(|known| same(&known))) {
@@ -93,12 +95,19 @@ pub(crate) fn observe(
             ),
             Some(_) => {}
         }
-        if !seen.insert(&template.text) && base.is_none_or(<[Template]>::is_empty) {
-            // The same text under another name has the same findings.
-            repeat(templates, template, found);
+        let known = judged.get(template.text.as_str()).filter(|_| base.is_none_or(<[Template]>::is_empty));
+        if let Some(known) = known.cloned() {
+            if found.len() < MOST_REPEATED {
+                let first = found.get(known).unwrap_or_default().iter();
+                let again: Vec<Observation> =
+                    first.map(|seen| template.observation(seen.check, seen.message.clone())).collect();
+                found.extend(again);
+            }
             continue;
         }
+        let before = found.len();
         observe_one(template, base.unwrap_or_default(), limits, &mut budget, found);
+        judged.insert(&template.text, before..found.len());
     }
 }
 
@@ -136,20 +145,6 @@ fn observe_one(
         };
         template.observation(check, finding.message())
     }));
-}
-
-/// Gives `again` the findings of the template of the same text.
-fn repeat(templates: &[Template], again: &Template, found: &mut Vec<Observation>) {
-    let Some(first) = templates.iter().find(|known| known.text == again.text) else { return };
-    let of_first = |seen: &&Observation| {
-        seen.file == first.file && seen.place == first.place && seen.check != Check::TemplateCarried
-    };
-    let is_template =
-        |seen: &&Observation| seen.check.code().starts_with("template-") || seen.check == Check::BeyondLimits;
-    let seen: Vec<Observation> = found.iter().filter(of_first).filter(is_template).cloned().collect();
-    if found.len() < MOST_REPEATED {
-        found.extend(seen.into_iter().map(|seen| again.observation(seen.check, seen.message)));
-    }
 }
 
 /// The template of the base that stands where this one does, or the first.
