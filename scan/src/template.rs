@@ -70,6 +70,9 @@ struct Analysis {
     unread: Option<String>,
 }
 
+/// Templates of one adapter that are looked at; the most that a published folder has are some ten.
+const MOST_TEMPLATES: usize = 200;
+
 /// Holds templates against the base's, and each against what no template needs.
 pub(crate) fn observe(
     templates: &[Template],
@@ -80,7 +83,11 @@ pub(crate) fn observe(
     let mut budget = Budget { flow: FLOW_STEPS, render: RENDER_STEPS };
     // What was found of each text, as places in `found`: the same text under another name has the same findings.
     let mut judged: BTreeMap<&str, Range<usize>> = BTreeMap::new();
-    for template in templates {
+    if let Some(first) = templates.get(MOST_TEMPLATES) {
+        let message = format!("{} templates; the first {MOST_TEMPLATES} were looked at", templates.len());
+        found.push(first.observation(Check::BeyondLimits, message));
+    }
+    for template in templates.iter().take(MOST_TEMPLATES) {
         let same = |known: &&Template| is_same(&known.text, &template.text);
         if base.is_some_and(|base| base.iter().any(|known| same(&known))) {
             continue;
