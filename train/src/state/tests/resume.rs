@@ -129,7 +129,7 @@ fn killed_at(path: &Path, write: u64) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "state::tests::resume::child"])
         .env(CHILD_FOLDER, path)
-        .env(lcr_documents::steps::END_AT, write.to_string())
+        .env("LCR_AUDIT_END_AT", write.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
