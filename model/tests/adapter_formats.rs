@@ -218,6 +218,13 @@ fn names_of_adapters_in_keys_are_said() {
     assert_eq!(notes(&peft_config(&json!({"target_modules": ["q_proj", "e"]})), &tensors).len(), 1);
     let whole = with(vec![counted("base_model.model.lm_head.modules_to_save.default.weight", &[9, 6])]);
     assert_eq!(notes(&peft_config(&json!({"modules_to_save": ["lm_head"]})), &whole).len(), 1);
+    let marked = with(vec![counted("base_model.model.lm_head.modules_to_save.weight", &[9, 6])]);
+    let unnamed = peft_config(&json!({"modules_to_save": ["lm_head"]}));
+    assert!(notes(&unnamed, &marked).is_empty());
+    let adapter = Adapter::open(write_adapter(&unnamed, &marked).path()).unwrap();
+    let disagreement = adapter.notes.iter().find(|note| note.kind == NoteKind::LoadersDisagree).unwrap();
+    assert!(disagreement.text.contains("lm_head.modules_to_save.weight"), "{disagreement}");
+    assert_eq!(adapter.whole["lm_head.weight"].shape, [9, 6]);
     for (config, tensors) in [
         (&plain, factors()),
         (&dora, spelled(&["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"])),

@@ -55,6 +55,16 @@ pub(super) fn names_in_keys(names: &BTreeMap<String, String>) -> Option<Note> {
     Some(Note { kind: NoteKind::AdapterNameInKeys, text })
 }
 
+/// A whole tensor under `modules_to_save`, as a running model calls it; its first key.
+pub(super) fn marked_whole(key: &str) -> Note {
+    let text = format!(
+        "`{key}` is a whole tensor as a running model names it: files saved by PEFT leave `modules_to_save` out, PEFT itself finds \
+         no place for this key and drops the tensor with a warning, and other loaders read it. What is measured here is the tensor \
+         put in place. Take `modules_to_save.` out of the key, or save the adapter with save_pretrained"
+    );
+    Note { kind: NoteKind::LoadersDisagree, text }
+}
+
 impl Adapter {
     /// Notes on what the modules are, by their paths.
     pub(super) fn note_modules(&mut self) {

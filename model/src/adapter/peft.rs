@@ -11,7 +11,7 @@ use std::path::Path;
 use super::config::PeftConfig;
 use super::error::AdapterError;
 use super::files::{self, Selection, matrix, vector};
-use super::notes::names_in_keys;
+use super::notes::{marked_whole, names_in_keys};
 use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Note, NoteKind, Origin, ScalingRule, Whole};
 use crate::checkpoint::Weight;
 
@@ -48,6 +48,8 @@ struct Parts<'a> {
     places: BTreeMap<String, BTreeMap<Part, &'a Weight>>,
     /// Names of adapters that stand in keys, with the first key of each.
     adapters: BTreeMap<String, String>,
+    /// The first key that has `modules_to_save` in its path, as in a running model, without a name after it.
+    saved: Option<String>,
 }
 
 /// Reads a PEFT adapter whose files were found.
@@ -75,6 +77,7 @@ pub(crate) fn open(
         config: AdapterConfig::Peft(Box::new(config.clone())),
     };
     adapter.notes.extend(names_in_keys(&parts.adapters));
+    adapter.notes.extend(parts.saved.as_deref().map(marked_whole));
     for (name, places) in &parts.places {
         place(&mut adapter, config, name, places)?;
     }
@@ -107,6 +110,8 @@ fn sort_tensors(tensors: &[Weight]) -> Result<Parts<'_>, AdapterError> {
         let Key { name, part, adapter } = parse_key(tensor)?;
         if let Some(adapter) = adapter {
             parts.adapters.entry(adapter).or_insert_with(|| tensor.name().to_owned());
+        } else if tensor.name().contains(".modules_to_save.") {
+            parts.saved.get_or_insert_with(|| tensor.name().to_owned());
         }
         let places = parts.places.entry(name.clone()).or_default();
         // A whole tensor may be written in two ways; they are one place.
@@ -203,8 +208,8 @@ fn parse_marked(module: &str, rest: &[&str]) -> Option<Key> {
         ["lora_embedding_B"] => key(Part::EmbeddingUp, None),
         ["lora_embedding_B", adapter] => key(Part::EmbeddingUp, Some(adapter)),
         ["base_layer", parameter] => whole(parameter, true, None),
-        // PEFT saves such a module without the marker; with it, with a name or without, the key is one of a running model.
-        ["modules_to_save", parameter] => whole(parameter, false, Some("modules_to_save")),
+        // PEFT saves such a module without the marker; a note says so.
+        ["modules_to_save", parameter] => whole(parameter, false, None),
         ["modules_to_save", adapter, parameter] => whole(parameter, false, Some(adapter)),
         _ => None,
     }

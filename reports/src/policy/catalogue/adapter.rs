@@ -121,8 +121,8 @@ pub(super) const RULES: &[RuleEntry] = &[
         code: "loaders-disagree",
         title: "Loaders make different things of it",
         why: "Something in the config or the file is read by one loader, or one version of it, and ignored by another: \
-              `alpha` in a config of mlx-lm, which uses `scale` alone, a config of mlx-lm without `scale`, or biases spelled \
-              as old versions of PEFT did. What is measured here is said in the finding.",
+              `alpha` in a config of mlx-lm, which uses `scale` alone, a config of mlx-lm without `scale`, biases spelled as \
+              old versions of PEFT did, or a key that names `modules_to_save`, which PEFT drops. What is measured here is said in the finding.",
         example: "`\"lora_parameters\": {\"rank\": 8, \"alpha\": 16, \"scale\": 10.0}` in a config of mlx-lm.",
         accept: "Remove what is ignored, or save the adapter with a current version of the library. If only one loader is \
                  ever used and it reads what was measured, waive it by digest with an owner and an expiry date.",
