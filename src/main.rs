@@ -33,6 +33,7 @@ mod verify;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Status;
@@ -53,7 +54,7 @@ struct Arguments {
     #[arg(long, short, global = true)]
     quiet: bool,
 
-    /// Threads to compute with [default: one a core].
+    /// Threads to compute with [default: one per core].
     #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
@@ -127,9 +128,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
-    }
+    start_threads(arguments.threads)?;
     match arguments.command {
         Command::Compare(arguments) => compare::run(&arguments, terminal),
         Command::Capture(arguments) => capture::run(&arguments, terminal),
@@ -144,5 +143,17 @@ fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
         Command::Train(arguments) => train::run(&arguments, terminal),
         Command::Eval(arguments) => eval::run(&arguments, terminal),
         Command::Rollouts(arguments) => rollouts::run(&arguments, terminal),
+    }
+}
+
+/// Starts the threads that are asked for, or one per core; where the system has none left, this one works alone.
+fn start_threads(asked: Option<u16>) -> anyhow::Result<()> {
+    let count = asked.map_or(0, usize::from);
+    let started = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+    match started {
+        Err(_) if asked.is_none() => {
+            Ok(rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?)
+        }
+        started => started.context("cannot start the threads of --threads"),
     }
 }
