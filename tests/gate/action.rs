@@ -224,13 +224,13 @@ fn no_input_is_ever_run_or_taken_for_an_option() {
         assert_eq!((ended.code, ended.outputs["verdict"].as_str()), (2, "error"), "{option}: {}", ended.log);
         assert!(ended.log.contains("does not exist"), "{option}: {}", ended.log);
     }
-    for file in ["$(touch pwned).sarif", "a\nverdict=pass"] {
+    for file in ["$(touch pwned).sarif", "a\nverdict=pass", "b\rverdict=pass"] {
         let ended = runner.run(&[("paths", "adapter"), ("sarif-file", file)]);
         assert_eq!(ended.outputs["verdict"], "pass", "{}", ended.log);
-        assert!(runner.bench.path(&file.replace('\n', "")).exists());
+        assert!(runner.bench.path(&file.replace(['\n', '\r'], "")).exists());
     }
     assert!(!runner.bench.path("pwned").exists());
-    assert_eq!(tree(runner.bench.root()).len(), before.len() + 2);
+    assert_eq!(tree(runner.bench.root()).len(), before.len() + 3);
 }
 
 #[test]
