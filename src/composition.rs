@@ -1,11 +1,12 @@
 //! What a verdict rests on, pinned by digests that anyone can recompute, and the day.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lcr_analysis::audit::Composition;
-use lcr_reports::gate::{BasePin, digest_of_bytes, digest_of_folder};
+use lcr_reports::gate::{BasePin, digest_of_bytes, digest_of_file, digest_of_folder};
 use lcr_scan::is_tokenizer_file;
 
 /// Files that hold a chat template.
@@ -46,12 +47,21 @@ pub(crate) fn composition(base: &BasePin, prompts: &[Vec<u32>], policy: Option<&
     })
 }
 
-/// Digest of this program's own file; none where the system does not say which it is.
+/// Digest of this program's own file; none where the system does not say which it is. It is taken once.
 pub(crate) fn tool_digest() -> Option<String> {
-    let path = std::env::current_exe().ok()?;
-    let name = path.file_name()?.to_str()?.to_owned();
-    let bytes = fs_err::read(path.parent()?.join(name)).ok()?;
-    Some(digest_of_bytes(&bytes))
+    static DIGEST: OnceLock<Option<String>> = OnceLock::new();
+    let digest = || {
+        let path = std::env::current_exe().ok()?;
+        let name = path.file_name()?.to_str()?.to_owned();
+        digest_of_file(&path.parent()?.join(name)).ok()
+    };
+    DIGEST.get_or_init(digest).clone()
+}
+
+/// Begins that digest beside whatever else there is to do: it takes as long as the scan of a small adapter.
+pub(crate) fn begin_tool_digest() {
+    // Where no thread can be had, it is taken when it is asked for.
+    let _ = std::thread::Builder::new().spawn(tool_digest);
 }
 
 /// Digest of the token ids that models read.

@@ -11,7 +11,7 @@ use lcr_reports::policy::Policy;
 use lcr_scan::{Artifact, Limits, ScanOptions, WeightStatistics, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::{date_or_today, pin_base, tool_digest};
+use crate::composition::{begin_tool_digest, date_or_today, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::judged;
 use crate::outputs::OutputArguments;
@@ -96,6 +96,7 @@ impl Renamed {
 impl ScanArguments {
     /// Scans everything under the paths, in parallel, in the order of paths.
     pub(crate) fn scan_all(&self, paths: &[PathBuf], terminal: &Terminal) -> Result<Vec<(Artifact, Subject)>> {
+        begin_tool_digest();
         let options = ScanOptions { base: self.base.clone(), limits: Limits::default() };
         let artifacts = discover(paths, &options.limits)?;
         let progress = std::sync::Mutex::new((terminal.progress(), 0_usize));
