@@ -63,3 +63,76 @@ pub fn divergence(
 pub fn unchanged(shape: &AttentionShape) -> AttentionChange {
     AttentionChange { js: AttentionJs { mean: 0.0, max: 0.0, head: vec![0.0; shape.heads] } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Multiples of 1/`denominator` around zero, each exact in f32.
+    fn numbers(count: usize, [factor, offset, modulus, denominator]: [i32; 4]) -> Vec<f32> {
+        let number = |at: i32| ((at * factor + offset) % modulus - modulus / 2) as f32 / denominator as f32;
+        (0..count as i32).map(number).collect()
+    }
+
+    fn plus(left: &[f32], right: &[f32]) -> Vec<f32> {
+        left.iter().zip(right).map(|(a, b)| a + b).collect()
+    }
+
+    fn shape(heads: usize, kv_heads: usize, head_dim: usize, scale: f32) -> AttentionShape {
+        AttentionShape { heads, kv_heads, head_dim, scale, softcap: None, window: None }
+    }
+
+    /// The same numbers through `scipy.special.softmax` under a causal mask and `scipy.spatial.distance.jensenshannon` squared, the
+    /// first row of each sequence left out, in f64.
+    #[test]
+    fn grouped_heads_over_two_sequences_diverge_as_scipy_has_it() {
+        let queries = numbers(8 * 4 * 3, [37, 11, 19, 8]);
+        let keys = numbers(8 * 2 * 3, [31, 5, 17, 8]);
+        let moved_queries = plus(&queries, &numbers(8 * 4 * 3, [23, 0, 7, 4]));
+        let moved_keys = plus(&keys, &numbers(8 * 2 * 3, [29, 1, 5, 4]));
+        let found = divergence(
+            &shape(4, 2, 3, 0.5),
+            &Sequence::consecutive(&[5, 3]),
+            QueriesAndKeys { queries: &queries, keys: &keys },
+            QueriesAndKeys { queries: &moved_queries, keys: &moved_keys },
+        )
+        .js;
+        let heads = [0.019_383_663_78, 0.009_925_671_522, 0.001_859_928_802, 0.004_906_690_935];
+        let expected = heads.into_iter().chain([0.009_018_988_760, 0.046_856_930_77]);
+        for (found, expected) in found.head.iter().chain([&found.mean, &found.max]).zip(expected) {
+            assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}");
+        }
+    }
+
+    /// A query that sees t + 1 equal keys, and the first of them three times as well: 1/(t+1) against 3/(t+3) and 1/(t+3). Three
+    /// blocks of queries, the last of them short.
+    #[test]
+    fn rows_of_every_block_count_once() {
+        const TOKENS: usize = 130;
+        let (still, looking) = (vec![0.0; TOKENS], vec![1.0; TOKENS]);
+        let mut keys = vec![0.0; TOKENS];
+        keys[0] = 3.0_f32.ln();
+        let found = divergence(
+            &shape(1, 1, 1, 1.0),
+            &Sequence::consecutive(&[TOKENS]),
+            QueriesAndKeys { queries: &still, keys: &keys },
+            QueriesAndKeys { queries: &looking, keys: &keys },
+        )
+        .js;
+        let rows: Vec<f64> = (1..TOKENS)
+            .map(|row| {
+                let (all, seen) = (row as f64 + 1.0, row as f64 + 3.0);
+                let half = |p: f64, q: f64| {
+                    let middle = f64::midpoint(p, q);
+                    0.5 * (p * (p / middle).ln() + q * (q / middle).ln())
+                };
+                half(1.0 / all, 3.0 / seen) + row as f64 * half(1.0 / all, 1.0 / seen)
+            })
+            .collect();
+        let mean = rows.iter().sum::<f64>() / rows.len() as f64;
+        let max = rows.iter().copied().fold(0.0, f64::max);
+        assert!((found.mean / mean - 1.0).abs() < 1e-5, "{} {mean}", found.mean);
+        assert!((found.max / max - 1.0).abs() < 1e-5, "{} {max}", found.max);
+        assert_eq!(found.head, [found.mean]);
+    }
+}

@@ -206,4 +206,62 @@ mod tests {
         assert!(clusters.ceiling > 0.7, "{}", clusters.ceiling);
         assert_eq!(clusters.compare(&base).ari, 1.0);
     }
+
+    /// scikit-learn 1.9: `adjusted_rand_score` and `normalized_mutual_info_score`, whose scale is the arithmetic mean of both entropies.
+    #[test]
+    fn partitions_that_agree_in_part_agree_as_scikit_learn_has_it() {
+        let left = [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3];
+        let right = [4, 4, 4, 4, 0, 0, 0, 0, 1, 1, 2, 2];
+        assert!((adjusted_rand(&left, &right) - 0.318_347_509_113).abs() < 1e-11);
+        let information = normalised_mutual_information(&left, &right);
+        assert!((information - 0.582_755_061_056).abs() < 1e-11, "{information}");
+        // Independent halves: less than chance, and no information.
+        let (left, right) = ([0, 1, 0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert!((adjusted_rand(&left, &right) + 1.0 / 6.0).abs() < 1e-12);
+        assert!(normalised_mutual_information(&left, &right).abs() < 1e-12);
+        let one = [3; 8];
+        assert_eq!((adjusted_rand(&one, &one), normalised_mutual_information(&one, &one)), (1.0, 1.0));
+    }
+
+    /// Five points near each corner of a cube of side 100, at distances from the origin that differ.
+    fn corners(corner: impl Fn(usize) -> usize) -> Activations {
+        let values: Vec<f32> = (0..40)
+            .flat_map(|point| {
+                let corner = corner(point);
+                [0, 1, 2].map(|axis| ((corner >> axis) % 2 * 100 + (point * 7 + axis * 3) % 5) as f32)
+            })
+            .collect();
+        Activations::new(&ndarray::ArrayView2::from_shape((40, 3), &values).unwrap(), &[true; 40])
+    }
+
+    /// Every sixth point of the adapted model is at another corner: the agreement of the two labelings is scikit-learn's of the
+    /// corners themselves.
+    #[test]
+    fn points_that_move_to_another_blob_change_their_cluster() {
+        let home = |point: usize| point / 5;
+        let moved = |point: usize| if point.is_multiple_of(6) { (home(point) + 1) % 8 } else { home(point) };
+        for seed in 0..8 {
+            let base = BaseClusters::new(&corners(home), seed).unwrap();
+            let found = base.compare(&corners(moved));
+            assert_eq!((found.k, found.ceiling), (8, 1.0), "{seed}");
+            assert!((found.ari - 0.605_221_097_496).abs() < 1e-11, "{seed}: {}", found.ari);
+            assert!((found.nmi - 0.787_970_608_436).abs() < 1e-11, "{seed}: {}", found.nmi);
+        }
+    }
+
+    /// Where there are no clusters, two bootstraps part the rows differently: a ceiling of one would say otherwise.
+    #[test]
+    fn the_ceiling_is_low_where_there_are_no_clusters() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let values: Vec<f32> = (0..800).map(|_| random.random::<f32>()).collect();
+        let base = |rows: usize| {
+            Activations::new(
+                &ndarray::ArrayView2::from_shape((200, 4), &values).unwrap(),
+                &(0..200).map(|row| row < rows).collect::<Vec<_>>(),
+            )
+        };
+        let ceiling = BaseClusters::new(&base(200), 0).unwrap().ceiling;
+        assert!((0.1..0.9).contains(&ceiling), "{ceiling}");
+        assert!(BaseClusters::new(&base(31), 0).is_none() && BaseClusters::new(&base(32), 0).is_some());
+    }
 }
