@@ -115,3 +115,47 @@ impl Lens {
         self.readings.get(variant).map(|readings| readings.iter().rev().cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    /// Sites are read from the last backwards, in blocks, and come out first to last: three sites of two tokens over five words,
+    /// where the order of neither sites nor tokens can be mistaken.
+    #[test]
+    fn blocks_of_sites_come_out_in_their_order() {
+        const VOCABULARY: usize = 5;
+        // The word of a site and token has the largest logit; behind it the words follow in their order.
+        let words = [[[0, 1], [2, 3], [4, 0]], [[4, 3], [2, 1], [1, 2]]];
+        let row = |word: usize| (0..VOCABULARY).map(move |other| if other == word { 9.0 } else { -(other as f32) });
+        let logits = |model: usize, sites: Range<usize>| {
+            let rows: Vec<f32> = words[model][sites.clone()].iter().flatten().flat_map(|word| row(*word)).collect();
+            Tensor::from_vec(rows, (sites.len() * 2, VOCABULARY), &Device::Cpu).unwrap()
+        };
+        for at_once in 1..=3 {
+            let mut lens = Lens::default();
+            let mut blocks = Vec::new();
+            while let Some(block) = lens.next_block(at_once, 3) {
+                let tensors = vec![logits(0, block.clone()), logits(1, block.clone())];
+                lens.add(&Lanes::of(tensors, vec![0, 1]).unwrap(), VOCABULARY, block.clone(), 2).unwrap();
+                blocks.push(block);
+            }
+            assert_eq!((blocks[0].end, blocks.len()), (3, 3_usize.div_ceil(at_once)));
+            let found = lens.readings(0).unwrap();
+            // Ranks of the final words, 4 and 0 of the base, 1 and 2 of the adapted model, counted by hand.
+            let expected = [[(4, 2), (1, 3)], [(4, 2), (1, 2)], [(0, 0), (0, 0)]];
+            assert_eq!(found.len(), 3);
+            for (site, found) in found.iter().enumerate() {
+                for (token, found) in found.iter().enumerate() {
+                    let (base, adapted) = (words[0][site][token], words[1][site][token]);
+                    assert_eq!((found.base.0, found.adapted.0), (base, adapted), "site {site}, token {token}");
+                    let ranks = expected[site][token];
+                    assert_eq!((found.base.1, found.adapted.1), ranks, "site {site}, token {token}");
+                    assert_eq!(found.js == 0.0, base == adapted);
+                }
+            }
+        }
+    }
+}

@@ -188,3 +188,159 @@ fn path(
         plane: plane.to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Ids;
+
+    impl Vocabulary for Ids {
+        fn token(&self, id: u32) -> String {
+            id.to_string()
+        }
+
+        fn context(&self, place: Place) -> String {
+            format!("{place:?}")
+        }
+    }
+
+    /// Quarters around zero, each exact in f32.
+    fn quarters(count: usize, factor: i32, offset: i32) -> Vec<f32> {
+        (0..count as i32).map(|at| ((at * factor + offset) % 23 - 11) as f32 / 4.0).collect()
+    }
+
+    /// Six rows of five logits; divergences by `scipy.special.softmax` and `scipy.spatial.distance.jensenshannon` squared, ranks
+    /// counted by numpy.
+    #[test]
+    fn the_lens_reads_what_scipy_reads() {
+        let (base, adapted) = (quarters(30, 37, 4), quarters(30, 29, 13));
+        let found = read_lens(&Distribution::of_rows(&base, 5), &adapted, 5, &[(1, 4), (4, 3)].repeat(3));
+        let expected = [
+            (0.047_525_968_24, (1, 0), (1, 1)),
+            (0.365_857_433_4, (1, 1), (4, 2)),
+            (0.494_274_852_2, (1, 0), (3, 3)),
+            (0.047_525_968_24, (1, 1), (1, 3)),
+            (0.365_857_433_4, (1, 0), (4, 0)),
+            (0.464_251_080_3, (4, 0), (3, 0)),
+        ];
+        assert_eq!(found.len(), expected.len());
+        for (found, (js, base, adapted)) in found.iter().zip(expected) {
+            assert!((found.js / js - 1.0).abs() < 1e-6, "{} {js}", found.js);
+            assert_eq!((found.base, found.adapted), (base, adapted));
+        }
+        assert_eq!([top_tokens(&base[20..], 5), top_tokens(&adapted[20..], 5)], [[1, 4], [4, 3]]);
+    }
+
+    /// Readings whose top tokens are given, by site and token; the rest follows from the place.
+    fn readings(base: &[[usize; 2]], adapted: &[[usize; 2]]) -> Vec<Vec<LensReading>> {
+        let reading = |site: usize, token: usize| LensReading {
+            js: (site + 4 * token) as f64 / 8.0,
+            base: (base[site][token], 10 * site + token),
+            adapted: (adapted[site][token], 100 * site + token),
+        };
+        (0..base.len()).map(|site| vec![reading(site, 0), reading(site, 1)]).collect()
+    }
+
+    fn places() -> [Place; 2] {
+        [Place { prompt: 0, position: 6 }, Place { prompt: 3, position: 2 }]
+    }
+
+    /// Paths of right angles, whose lengths are whole numbers: 3 and then 4 across is 7 long for 5 of way; out and back is no way.
+    #[test]
+    fn paths_commit_and_bend_as_counted_by_hand() {
+        let states = |paths: [[[f32; 2]; 4]; 2]| -> Vec<Vec<Vec<f32>>> {
+            (0..4).map(|site| paths.iter().map(|path| path[site].to_vec()).collect()).collect()
+        };
+        let base = states([
+            [[1.0, 1.0], [4.0, 1.0], [4.0, 5.0], [4.0, 5.0]],
+            [[0.0, 1.0], [0.0, 2.0], [0.0, 4.0], [0.0, 8.0]],
+        ]);
+        let adapted = states([
+            [[1.0, 1.0], [4.0, 5.0], [4.0, 5.0], [1.0, 1.0]],
+            [[0.0, 1.0], [5.0, 1.0], [5.0, 13.0], [5.0, 13.0]],
+        ]);
+        // The first returns to a token that it had before: only the last stretch counts.
+        let readings = readings(&[[7, 9], [8, 9], [7, 9], [7, 9]], &[[5, 1], [6, 9], [7, 2], [8, 2]]);
+        let tracked =
+            TrackedTokens { places: &places(), tokens: &[40, 41], base: &base, adapted: &adapted, readings: &readings };
+        let found = tracked.summary(&Ids).unwrap();
+        assert_eq!(found.js, [0.25, 0.375, 0.5, 0.625]);
+        assert_eq!(found.top1_agreement, [0.0, 0.5, 0.5, 0.0]);
+        assert_eq!((found.commit_layer.base, found.commit_layer.adapted), (1.0, 2.5));
+        let share = |left: f64, right: f64| f64::midpoint(left, right);
+        assert!((found.straightness.base - share(5.0 / 7.0, 1.0)).abs() < 1e-12, "{:?}", found.straightness);
+        assert!((found.straightness.adapted - share(0.0, 13.0 / 17.0)).abs() < 1e-12, "{:?}", found.straightness);
+        let [first, second] = found.tracked.as_slice() else { panic!("{:?}", found.tracked) };
+        assert_eq!((first.prompt, first.position, first.text.as_str()), (0, 6, "40"));
+        assert_eq!((second.prompt, second.position, second.text.as_str()), (3, 2, "41"));
+        assert_eq!((first.base.commit_layer, second.base.commit_layer), (2, 0));
+        assert_eq!((first.adapted.commit_layer, second.adapted.commit_layer), (3, 2));
+        assert_eq!((first.base.length, first.base.net), (7.0, 5.0));
+        assert_eq!((first.adapted.length, first.adapted.net, first.adapted.straightness), (10.0, 0.0, Some(0.0)));
+        assert_eq!((second.adapted.length, second.adapted.net), (17.0, 13.0));
+        assert_eq!(second.js, [0.5, 0.625, 0.75, 0.875]);
+        assert_eq!(first.base.top, ["7", "8", "7", "7"]);
+        assert_eq!(second.adapted.rank_of_final, [1, 101, 201, 301]);
+        assert_eq!(second.base.rank_of_final, [1, 11, 21, 31]);
+    }
+
+    #[test]
+    fn a_stream_that_stands_still_is_neither_straight_nor_bent() {
+        let still = vec![vec![vec![1.0, 2.0]; 2]; 4];
+        let readings = readings(&[[7, 9]; 4], &[[7, 9]; 4]);
+        let tracked =
+            TrackedTokens { places: &places(), tokens: &[0, 1], base: &still, adapted: &still, readings: &readings };
+        let found = tracked.summary(&Ids).unwrap();
+        let paths = found.tracked.iter().flat_map(|track| [&track.base, &track.adapted]);
+        assert!(paths.map(|path| path.straightness).all(|straightness| straightness.is_none()));
+        assert_eq!((found.commit_layer.base, found.top1_agreement.as_slice()), (0.0, [1.0; 4].as_slice()));
+    }
+
+    /// Scores of a principal component analysis by `numpy.linalg.svd` of the centred unit rows: three sites of one token in both
+    /// models, in more dimensions than there are rows and in fewer. An axis has no sign of its own.
+    #[test]
+    fn the_plane_is_that_of_numpy() {
+        let wide = [
+            [0.635_345_636_8, 0.636_072_770_7],
+            [0.752_299_449_3, 0.144_630_367_1],
+            [-0.565_514_045_5, -0.284_610_771_1],
+            [-0.625_864_720_9, 0.187_320_003_9],
+            [-0.679_339_154_6, 0.194_860_223_7],
+            [0.483_072_834_9, -0.878_272_594_3],
+        ];
+        let narrow = [
+            [0.147_076_579_2, 0.464_573_248_9],
+            [0.075_865_743_5, 0.568_284_338_0],
+            [-1.054_238_941_5, -0.478_821_035_4],
+            [-0.800_615_002_5, 0.106_309_929_2],
+            [0.800_624_911_9, -0.581_102_193_6],
+            [0.831_286_709_5, -0.079_244_287_2],
+        ];
+        for (width, expected) in [(8, wide), (3, narrow)] {
+            let states = |factor, offset| -> Vec<Vec<Vec<f32>>> {
+                quarters(3 * width, factor, offset).chunks(width).map(|row| vec![row.to_vec()]).collect()
+            };
+            let (base, adapted) = (states(37, 4), states(29, 13));
+            let tracked =
+                TrackedTokens { places: &places()[..1], tokens: &[0], base: &base, adapted: &adapted, readings: &[] };
+            let found = tracked.planes().unwrap().concat();
+            for axis in [0, 1] {
+                let sign = found[0][axis].signum();
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((sign * found[axis] - expected[axis]).abs() < 1e-8, "{width}: {found:?} {expected:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tracked_tokens_are_last_ones_or_evenly_spaced() {
+        let place = |(prompt, position)| Place { prompt, position };
+        // Enough prompts: every second one's last token, less those of one token, which nothing precedes.
+        assert_eq!(tracked_places(&[4, 9, 1, 9, 6, 9], 3), [(0, 3), (4, 5)].map(place));
+        // Two prompts for six tokens: three in each, as many as a shorter one has.
+        assert_eq!(tracked_places(&[13, 3], 6), [(0, 4), (0, 8), (0, 12), (1, 1), (1, 2)].map(place));
+        assert!(tracked_places(&[], 6).is_empty());
+    }
+}
