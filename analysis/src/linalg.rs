@@ -337,4 +337,35 @@ mod tests {
         let exact = singular_values(rounded.as_ref()).unwrap()[0].powi(2);
         assert!((largest_squared_singular_value(&values, 50) / exact - 1.0).abs() < 1e-9);
     }
+
+    /// A matrix that is not symmetric, with eigenvalues 0.33 ± 3.00i, −0.16 and −2 and a negative trace:
+    /// `numpy.linalg.norm(matrix, "nuc")`.
+    #[test]
+    fn nuclear_norm_is_no_trace() {
+        let rows = [[0.0, -3.0, 1.0, 0.0], [3.0, 0.0, 0.0, 2.0], [0.0, 0.0, -2.0, 0.0], [1.0, 0.0, 0.0, 0.5]];
+        let matrix = Mat::from_fn(4, 4, |row, column| rows[row][column]);
+        let norm = nuclear_norm(&matrix, 1.0).unwrap();
+        assert!((norm - 9.004_144_351_546_111).abs() < 1e-13, "{norm}");
+    }
+
+    /// Blocks (i + 1)·[[0, −1], [1, 0]] have both singular values i + 1 and a trace of zero. A hundred of them, or as many rows of a
+    /// wider matrix that hold −(i + 1) once each: large enough for the way of the Gram matrix, which a wide gap allows.
+    #[test]
+    fn nuclear_norm_of_a_large_matrix_is_no_trace_either() {
+        let turned = Mat::from_fn(200, 200, |row, column| {
+            let size = (row / 2 + 1) as f64;
+            match (row % 2, column == row ^ 1) {
+                (_, false) => 0.0,
+                (0, true) => -size,
+                (_, true) => size,
+            }
+        });
+        let wide = Mat::from_fn(200, 260, |row, column| if column == row + 7 { -((row / 2 + 1) as f64) } else { 0.0 });
+        for matrix in [&turned, &wide, &wide.transpose().to_owned()] {
+            for gap in [0.0, 1e9] {
+                let norm = nuclear_norm(matrix, gap).unwrap();
+                assert!((norm / 10_100.0 - 1.0).abs() < 1e-12, "gap {gap}: {norm}");
+            }
+        }
+    }
 }

@@ -192,4 +192,41 @@ mod tests {
         }
         assert!(bf16(f64::NAN).is_nan());
     }
+
+    fn sums(base: &[f64], change: &[f64]) -> Sums {
+        let mut sums = Sums::new([1, base.len()]);
+        sums.add(0, base.len(), base, change);
+        sums
+    }
+
+    /// A bf16 has eight digits, so 1 + 2⁻⁸ stands in the middle between 1 and 1 + 2⁻⁷. What is a little above goes up; in f32 it is no
+    /// more than the middle, and goes down to the even one.
+    #[test]
+    fn survival_is_decided_by_digits_that_f32_does_not_have() {
+        let above = 2.0_f64.powi(-8) + 2.0_f64.powi(-30);
+        let found = sums(&[1.0, 1.0, 1.0], &[above, 2.0_f64.powi(-8), 0.0]).merge_survival();
+        assert!((found.changed_share - 1.0 / 3.0).abs() < 1e-15, "{found:?}");
+        // μ = (2⁻⁷, 0, 0) against δ = (2⁻⁸ + 2⁻³⁰, 2⁻⁸, 0).
+        let cosine = above / above.hypot(2.0_f64.powi(-8));
+        assert!((found.cosine.unwrap() - cosine).abs() < 1e-15, "{found:?}");
+    }
+
+    /// One large entry that bf16 keeps whole, and 8192 small ones whose μ² f32 could not add to it: with δ = 5·2⁻¹⁶ and μ = 2⁻¹³
+    /// the cosine is (1 + 5·2⁻¹⁶)/√((1 + 2⁻¹³)(1 + 25·2⁻¹⁹)), by hand in fractions.
+    #[test]
+    fn small_entries_of_a_merge_are_not_lost_beside_a_large_one() {
+        let (mut base, mut change) = (vec![2.0_f64.powi(-6); 8193], vec![5.0 * 2.0_f64.powi(-16); 8193]);
+        (base[0], change[0]) = (0.0, 1.0);
+        let found = sums(&base, &change).merge_survival();
+        assert_eq!(found.changed_share, 1.0);
+        assert!((found.cosine.unwrap() - 0.999_991_418_351_143_2).abs() < 1e-14, "{found:?}");
+    }
+
+    /// Less than half a step of bf16 is rounded away, to the last entry.
+    #[test]
+    fn a_merge_that_keeps_nothing_has_no_cosine() {
+        let found = sums(&[1.0, -2.0], &[2.0_f64.powi(-10), 2.0_f64.powi(-9)]).merge_survival();
+        assert_eq!((found.cosine, found.changed_share), (None, 0.0));
+        assert_eq!(sums(&[1.0], &[0.0]).merge_survival().cosine, None);
+    }
 }
