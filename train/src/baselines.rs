@@ -1,9 +1,9 @@
 //! What LCR is measured against, on the same data, adapter and budget.
 //!
 //! - **SFT** learns every token of the expert's traces: no rollouts at all.
-//! - **Filtered SFT** (Yuan et al. 2023, rejection sampling) makes the rollouts that LCR makes, keeps the correct ones, naked ones
-//!   included, and learns every token that the model wrote in them, all alike: LCR without proximity, Jaccard weights,
-//!   group-relative advantages and early stop.
+//! - **Filtered SFT** (Yuan et al. 2023, rejection sampling) makes the rollouts that LCR makes, early stop included, keeps the correct
+//!   ones, and learns every token that the model wrote in them, all tokens of a rollout alike: LCR without proximity, Jaccard weights
+//!   and group-relative advantages. A naked rollout that is right ends its group here, too, but is learned instead of skipped.
 //! - **GRPO** (Shao et al. 2024) makes naked rollouts only and learns from both signs of the advantage. One step a group, so the
 //!   ratio is 1 and clipping has nothing to do.
 //!
