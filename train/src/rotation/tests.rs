@@ -95,6 +95,22 @@ fn reference(before: &[Vec<f64>], after: &[Vec<f64>]) -> (f64, f64) {
     (angles.iter().sum::<f64>() / angles.len() as f64, angles.iter().copied().fold(0.0, f64::max))
 }
 
+fn low_rank(weight: &[Vec<f64>], pair: Pair) -> LowRank {
+    LowRank {
+        rank: pair.rank,
+        alpha: pair.scale * pair.rank as f64,
+        scale: pair.scale,
+        scaling_rule: ScalingRule::AlphaOverRank,
+        down: pair.down,
+        up: pair.up,
+        inputs: weight[0].len(),
+        outputs: weight.len(),
+        magnitude: None,
+        up_bias: None,
+        tensor_names: Vec::new(),
+    }
+}
+
 fn turn<'a>(before: Option<&'a Pair>, after: Option<&'a Pair>) -> Turn<'a> {
     Turn { before: before.map(Pair::factors), after: after.map(Pair::factors) }
 }
@@ -219,41 +235,88 @@ fn an_adapter_is_all_its_rows() {
     let decoder = decoder(LINEAR.0);
     let paths = [LINEAR.1, "model.layers.1.self_attn.v_proj"];
     let modules = |seed: u64| -> BTreeMap<String, LowRank> {
-        let low_rank = |path: &&str| {
+        let module = |path: &&str| {
             let weight = dense(&decoder, path);
-            let pair = Pair::random(&weight, 4, 0.1, seed);
-            let module = LowRank {
-                rank: 4,
-                alpha: 8.0,
-                scale: 2.0,
-                scaling_rule: ScalingRule::AlphaOverRank,
-                down: pair.down,
-                up: pair.up,
-                inputs: weight[0].len(),
-                outputs: weight.len(),
-                magnitude: None,
-                up_bias: None,
-                tensor_names: Vec::new(),
-            };
-            ((*path).to_owned(), module)
+            ((*path).to_owned(), low_rank(&weight, Pair::random(&weight, 4, 0.1, seed)))
         };
-        paths.iter().map(low_rank).collect()
+        paths.iter().map(module).collect()
     };
     let (before, after) = (modules(1), modules(2));
     let found = rotation_of_adapter(&decoder, &before, &after).unwrap();
-    let (mut sum, mut max, mut rows) = (0.0, 0.0_f64, 0);
-    for path in paths {
-        let turn = Turn { before: Some((&before[path]).into()), after: Some((&after[path]).into()) };
-        let angles = rotation(&decoder, path, &[turn]).unwrap()[0];
-        sum += angles.mean * angles.rows as f64;
-        rows += angles.rows;
-        max = max.max(angles.max);
+    let pair = |module: &LowRank| Pair {
+        rank: module.rank,
+        scale: module.scale,
+        down: module.down.clone(),
+        up: module.up.clone(),
+    };
+    for (angles, earlier) in [(found.step, Some(&before)), (found.total, None)] {
+        let (mut sum, mut max, mut rows) = (0.0, 0.0_f64, 0);
+        for path in paths {
+            let weight = dense(&decoder, path);
+            let from = effective(&weight, earlier.map(|modules| pair(&modules[path])).as_ref());
+            let own = reference(&from, &effective(&weight, Some(&pair(&after[path]))));
+            sum += own.0 * weight.len() as f64;
+            rows += weight.len();
+            max = max.max(own.1);
+        }
+        assert_eq!(angles.rows, rows);
+        assert!((angles.max / max - 1.0).abs() < 1e-9, "{angles:?}, max {max}");
+        assert!((angles.mean * rows as f64 / sum - 1.0).abs() < 1e-9, "{angles:?}, sum {sum}");
     }
-    assert_eq!((found.step.rows, found.step.max), (rows, max));
-    assert!((found.step.mean - sum / rows as f64).abs() < 1e-12);
     assert_eq!(rotation_of_adapter(&decoder, &after, &after).unwrap().step.max, 0.0);
-    assert_eq!(rotation_of_adapter(&decoder, &before, &after).unwrap().total, found.total);
-    assert_ne!(found.total, found.step);
+}
+
+/// Rows 3 and 5 moved at right angles to themselves stand at atan(size·‖across‖/‖w‖) from the base, negative on its other side; so
+/// a step turns them by the difference of two such angles, and the total is that of the later state alone.
+#[test]
+fn step_and_total_of_known_turns() {
+    const ROWS: [usize; 2] = [3, 5];
+    let decoder = decoder(LINEAR.0);
+    let paths = [LINEAR.1, "model.layers.1.self_attn.v_proj"];
+    let weights = paths.map(|path| dense(&decoder, path));
+    let across = |row: &[f64]| [-row[1], row[0]];
+    let length = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let angle = |module: usize, row: usize, size: f64| {
+        let weight = &weights[module][ROWS[row]];
+        (size * length(&across(weight)) / length(weight)).atan()
+    };
+    let modules = |sizes: [Option<[f64; 2]>; 2]| -> BTreeMap<String, LowRank> {
+        let present = (0..2).filter_map(|module| Some((module, sizes[module]?)));
+        present
+            .map(|(module, sizes)| {
+                let weight = &weights[module];
+                let inputs = weight[0].len();
+                let (mut down, mut up) = (vec![0.0; 2 * inputs], vec![0.0; weight.len() * 2]);
+                for (place, row) in ROWS.into_iter().enumerate() {
+                    let moved = across(&weight[row]);
+                    (down[place * inputs], down[place * inputs + 1]) = (moved[0] as f32, moved[1] as f32);
+                    up[row * 2 + place] = sizes[place] as f32;
+                }
+                (paths[module].to_owned(), low_rank(weight, Pair { rank: 2, scale: 1.0, down, up }))
+            })
+            .collect()
+    };
+    let rows: usize = weights.iter().map(Vec::len).sum();
+    for (before, after) in [
+        ([Some([0.5, -0.25]), Some([2.0, 0.0])], [Some([0.25, 1.0]), Some([-1.0, 4.0])]),
+        ([Some([0.5, 0.5]), Some([2.0, 0.25])], [None, Some([2.0, 0.25])]),
+        ([None, Some([2.0, 0.25])], [Some([0.5, 0.5]), Some([1.0, 0.5])]),
+    ] {
+        let found = rotation_of_adapter(&decoder, &modules(before), &modules(after)).unwrap();
+        let places = || (0..2).flat_map(|module| [0, 1].map(|row| (module, row)));
+        let standing = |state: [Option<[f64; 2]>; 2], (module, row): (usize, usize)| {
+            state[module].map_or(0.0, |sizes| angle(module, row, sizes[row]))
+        };
+        let step: Vec<f64> = places().map(|at| (standing(after, at) - standing(before, at)).abs()).collect();
+        let total: Vec<f64> = places().map(|at| standing(after, at).abs()).collect();
+        for (found, expected) in [(found.step, step), (found.total, total)] {
+            let (sum, max) = (expected.iter().sum::<f64>(), expected.iter().copied().fold(0.0, f64::max));
+            assert_eq!(found.rows, rows);
+            let mean = (sum / rows as f64).to_degrees();
+            assert!((found.mean / mean - 1.0).abs() < 1e-12, "{before:?} {after:?}: {found:?}, mean {mean}");
+            assert!((found.max / max.to_degrees() - 1.0).abs() < 1e-12, "{before:?} {after:?}: {found:?}, max {max}");
+        }
+    }
 }
 
 #[test]
