@@ -41,3 +41,24 @@ fn mean_absolute_cosine(vectors: &[&Vec<f64>]) -> Option<f64> {
     }
     (pairs > 0).then(|| sum / f64::from(pairs))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_directions_do_not_matter() {
+        let vectors = [vec![1.0, 0.0], vec![-1.0, 0.0], vec![-0.6, 0.8]];
+        // |cos| of the three pairs: 1, 0.6 and 0.6.
+        let found = mean_absolute_cosine(&vectors.each_ref()).unwrap();
+        assert!((found - 2.2 / 3.0).abs() < 1e-15, "{found}");
+        assert_eq!(mean_absolute_cosine(&[&vectors[0]]), None);
+    }
+
+    /// √(2/(π·200)) = 1/√(100π).
+    #[test]
+    fn chance_falls_with_the_root_of_the_width() {
+        let chance = coherence(&[], 200).chance;
+        assert!((chance - 0.056_418_958_354_775_63).abs() < 1e-15, "{chance}");
+    }
+}

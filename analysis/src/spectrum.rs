@@ -123,4 +123,11 @@ mod tests {
             assert!((jensen_shannon_term(p, q) / naive - 1.0).abs() < 1e-11);
         }
     }
+
+    /// `scipy.spatial.distance.jensenshannon` squared, which scales both to sum to one itself.
+    #[test]
+    fn divergence_is_that_of_scipy() {
+        let js = divergence(&[9.0, 4.0, 3.0, 2.0, 1.0, 0.5], &[5.0, 5.0, 4.0, 1.0, 1.0, 0.0]);
+        assert!((js / 0.030_225_647_554_907_04 - 1.0).abs() < 1e-12, "{js}");
+    }
 }

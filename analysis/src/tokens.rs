@@ -265,4 +265,32 @@ mod tests {
         assert!(found.kl.abs() < 1e-12 && found.js.abs() < 1e-12);
         assert!((found.base_entropy - found.adapted_entropy).abs() < 1e-6);
     }
+
+    /// Changes of five logits, KL, JS and the entropy after them.
+    type Case = ([f32; 5], f64, f64, f64);
+
+    const CASES: [Case; 2] = [
+        (
+            [0.031_25, -0.031_25, 0.015_625, 0.0, 0.0625],
+            0.000_321_827_513_804_071_1,
+            8.064_059_965_987_654e-5,
+            1.264_124_842_752_623,
+        ),
+        ([2.0, -1.0, 0.5, 0.0, 3.0], 0.797_778_602_136_088_9, 0.180_248_826_671_430_6, 1.197_429_863_823_273_2),
+    ];
+
+    /// `scipy.special.rel_entr` of softmaxes, and `scipy.stats.entropy`: changes of a few per cent, which the series add up, and large
+    /// ones, which they must not.
+    #[test]
+    fn divergences_are_those_of_scipy() {
+        let base = [0.0_f32, 1.0, -1.0, 0.5, -2.5];
+        for (change, kl, js, entropy) in CASES {
+            let adapted: Vec<f32> = base.iter().zip(change).map(|(logit, change)| logit + change).collect();
+            let found = divergence(&Distribution::new(&base), &Distribution::new(&adapted));
+            assert!((found.kl / kl - 1.0).abs() < 1e-5, "KL {} {kl}", found.kl);
+            assert!((found.js / js - 1.0).abs() < 1e-5, "JS {} {js}", found.js);
+            assert!((found.base_entropy - 1.250_281_044_761_172_7).abs() < 1e-6, "{}", found.base_entropy);
+            assert!((found.adapted_entropy - entropy).abs() < 1e-6, "{} {entropy}", found.adapted_entropy);
+        }
+    }
 }

@@ -116,3 +116,15 @@ impl ChangedTensor<'_> {
 fn chance_cosine(directions: usize, dimensions: usize) -> f64 {
     (2.0 * (directions.max(1) as f64).ln() / dimensions.max(1) as f64).sqrt().min(1.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::chance_cosine;
+
+    /// √(2 ln 100/400), and at most 1.
+    #[test]
+    fn many_directions_of_few_dimensions_come_near_any() {
+        assert!((chance_cosine(100, 400) - 0.151_742_712_938_514_63).abs() < 1e-15);
+        assert_eq!((chance_cosine(100, 4), chance_cosine(1, 4)), (1.0, 0.0));
+    }
+}

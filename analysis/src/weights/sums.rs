@@ -229,4 +229,25 @@ mod tests {
         assert_eq!((found.cosine, found.changed_share), (None, 0.0));
         assert_eq!(sums(&[1.0], &[0.0]).merge_survival().cosine, None);
     }
+
+    /// Rows doubled, gone, turned by a right angle, turned round, and one that was zero: angles 0, 90 (a zero row has no direction and
+    /// counts as at right angles), 90, 180 and 90; lengths +1, −1, 0 and 0, and none of the last.
+    #[test]
+    fn rows_turn_and_grow_as_drawn_on_paper() {
+        let mut sums = Sums::new([5, 2]);
+        let base = [3.0, 4.0, 3.0, 4.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0];
+        let change = [3.0, 4.0, -3.0, -4.0, -1.0, 1.0, -2.0, 0.0, 1.0, 0.0];
+        sums.add(0, 2, &base, &change);
+        let turned = row_rotation(&sums);
+        assert!((turned.mean - 90.0).abs() < 1e-9 && (turned.max - 180.0).abs() < 1e-9, "{turned:?}");
+        let grown = row_norm_change(&sums);
+        assert_eq!((grown.mean_abs, grown.max_abs, grown.min), (0.5, 1.0, -1.0));
+    }
+
+    /// `scipy.stats.kurtosis(…, fisher=False)` of entries whose mean and third moment are not zero.
+    #[test]
+    fn kurtosis_is_about_the_mean() {
+        assert!((sums(&[0.0; 4], &[0.0, 0.0, 0.0, 1.0]).kurtosis().unwrap() - 7.0 / 3.0).abs() < 1e-12);
+        assert_eq!(sums(&[0.0; 2], &[1.0; 2]).kurtosis(), None);
+    }
 }
