@@ -249,19 +249,36 @@ mod tests {
         }
     }
 
-    /// Where there are no clusters, two bootstraps part the rows differently: a ceiling of one would say otherwise.
+    /// Rows that form no clusters.
+    fn scattered(rows: usize) -> Activations {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let values: Vec<f32> = (0..rows * 4).map(|_| random.random::<f32>()).collect();
+        Activations::new(&ndarray::ArrayView2::from_shape((rows, 4), &values).unwrap(), &vec![true; rows])
+    }
+
+    /// Two bootstraps part such rows differently: a ceiling of one would say otherwise. The same seed on the same rows does not.
     #[test]
     fn the_ceiling_is_low_where_there_are_no_clusters() {
-        let mut random = ChaCha8Rng::seed_from_u64(5);
-        let values: Vec<f32> = (0..800).map(|_| random.random::<f32>()).collect();
-        let base = |rows: usize| {
-            Activations::new(
-                &ndarray::ArrayView2::from_shape((200, 4), &values).unwrap(),
-                &(0..200).map(|row| row < rows).collect::<Vec<_>>(),
-            )
-        };
-        let ceiling = BaseClusters::new(&base(200), 0).unwrap().ceiling;
-        assert!((0.1..0.9).contains(&ceiling), "{ceiling}");
-        assert!(BaseClusters::new(&base(31), 0).is_none() && BaseClusters::new(&base(32), 0).is_some());
+        let rows = scattered(200);
+        let base = BaseClusters::new(&rows, 0).unwrap();
+        assert!((0.1..0.9).contains(&base.ceiling), "{}", base.ceiling);
+        assert_eq!(base.compare(&rows).ari, 1.0);
+        assert!(BaseClusters::new(&scattered(31), 0).is_none() && BaseClusters::new(&scattered(32), 0).is_some());
+    }
+
+    /// Where Lloyd's algorithm has come to rest every centre is the mean of the rows that it is nearest to.
+    #[test]
+    fn centres_are_means_of_their_rows() {
+        let rows = scattered(60);
+        let everything: Vec<usize> = (0..60).collect();
+        let centres = centroids(&rows, &everything, 0);
+        let labels = assign(&rows, &centres);
+        for (label, centre) in centres.chunks_exact(4).enumerate() {
+            let own: Vec<usize> = (0..60).filter(|index| labels[*index] == label).collect();
+            for (axis, value) in centre.iter().enumerate() {
+                let mean = own.iter().map(|index| row(&rows, *index)[axis]).sum::<f32>() / own.len() as f32;
+                assert!((mean - value).abs() < 1e-6, "{label}: {mean} {value}");
+            }
+        }
     }
 }

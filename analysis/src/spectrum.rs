@@ -130,4 +130,13 @@ mod tests {
         let js = divergence(&[9.0, 4.0, 3.0, 2.0, 1.0, 0.5], &[5.0, 5.0, 4.0, 1.0, 1.0, 0.0]);
         assert!((js / 0.030_225_647_554_907_04 - 1.0).abs() < 1e-12, "{js}");
     }
+
+    /// `numpy.polyfit` of ln λ on ln i with weights 1/i on the squares; without them the slope is 2.03.
+    #[test]
+    fn a_bent_spectrum_is_fitted_as_numpy_fits_it() {
+        let mut squares: Vec<f64> = (1..=30_u32).map(|index| f64::from((40 - index).pow(2) + index * 7 % 5)).collect();
+        squares.sort_by(|left, right| right.total_cmp(left));
+        let slope = summary(&squares).alpha_req.unwrap();
+        assert!((slope - 1.885_935_630_962_890_7).abs() < 1e-10, "{slope}");
+    }
 }

@@ -293,4 +293,45 @@ mod tests {
             assert!((found.adapted_entropy - entropy).abs() < 1e-6, "{} {entropy}", found.adapted_entropy);
         }
     }
+
+    struct Ids;
+
+    impl Vocabulary for Ids {
+        fn token(&self, id: u32) -> String {
+            id.to_string()
+        }
+
+        fn context(&self, place: Place) -> String {
+            format!("{}:{}", place.prompt, place.position)
+        }
+    }
+
+    /// Forty positions, of which the changes grow and shrink in no order; each fifth has no place, and the first two rows come later.
+    #[test]
+    fn the_worst_positions_are_those_of_the_largest_divergence() {
+        let change = |row: usize| (row * 17 % 41) as f32 / 20.0;
+        let base: Vec<f32> = (0..40).flat_map(|_| [0.0, 1.0, 0.5]).collect();
+        let adapted: Vec<f32> = (0..40).flat_map(|row| [change(row), 1.0, 0.5]).collect();
+        let places: Vec<Option<Place>> =
+            (0..40).map(|row| (row % 5 != 4).then_some(Place { prompt: row / 8, position: row % 8 })).collect();
+        let mut found = TokenDivergences::default();
+        for rows in [2..40, 0..2] {
+            let values = rows.start * 3..rows.end * 3;
+            let before = Distribution::of_rows(&base[values.clone()], 3);
+            found.add(&before, &adapted[values], 3, &places[rows]);
+        }
+        let summary = found.summary(&Ids);
+        let mut order: Vec<usize> = (0..40).filter(|row| row % 5 != 4).collect();
+        order.sort_by(|left, right| change(*right).total_cmp(&change(*left)));
+        let worst: Vec<usize> = summary.worst.iter().map(|worst| worst.prompt * 8 + worst.position).collect();
+        assert_eq!((summary.positions, worst.as_slice()), (32, &order[..WORST]));
+        assert_eq!(summary.kl.max, summary.worst[0].kl);
+        let first = &summary.worst[0];
+        assert_eq!(first.context, format!("{}:{}", first.prompt, first.position));
+        let tokens = |top: &[Prediction]| top.iter().map(|known| known.token).collect::<Vec<_>>();
+        assert_eq!((tokens(&first.base_top), tokens(&first.adapted_top)), (vec![1, 2, 0], vec![0, 1, 2]));
+        // The first word overtakes the second where its logit reaches one: of equals the first is the top.
+        let flips = order.iter().filter(|row| change(**row) >= 1.0).count();
+        assert_eq!(summary.top1_flip_rate, flips as f64 / 32.0);
+    }
 }

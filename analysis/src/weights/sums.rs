@@ -250,4 +250,19 @@ mod tests {
         assert!((sums(&[0.0; 4], &[0.0, 0.0, 0.0, 1.0]).kurtosis().unwrap() - 7.0 / 3.0).abs() < 1e-12);
         assert_eq!(sums(&[0.0; 2], &[1.0; 2]).kurtosis(), None);
     }
+
+    /// A bias beside the weight whose outputs it joins: its largest entry over ‖W‖/√outputs, whatever the number of inputs.
+    #[test]
+    fn an_entry_is_held_against_the_rows_that_it_joins() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/qwen3_lora_qv/base");
+        let decoder = lcr_model::decoder::Decoder::open(&golden, candle_core::Device::Cpu).unwrap();
+        let (weight, _) = decoder.linear_weight("model.layers.0.mlp.down_proj").unwrap();
+        let norm = weight.to_f32().iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        let outputs = weight.shape()[0];
+        let mut change = vec![0.5; outputs];
+        change[1] = -3.0;
+        let found = sums(&vec![0.0; outputs], &change).entry_change(weight).unwrap();
+        let expected = 3.0 * (outputs as f64).sqrt() / norm;
+        assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+    }
 }

@@ -189,6 +189,28 @@ fn closed_forms() {
     }
 }
 
+/// Two rows of A that differ in the fourth digit, and columns of B that take one from the other three hundred times: all of the
+/// change lies in a direction that is nearly lost.
+#[test]
+fn nearly_parallel_factors_keep_what_they_differ_by() {
+    let (golden, path) = LINEAR;
+    let decoder = decoder(golden);
+    let weight = dense(&decoder, path);
+    let inputs = weight[0].len();
+    let mut pair = Pair::random(&weight, 2, 1.0, 1);
+    for column in 0..inputs {
+        pair.down[inputs + column] = pair.down[column] * (1.0 + (column % 7) as f32 * 1e-4);
+    }
+    for columns in pair.up.chunks_exact_mut(2) {
+        (columns[0], columns[1]) = (-300.0, 300.0);
+    }
+    let angles = one(&decoder, path, None, Some(&pair));
+    let (mean, max) = reference(&weight, &effective(&weight, Some(&pair)));
+    assert!(mean > 1.0, "{mean}");
+    assert!((angles.mean / mean - 1.0).abs() < 1e-9, "{angles:?}, mean {mean}");
+    assert!((angles.max / max - 1.0).abs() < 1e-9, "{angles:?}, max {max}");
+}
+
 #[test]
 fn a_row_turned_right_round_has_half_a_turn() {
     let (golden, path) = LINEAR;
