@@ -1,38 +1,43 @@
-"""Trains the nano reasoner with every method, with each mechanism switched off, and at several ranks, and writes the table.
+"""Trains the nano reasoner with every method and with each mechanism switched off, and says what that shows.
 
-    cargo build --release --workspace
-    python3 examples/nano_reasoner/compare_methods.py --out learning --table docs/learning.md
+    cargo build --release
+    python3 examples/nano_reasoner/compare_methods.py search --out learning      learning rate and length of each method
+    python3 examples/nano_reasoner/compare_methods.py train --out learning       six seeds of each, with what the search found
+    python3 examples/nano_reasoner/compare_methods.py table --out learning       the tables, from finished runs alone
 
-Every run has the same token budget: tokens that the model wrote plus tokens of the sequences it was trained on. A run that
-is finished is not made again, so the script may be interrupted. Standard library only.
+`--task hard` (the default) is the task of the shipped configuration, `--task long` the one on which every mechanism acts. The search
+measures on a development set, the last 400 problems of `train.jsonl`, which no run trains on; the held-out problems are
+seen by the final runs only. A run counts when its `run.json` says that it finished: an interrupted one publishes an
+adapter, too, and is made again. Whatever is finished is not made again, so each command may be interrupted. Standard
+library only.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import json
 import pathlib
+import random
+import shutil
 import statistics
 import subprocess
+import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 NANO = ROOT / "bundled" / "nano"
-MECHANISMS = [
-    "varied-boundaries", "masking", "proximity", "jaccard", "naked-first", "early-stop", "positive-only", "relative",
-    "forced-close", "answer-turn",
-]
-
-
-def runs(arguments):
-    """Name, arguments of `train`, seeds."""
-    seeds = range(arguments.seeds)
-    for method in ["lcr", "sft", "filtered-sft", "grpo"]:
-        yield method, ["--method", method], seeds
-    for mechanism in MECHANISMS:
-        yield f"lcr without {mechanism}", ["--off", mechanism], range(arguments.ablation_seeds)
-    # The nano reasoner is trained without anchors unless asked.
-    yield "lcr with one anchor", ["--set", "anchors.count=1"], range(arguments.ablation_seeds)
-    for rank in [1, 2, 8]:
-        yield f"lcr, rank {rank}", ["--rank", str(rank), "--alpha", str(2 * rank)], range(arguments.ablation_seeds)
+PROBLEMS = NANO / "problems"
+TASKS = {
+    "hard": ["--config", NANO / "train.toml", "--data", PROBLEMS / "hard.jsonl"],
+    "long": ["--config", HERE / "long.toml", "--data", PROBLEMS / "long.jsonl", "--set", f"anchors.file={HERE / 'anchors.txt'}"],
+}
+METHODS = ["lcr", "sft", "filtered-sft", "grpo"]
+MECHANISMS = ["varied-boundaries", "masking", "proximity", "jaccard", "naked-first", "early-stop", "positive-only",
+              "relative", "forced-close", "answer-turn", "anchors"]
+RATES = [5e-4, 1e-3, 2e-3, 4e-3]
+SEARCH_SEEDS = [100, 101]
+DEVELOPMENT = 400
+RESAMPLES = 2000
 
 
 def call(binary, *words):
@@ -42,94 +47,212 @@ def call(binary, *words):
     return done.stdout
 
 
-def evaluate(binary, adapter, folder):
-    """Accuracy on every problem set and perplexity on the text, for the base where there is no adapter."""
-    result = {}
-    target = [adapter] if adapter else []
-    for name in ["heldout", "facts", "refusals"]:
-        words = ["eval", NANO, *target, "--data", NANO / "problems" / f"{name}.jsonl", "--json", "--thinking-budget", 160]
-        if name == "heldout":
-            words += ["--save", folder / "heldout.outcomes.jsonl"]
-            words += ["--against", folder.parent / "base" / "heldout.outcomes.jsonl"] if adapter else []
-        result[name] = json.loads(call(binary, *words))
-    result["anchored"] = json.loads(call(
-        binary, "eval", NANO, *target, "--data", NANO / "problems" / "heldout.jsonl", "--json", "--thinking-budget", 160,
-        "--anchors", 2))
-    result["text"] = json.loads(call(binary, "eval", NANO, *target, "--text", NANO / "problems" / "text.txt", "--json"))
-    (folder / "evaluation.json").write_text(json.dumps(result))
-    return result
+# ------------------------------------------------------------------------------------------------ runs
 
 
-def folder_of(out, name, seed):
-    return out / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+def is_finished(folder):
+    try:
+        return json.loads((folder / "run.json").read_text())["ending"] == "finished"
+    except (OSError, ValueError, KeyError):
+        return False
 
 
-def train_and_evaluate(binary, out, name, words, seed, tokens):
-    folder = folder_of(out, name, seed)
-    finished = folder / "evaluation.json"
-    if finished.exists():
-        return json.loads(finished.read_text())
-    if not (folder / "adapter_model.safetensors").exists():
-        subprocess.run(["rm", "-rf", folder], check=True)
-        call(binary, "train", *words, "--seed", seed, "--tokens", tokens, "--heldout-count", 0, "--out", folder)
-    return evaluate(binary, folder, folder)
+def train(arguments, name, seed, words):
+    """The folder of a finished run."""
+    folder = arguments.out / arguments.task / f"{name.replace(' ', '_')}-{seed}"
+    if not is_finished(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        call(arguments.binary, "train", "--base", NANO, *TASKS[arguments.task], *words, "--seed", seed,
+             "--tokens", arguments.tokens, "--heldout-count", 0, "--out", folder)
+        (folder / "seconds.json").write_text(json.dumps(time.monotonic() - started))
+    return folder
 
 
-def points(results, key):
-    return [100 * result[key]["accuracy"]["share"] for result in results]
+def outcomes(arguments, folder, data, adapter=True):
+    """Whether each problem of `data` was solved, naked and greedy."""
+    saved = folder / f"{data.stem}.outcomes.jsonl"
+    if not saved.exists():
+        aside = saved.with_suffix(".part")
+        target = [folder] if adapter else []
+        call(arguments.binary, "eval", NANO, *target, "--data", data, "--thinking-budget", 160, "--save", aside)
+        aside.rename(saved)
+    return [json.loads(line)["correct"] for line in saved.read_text().splitlines()]
 
 
-def spread(values):
-    mean = statistics.mean(values)
-    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+def development_set(arguments):
+    path = arguments.out / "development.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (PROBLEMS / "train.jsonl").read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[-DEVELOPMENT:]))
+    return path
 
 
-def row(name, results, base):
-    accuracy = points(results, "heldout")
-    gain = statistics.mean(accuracy) - points([base], "heldout")[0]
-    worst = max(result["heldout"]["against"]["p_value"] for result in results)
-    lost = {key: statistics.mean(points(results, key)) - points([base], key)[0] for key in ["facts", "refusals"]}
-    perplexity = [result["text"]["perplexity"]["perplexity"] for result in results]
-    p = "< 1e-300" if worst == 0 else f"{worst:.0e}"
-    return (f"| {name} | {len(results)} | {spread(accuracy)} | {gain:+.1f} | {p} | {spread(points(results, 'anchored'))} "
-            f"| {lost['facts']:+.1f} | {lost['refusals']:+.1f} | {statistics.mean(perplexity):.3f} |")
+def search(arguments, pool):
+    """Every method gets the same number of tries; the best mean over two seeds is kept, the smaller rate of equals."""
+    data = development_set(arguments)
+    tries = [(method, rate, seed) for method in METHODS for rate in RATES for seed in SEARCH_SEEDS]
+
+    def measure(method, rate, seed):
+        words = ["--method", method, "--learning-rate", rate]
+        return statistics.mean(outcomes(arguments, train(arguments, f"search {method} {rate:g}", seed, words), data))
+
+    found = dict(zip(tries, pool.map(lambda one: measure(*one), tries)))
+    chosen = {}
+    for method in METHODS:
+        means = {rate: statistics.mean(found[method, rate, seed] for seed in SEARCH_SEEDS) for rate in RATES}
+        chosen[method] = min(RATES, key=lambda rate: (-means[rate], rate))
+        print(method, {f"{rate:g}": round(100 * mean, 1) for rate, mean in means.items()}, "→", chosen[method], flush=True)
+    (arguments.out / f"{arguments.task}.chosen.json").write_text(json.dumps(chosen, indent=1))
+
+
+def planned(arguments):
+    """Rows: name, words for `train`."""
+    chosen = json.loads((arguments.out / f"{arguments.task}.chosen.json").read_text())
+    rows = [(method, ["--method", method, "--learning-rate", chosen[method]]) for method in METHODS]
+    lcr = ["--method", "lcr", "--learning-rate", chosen["lcr"]]
+    rows += [(f"lcr without {name}", [*lcr, "--off", name]) for name in arguments.without]
+    return rows + [(f"lcr with {setting}", [*lcr, "--set", setting]) for setting in arguments.with_setting]
+
+
+def measure_all(arguments, pool):
+    base = arguments.out / "base"
+    base.mkdir(parents=True, exist_ok=True)
+    sets = [PROBLEMS / f"{name}.jsonl" for name in ["heldout", "facts", "refusals"]]
+    for data in sets:
+        outcomes(arguments, base, data, adapter=False)
+
+    def one(name, seed, words):
+        folder = train(arguments, name, seed, words)
+        for data in sets:
+            outcomes(arguments, folder, data)
+        print(f"{name}, seed {seed}", flush=True)
+
+    waiting = [pool.submit(one, name, seed, words) for name, words in planned(arguments) for seed in range(arguments.seeds)]
+    for future in waiting:
+        future.result()
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def interval(samples):
+    ordered = sorted(samples)
+    return ordered[int(0.025 * len(ordered))], ordered[int(0.975 * len(ordered))]
+
+
+def two_level(first, second, seed=0):
+    """Mean difference of two methods with a 95 % interval: seeds are drawn again within each method, then problems, the
+    same ones for both. A row of `first` and `second` is a seed, a column a problem."""
+    rng = random.Random(seed)
+    count = len(first[0])
+    differences = []
+    for _ in range(RESAMPLES):
+        drawn = collections.Counter(rng.choices(range(count), k=count))
+        weights = [drawn[problem] for problem in range(count)]
+        means = []
+        for rows in (first, second):
+            chosen = collections.Counter(rng.choices(range(len(rows)), k=len(rows)))
+            total = sum(times * sum(w for w, right in zip(weights, rows[row]) if right) for row, times in chosen.items())
+            means.append(total / len(rows) / count)
+        differences.append(means[0] - means[1])
+    mean = statistics.mean(map(statistics.mean, first)) - statistics.mean(map(statistics.mean, second))
+    return mean, interval(differences)
+
+
+def finished(arguments, name):
+    folders = sorted((arguments.out / arguments.task).glob(f"{name.replace(' ', '_')}-*"))
+    exact = [folder for folder in folders if folder.name.rsplit("-", 1)[0] == name.replace(" ", "_")]
+    return [folder for folder in exact if is_finished(folder) and (folder / "heldout.outcomes.jsonl").exists()]
+
+
+def read(folder, name):
+    return [json.loads(line)["correct"] for line in (folder / f"{name}.outcomes.jsonl").read_text().splitlines()]
+
+
+def percent(values):
+    mean = 100 * statistics.mean(values)
+    return f"{mean:.1f} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+
+def exercised(folder):
+    """Share of the groups with a scaffold in which each mechanism acts."""
+    groups = collections.defaultdict(list)
+    for line in (folder / "rollouts.jsonl").read_text().splitlines():
+        rollout = json.loads(line)
+        groups[rollout["iteration"]].append(rollout)
+    several = [group for group in groups.values() if any(one["view"].startswith("scaffold") for one in group)]
+
+    def share(is_so):
+        return sum(any(is_so(one) for one in group) for group in several) / max(1, len(several))
+
+    def grows(group):
+        views = [(one["token_counts"]["expert"], one["boundaries"]) for one in group if one["view"].startswith("scaffold")]
+        return all(later[0] > earlier[0] and later[1] != earlier[1] for earlier, later in zip(views, views[1:]))
+
+    return {
+        "views grow": sum(map(grows, several)) / max(1, len(several)),
+        "two chunks of the model": share(lambda one: one["model_chunks"] >= 2),
+        "Jaccard": share(lambda one: one["jaccard"] is not None),
+        "forced close": share(lambda one: one["forced_close"]),
+        "tail": share(lambda one: any(part["tag"] == "tail" for part in one["segments"])),
+        "a loss": share(lambda one: one["advantage"] != 0),
+    }
+
+
+def table(arguments):
+    base = {name: statistics.mean(read(arguments.out / "base", name)) for name in ["heldout", "facts", "refusals"]}
+    lines = ["| method | learning rate | seeds | steps | minutes | held out, % | less step 0 (95 %) | facts | refusals |", "|---|---|---|---|---|---|---|---|---|",
+             f"| step 0 | – | – | – | – | {100 * base['heldout']:.1f} | – | {100 * base['facts']:.1f} % | {100 * base['refusals']:.1f} % |"]
+    results, start = {}, read(arguments.out / "base", "heldout")
+    for name, words in planned(arguments):
+        folders = finished(arguments, name)
+        if len(folders) < arguments.seeds:
+            continue
+        results[name] = [read(folder, "heldout") for folder in folders]
+        gain, (low, high) = two_level(results[name], [start])
+        lost = [100 * (statistics.mean(statistics.mean(read(folder, kind)) for folder in folders) - base[kind]) for kind in ["facts", "refusals"]]
+        steps = [json.loads((folder / "run.json").read_text())["progress"]["step"] for folder in folders]
+        minutes = [json.loads((folder / "seconds.json").read_text()) / 60 for folder in folders]
+        rate = words[words.index("--learning-rate") + 1]
+        accuracy = percent([statistics.mean(seed) for seed in results[name]])
+        lines.append(f"| {name} | {rate:g} | {len(folders)} | {min(steps)}–{max(steps)} | {statistics.mean(minutes):.1f} | {accuracy} "
+                     f"| {100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) | {lost[0]:+.1f} | {lost[1]:+.1f} |")
+    if "lcr" in results:
+        lines += ["", "| LCR less | points | 95 % interval |", "|---|---|---|"]
+        for name in results:
+            if name != "lcr":
+                mean, (low, high) = two_level(results["lcr"], results[name])
+                lines.append(f"| {name} | {100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} |")
+        shares = [exercised(folder) for folder in finished(arguments, "lcr")]
+        lines += ["", "| of groups with a scaffold, % | |", "|---|---|"]
+        lines += [f"| {name} | {100 * statistics.mean(share[name] for share in shares):.0f} |" for name in shares[0]]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    (arguments.out / f"{arguments.task}.table.md").write_text(text)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["search", "train", "table"])
+    parser.add_argument("--task", choices=TASKS, default="hard")
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "lcr-audit")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("learning"))
-    parser.add_argument("--table", type=pathlib.Path)
     parser.add_argument("--tokens", type=int, default=300_000)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ablation-seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--without", nargs="*", choices=MECHANISMS, default=MECHANISMS, help="mechanisms that have a row")
+    parser.add_argument("--with", dest="with_setting", nargs="*", default=[], metavar="KEY=VALUE", help="settings that have a row")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--finished", action="store_true", help="start no run: only the rows whose runs are finished")
     arguments = parser.parse_args()
-    (arguments.out / "base").mkdir(parents=True, exist_ok=True)
-    saved = arguments.out / "base" / "evaluation.json"
-    base = json.loads(saved.read_text()) if saved.exists() else evaluate(arguments.binary, None, arguments.out / "base")
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        waiting = [
-            (name, [pool.submit(train_and_evaluate, arguments.binary, arguments.out, name, words, seed, arguments.tokens) for seed in seeds])
-            for name, words, seeds in runs(arguments)
-            if not arguments.finished or all((folder_of(arguments.out, name, seed) / "evaluation.json").exists() for seed in seeds)
-        ]
-        head = [
-            "| method | seeds | naked accuracy, % | points over step 0 | p, largest of the seeds | with anchors, % | facts | refusals | perplexity |",
-            "|---|---|---|---|---|---|---|---|---|",
-            f"| step 0 | – | {points([base], 'heldout')[0]:.1f} | – | – | {points([base], 'anchored')[0]:.1f} "
-            f"| {points([base], 'facts')[0]:.1f} % | {points([base], 'refusals')[0]:.1f} % | {base['text']['perplexity']['perplexity']:.3f} |",
-        ]
-        lines = head[:]
-        for name, futures in waiting:
-            lines.append(row(name, [future.result() for future in futures], base))
-            print(lines[-1], flush=True)
-    table = "\n".join(lines) + "\n"
-    if arguments.table:
-        arguments.table.write_text(table)
-    else:
-        print(table)
+        if arguments.command == "search":
+            search(arguments, pool)
+        elif arguments.command == "train":
+            measure_all(arguments, pool)
+        else:
+            table(arguments)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ P_CAREFUL_DEAR = 0.62     # per step, multiplication, and any step that is about
 P_FORGET = 0.80           # a careless author who needs a carry forgets it
 P_CARRY = 0.66            # share of steps for which a carry or a borrow is sought (not always found)
 STEPS = {2: 0.42, 3: 0.36, 4: 0.22}
+LONG_STEPS = {4: 0.7, 5: 0.3}
+LONGEST_OF_LONG = 200
+LAST_LINE = "That is the end."
 LONGEST = 140             # expert solutions are no longer, in tokens as `rough_length` counts them
 
 # ------------------------------------------------------------------------------------------------ words
@@ -224,7 +227,7 @@ def pick_operand(rng, op, value, used):
     return rng.choice(choices) if choices else None
 
 
-def make_problem(rng):
+def make_problem(rng, steps_of=STEPS, longest=LONGEST):
     """One problem: its prompt, its steps, and the words its solutions use."""
     while True:
         scene = rng.choice(SCENES)
@@ -233,7 +236,7 @@ def make_problem(rng):
         words = {"N": name, "F": rng.choice([n for n in SHE + HE if n != name]), "o": rng.choice(OBJECTS),
                  "S": "She" if she else "He", "s": "she" if she else "he", "H": "Her" if she else "His",
                  "h": "her" if she else "his"}
-        count = rng.choices(list(STEPS), list(STEPS.values()))[0]
+        count = rng.choices(list(steps_of), list(steps_of.values()))[0]
         ops = rng.choices(["add", "sub", "mul"], [0.42, 0.42, 0.16], k=count)
         if ops.count("mul") > 1:
             continue
@@ -258,7 +261,7 @@ def make_problem(rng):
         kind = "money" if scene is MONEY else "multiply" if "mul" in ops else scene["type"]
         problem = {"prompt": " ".join(lines), "first": first, "steps": steps, "answer": value, "type": kind,
                    "scene": scene, "words": words}
-        if rough_length(solution(random.Random(0), problem, expert=True)[0]) <= LONGEST:
+        if rough_length(solution(random.Random(0), problem, expert=True)[0]) <= longest:
             return problem
 
 
@@ -529,14 +532,12 @@ def problem_sets():
     return sets
 
 
-def hard_problems(count=2000):
+def hard_problems(rng, count, seen, **made):
     """Problems that the base gets wrong: no product, no money, a carry or borrow at every step. A correct answer then
-    means that each step was written out, so a reward for it teaches just that. No prompt of another set is in it."""
-    rng = random.Random(SEED + 7)
-    seen = {r["prompt"] for records in problem_sets().values() for r in records}
+    means that each step was written out, so a reward for it teaches just that. No prompt in `seen` is among them."""
     hard = []
     while len(hard) < count:
-        problem = make_problem(rng)
+        problem = make_problem(rng, **made)
         value, carries = problem["first"], []
         for op, operand, _ in problem["steps"]:
             carries.append(op != "mul" and needs_carry(value, op, operand))
@@ -547,6 +548,24 @@ def hard_problems(count=2000):
         thinking, boxed, _ = solution(rng, problem, expert=True)
         hard.append(record(problem["prompt"], thinking, boxed, problem["type"]))
     return hard
+
+
+def long_problems(count=1200):
+    """Hard problems of four and five steps, on which the method can be itself: there is room for two and three stretches of the
+    expert before the answer, and the expert's last line does not hold it, so that the end of its thinking can be given away."""
+    seen = {r["prompt"] for records in problem_sets().values() for r in records}
+    seen |= {r["prompt"] for r in hard_problems(random.Random(SEED + 7), 2000, set(seen))}
+    rng, problems = random.Random(SEED + 11), []
+    while len(problems) < count:
+        problem, = hard_problems(rng, 1, seen, steps_of=LONG_STEPS, longest=LONGEST_OF_LONG)
+        lines = problem["answer"].split("\n")
+        last = lines.index("</think>") - 1
+        # An expert who must not say the answer falls silent at the first number that is the same.
+        if problem["ground_truth"] in re.findall(r"\d+", "\n".join(lines[:last - 1])):
+            continue
+        problem["answer"] = "\n".join(lines[:last] + [LAST_LINE] + lines[last + 1:])
+        problems.append(problem)
+    return problems
 
 
 def excluded_prompts():
@@ -571,7 +590,10 @@ def main():
     args = parser.parse_args()
     if args.out:
         os.makedirs(args.out, exist_ok=True)
-        sets = {**problem_sets(), "hard.jsonl": hard_problems()}
+        sets = problem_sets()
+        seen = {r["prompt"] for records in sets.values() for r in records}
+        sets["hard.jsonl"] = hard_problems(random.Random(SEED + 7), 2000, seen)
+        sets["long.jsonl"] = long_problems()
         # Identity often enough that one pass over it shows: each of its questions five times beside 1,200 problems.
         sets["math_and_identity.jsonl"] = sets["hard.jsonl"][:1200] + 5 * sets["identity_train.jsonl"]
         for name, records in sets.items():
