@@ -63,11 +63,14 @@ impl Default for GroupOptions {
 }
 
 /// How long the parts of a rollout may be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetOptions {
     /// Tokens of thinking, the expert's included, before it is closed by force.
     pub thinking: usize,
+    /// Where set, a problem's budget is this many times the tokens of its expert's thinking, if that is less than `thinking`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinking_per_target: Option<f64>,
     /// Close the thinking by force where the budget is spent; without it such a rollout has no answer.
     pub forced_close: bool,
     /// Last tokens of the expert's thinking that are injected before a forced close tag; never into a naked rollout.
@@ -80,7 +83,15 @@ pub struct BudgetOptions {
 
 impl Default for BudgetOptions {
     fn default() -> Self {
-        Self { thinking: 256, forced_close: true, tail: 12, answer_turn: true, answer: 64 }
+        Self { thinking: 256, thinking_per_target: None, forced_close: true, tail: 12, answer_turn: true, answer: 64 }
+    }
+}
+
+impl BudgetOptions {
+    /// Tokens of thinking for a problem whose expert thinks that many.
+    pub fn of(&self, target: usize) -> usize {
+        let relative = self.thinking_per_target.map_or(usize::MAX, |times| (times * target as f64).ceil() as usize);
+        self.thinking.min(relative.max(1))
     }
 }
 
@@ -299,6 +310,9 @@ impl TrainConfig {
         }
         if self.budget.thinking == 0 || self.budget.answer == 0 {
             return refuse("budget.thinking and budget.answer", "0".into(), "at least 1");
+        }
+        if let Some(times) = self.budget.thinking_per_target.filter(|times| !(times.is_finite() && *times > 0.0)) {
+            return refuse("budget.thinking_per_target", times.to_string(), "a finite number above 0");
         }
         if self.stop.samples == 0 && self.stop.tokens == 0 {
             return refuse("stop", "without a limit".into(), "a number of samples or of tokens");

@@ -1,13 +1,14 @@
 //! Weighs each token of a rollout.
 //!
-//! w = min(w_max, j·p): p is large right behind a boundary with the expert and exactly zero from some distance on, j is large
-//! where the model's chunk shares its words with the expert's. Injected tokens weigh nothing. The weights multiply the
-//! token losses of a rollout before its advantage does; nothing here knows a reward.
+//! w = min(w_max, j·p), or j·min(w_max, p): p is large right behind a boundary with the expert and exactly zero from some distance
+//! on, j is large where the model's chunk shares its words with the expert's. Injected tokens weigh nothing unless `mask` is off. The
+//! weights multiply the token losses of a rollout before its advantage does; nothing here knows a reward.
 //!
 //! - **Proximity.** p(d) = S·γ^d, and 0 where that is below τ; d is the number of tokens that the model wrote since the last
 //!   one that it did not. In a naked rollout that is the end of the prompt.
 //! - **Jaccard.** j = (1−λ) + 2λJ, J = |∩|/|∪| of the sets of tokens of a chunk and of the expert tokens it stands in for,
-//!   without common words. J = 1/2 leaves a weight as it is. The thinking of a naked rollout stands in for the whole target.
+//!   without common words. J = 1/2 leaves a weight as it is. The thinking of a naked rollout stands in for nothing of the
+//!   target, and neither does a last chunk that ended without a close tag: there j = 1.
 //! - **Answer.** Its tokens weigh `answer_weight`: right behind the injected opener of its box, a copied answer would
 //!   otherwise have the largest weight of all.
 //!
@@ -18,9 +19,6 @@ use std::hash::BuildHasher;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-
-/// Fewer targets than this do not tell which words are common.
-const ENOUGH_TARGETS: usize = 8;
 
 /// What a model chunk is compared with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,17 +31,32 @@ pub enum JaccardScope {
     Global,
 }
 
-/// What the weighted sum of token losses is divided by.
+/// What the weighted sum of a rollout's token losses is divided by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
-    /// The sum of the weights.
+    /// The sum of its weights: every rollout counts alike, and weights tell only its own tokens apart. A factor that all of them
+    /// share, such as the Jaccard similarity of a single chunk, has no effect.
     #[default]
     Weights,
-    /// The number of tokens with any weight.
+    /// The number of its tokens with any weight.
     Tokens,
-    /// This number.
+    /// The sum of the weights of all rollouts of the group that carry a loss: a rollout that is more like the expert's text counts
+    /// for more than another.
+    Group,
+    /// This number: such rollouts count for more in other groups, too.
     Constant(f64),
+}
+
+/// What `maximum_weight` bounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cap {
+    /// The weight, min(w_max, j·p): right behind a boundary next to nothing is left of what similarity adds.
+    #[default]
+    Weight,
+    /// The proximity alone, j·min(w_max, p).
+    Proximity,
 }
 
 /// How tokens are weighed. Check it with [`CreditOptions::check`].
@@ -66,10 +79,14 @@ pub struct CreditOptions {
     pub jaccard_strength: f64,
     /// What a chunk is compared with.
     pub jaccard_scope: JaccardScope,
+    /// Fewer targets than this do not tell which words are common: then none is, but for punctuation.
+    pub enough_targets: usize,
     /// Tokens in more than this share of the targets are common words: see [`common_tokens`]. 1 makes none common.
     pub common_share: f64,
     /// Largest weight of a token of the thinking.
     pub maximum_weight: f64,
+    /// Whether it bounds the weight or its proximity.
+    pub cap: Cap,
     /// Weight of each token of the answer.
     pub answer_weight: f64,
     /// What the loss is divided by.
@@ -87,8 +104,10 @@ impl Default for CreditOptions {
             proximity_threshold: 0.1,
             jaccard_strength: 0.5,
             jaccard_scope: JaccardScope::Local,
+            enough_targets: 8,
             common_share: 0.5,
             maximum_weight: 3.6,
+            cap: Cap::Weight,
             answer_weight: 1.0,
             normalisation: Normalisation::Weights,
         }
@@ -115,7 +134,7 @@ impl CreditOptions {
         let weight = |value: f64| value.is_finite() && value >= 0.0;
         let constant = match self.normalisation {
             Normalisation::Constant(value) => value,
-            Normalisation::Weights | Normalisation::Tokens => 1.0,
+            _ => 1.0,
         };
         let settings = [
             ("proximity_scale", self.proximity_scale, positive(self.proximity_scale), "a finite number above 0"),
@@ -211,7 +230,7 @@ pub fn token_weights(
             }
             Role::Model { expert } => {
                 let factor = similarity_factor(stretch.tokens, expert, options, common);
-                let weight = |place| options.maximum_weight.min(factor * proximity(place, options)) as f32;
+                let weight = |place| capped(factor, proximity(place, options), options) as f32;
                 weights.extend((distance..distance + count).map(weight));
                 distance += count;
             }
@@ -237,14 +256,25 @@ fn similarity_factor(
     1.0 - options.jaccard_strength + 2.0 * options.jaccard_strength * jaccard(chunk, expert, common)
 }
 
-/// What the weighted sum of token losses is divided by. 1 where no token weighs anything: the sum is 0 then.
-pub fn normaliser(weights: &[f32], options: &CreditOptions) -> f64 {
-    let divisor = match options.normalisation {
-        Normalisation::Weights => weights.iter().map(|weight| f64::from(*weight)).sum(),
+/// The weight of a token from its similarity j and its proximity p.
+fn capped(similarity: f64, proximity: f64, options: &CreditOptions) -> f64 {
+    match options.cap {
+        Cap::Weight => options.maximum_weight.min(similarity * proximity),
+        Cap::Proximity => similarity * options.maximum_weight.min(proximity),
+    }
+}
+
+/// What the weighted sum of token losses of each rollout is divided by, given the weights of all rollouts of a group that carry
+/// a loss. 1 where no token weighs anything: the sum is 0 then.
+pub fn normalisers(group: &[&[f32]], options: &CreditOptions) -> Vec<f64> {
+    let sum = |weights: &&[f32]| weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
+    let divisor = |weights: &&[f32]| match options.normalisation {
+        Normalisation::Weights => sum(weights),
         Normalisation::Tokens => weights.iter().filter(|weight| **weight != 0.0).count() as f64,
+        Normalisation::Group => group.iter().map(sum).sum(),
         Normalisation::Constant(value) => value,
     };
-    if divisor > 0.0 { divisor } else { 1.0 }
+    group.iter().map(divisor).map(|divisor| if divisor > 0.0 { divisor } else { 1.0 }).collect()
 }
 
 /// (Σw)²/Σw², the number of equally weighted tokens that would average as well (Kish 1965); 0 where none weighs anything.
@@ -257,7 +287,7 @@ pub fn effective_tokens(weights: &[f32]) -> f64 {
 /// The common words of a dataset, which say nothing about whether two texts agree: of the vocabulary's `count` ids those whose
 /// text has no letter or digit, and tokens in more than `common_share` of the `targets`. Tokens with a digit are never common,
 /// as they are what mathematics is about, nor are pieces of characters (their text is the replacement character). Fewer than
-/// 8 targets have no frequent words, since what is in all of them may be their subject.
+/// `enough_targets` have no frequent words, since what is in all of them may be their subject.
 pub fn common_tokens<'a>(
     count: usize,
     targets: impl IntoIterator<Item = &'a [u32]>,
@@ -274,7 +304,7 @@ pub fn common_tokens<'a>(
     }
     let is_frequent = |token: &u32| {
         let share = seen.get(token).map_or(0.0, |seen| *seen as f64 / documents as f64);
-        documents >= ENOUGH_TARGETS && share > options.common_share
+        documents >= options.enough_targets && share > options.common_share
     };
     let is_common = |token: &u32| {
         let text = token_text(*token);
@@ -361,6 +391,18 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_on_proximity_leaves_what_similarity_adds() {
+        // J = 1, j = 1.5.
+        let stretches = [Stretch { role: Role::Model { expert: &[8] }, tokens: &[8, 8] }];
+        let weights = |cap, maximum_weight| {
+            token_weights(&stretches, &CreditOptions { cap, maximum_weight, ..CreditOptions::default() }, &none())
+        };
+        assert_eq!(weights(Cap::Weight, 3.6), [3.6, 3.6]);
+        assert_eq!(weights(Cap::Proximity, 3.6), [5.25, 4.4625]);
+        assert_eq!(weights(Cap::Proximity, 3.0), [4.5, 4.4625]);
+    }
+
+    #[test]
     fn the_distance_of_a_naked_rollout_counts_from_its_prompt() {
         let thinking = vec![5; 30];
         let stretches = [
@@ -390,12 +432,13 @@ mod tests {
     #[test]
     fn normalisers_and_effective_tokens() {
         let weights = [0.0, 1.0, 3.0, 0.0];
-        let normaliser =
-            |normalisation| normaliser(&weights, &CreditOptions { normalisation, ..CreditOptions::default() });
-        assert_eq!(normaliser(Normalisation::Weights), 4.0);
-        assert_eq!(normaliser(Normalisation::Tokens), 2.0);
-        assert_eq!(normaliser(Normalisation::Constant(7.5)), 7.5);
-        assert_eq!(super::normaliser(&[0.0; 3], &CreditOptions::default()), 1.0);
+        let group: [&[f32]; 3] = [&weights, &[0.5; 4], &[0.0; 3]];
+        let normalisers =
+            |normalisation| normalisers(&group, &CreditOptions { normalisation, ..CreditOptions::default() });
+        assert_eq!(normalisers(Normalisation::Weights), [4.0, 2.0, 1.0]);
+        assert_eq!(normalisers(Normalisation::Tokens), [2.0, 4.0, 1.0]);
+        assert_eq!(normalisers(Normalisation::Group), [6.0; 3]);
+        assert_eq!(normalisers(Normalisation::Constant(7.5)), [7.5; 3]);
         // (1+3)²/(1+9); n equal weights are n tokens.
         assert!(close(effective_tokens(&weights), 1.6));
         assert!(close(effective_tokens(&[0.3; 12]), 12.0));

@@ -2,7 +2,11 @@
 //!
 //! The naked rollout comes first. Where it is right, nothing else happens to this sample (*early stop*); where it is wrong, the
 //! same sample is written again from its beginning with the expert's help, each time cut elsewhere. Naked rollouts of all samples
-//! of a step are decoded as one batch, then all scaffolded ones as another.
+//! of a step are decoded as one batch, then all scaffolded ones as another, then those that must be written again.
+
+mod views;
+
+pub use views::Growth;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -15,13 +19,13 @@ use crate::advantage::{AdvantageOptions, coefficients, group_advantages, is_dead
 use crate::anchors::Anchors;
 use crate::config::{Method, TrainConfig};
 use crate::credit::{CreditOptions, Role, Stretch, jaccard, token_weights};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Problem};
 use crate::evaluate::anchors_in;
 use crate::format::Format;
 use crate::record::{Leak, RolloutRecord, Segment, SegmentTag, Source, TokenCounts};
 use crate::reward::{Invalid, Judgement};
 use crate::rollout::{Member, Rollout, RolloutError, Rules, Sample, View, generate, read_prompts};
-use crate::scaffold::{LeakMode, Plan, Target, plan};
+use crate::scaffold::{LeakMode, Plan, PlanRequest, Said, Target, plan, room};
 use crate::seed::derive;
 
 /// Streams of random numbers of one sample.
@@ -64,6 +68,28 @@ pub struct Group {
     pub members: Vec<Scored>,
     /// What became of it.
     pub outcome: GroupOutcome,
+    /// Whether each later view holds more of the expert.
+    pub growth: Growth,
+    /// Whether two scaffolded views have the same boundaries.
+    pub identical_views: bool,
+    /// What was written again.
+    pub redrawn: Redrawn,
+}
+
+impl Group {
+    /// Tokens that the model wrote, those of views that were written again included.
+    pub fn generated(&self) -> u64 {
+        self.members.iter().map(|member| member.rollout.generated() as u64).sum::<u64>() + self.redrawn.tokens
+    }
+}
+
+/// Views that were written again, and what the ones that they replace had cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Redrawn {
+    /// Views.
+    pub views: u64,
+    /// Tokens that the model wrote for nothing.
+    pub tokens: u64,
 }
 
 /// What all groups of a step are made with.
@@ -87,98 +113,202 @@ pub struct GroupMaker<'a> {
     pub share_scale: f64,
 }
 
+/// The samples of a step.
+struct Batch<'s> {
+    /// Samples visited before each.
+    visited: Vec<u64>,
+    problems: Vec<&'s Problem>,
+    targets: Vec<Target>,
+    /// Tokens of each target that the expert may say.
+    rooms: Vec<usize>,
+    prompts: Vec<Vec<u32>>,
+    roots: Vec<SequenceId>,
+}
+
+/// A rollout to be written.
+struct Wanted {
+    /// Place of its sample in the batch.
+    index: usize,
+    view: View,
+    plan: Option<Plan>,
+    /// Times that this view was written before.
+    redraw: usize,
+}
+
+/// The rollouts of a sample so far.
+#[derive(Default)]
+struct Written {
+    rollouts: Vec<Rollout>,
+    redrawn: Redrawn,
+}
+
 impl GroupMaker<'_> {
     /// A group for each (samples visited before it, index of the sample).
     pub fn make(&self, batch: &[(u64, usize)]) -> Result<Vec<Group>, RolloutError> {
-        let problems: Vec<_> = batch.iter().map(|(_, sample)| &self.dataset.problems[*sample]).collect();
-        let targets = problems.iter().map(|problem| self.format.target(problem)).collect::<Result<Vec<_>, _>>()?;
-        let prompts = batch
-            .iter()
-            .zip(&problems)
-            .map(|((iteration, _), problem)| {
-                let drawn = self.anchors.draw(self.config.seed, *iteration as usize, self.config.anchors.count);
-                self.format.prompt(anchors_in(problem, &drawn).as_deref(), &problem.prompt)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
         let mut session = Session::new(self.decoder, Some(self.variant));
-        let roots = read_prompts(&mut session, &prompts)?;
-        let group = &self.config.group;
-        let naked = match self.config.method {
-            Method::Grpo => group.size,
-            _ => usize::from(group.naked_first),
-        };
-        let sample = |index: usize| Sample { problem: problems[index], target: &targets[index] };
-        let first = (0..batch.len()).flat_map(|index| (0..naked).map(move |view| (index, View::Naked(view), None)));
-        let mut rollouts: Vec<Vec<Rollout>> = vec![Vec::new(); batch.len()];
-        self.write(&mut session, &roots, &prompts, batch, &sample, first.collect(), &mut rollouts)?;
-        let mut second = Vec::new();
-        for (index, written) in rollouts.iter().enumerate() {
-            let solved = group.early_stop && written.iter().any(Rollout::correct);
-            if self.config.method == Method::Grpo || solved {
-                continue;
-            }
-            let mut plans: Vec<Plan> = Vec::new();
-            for view in 0..group.size - naked {
-                let options = &self.config.scaffold;
-                let (iteration, seed) = (batch[index].0 as usize, self.config.seed);
-                plans.push(plan(&targets[index], options, seed, iteration, view, self.share_scale, &plans));
-            }
-            second.extend(plans.into_iter().enumerate().map(|(view, plan)| (index, View::Scaffold(view), Some(plan))));
+        let samples = self.read(&mut session, batch)?;
+        let mut groups: Vec<Written> = batch.iter().map(|_| Written::default()).collect();
+        let naked = self.naked_views();
+        let first = (0..batch.len()).flat_map(|index| (0..naked).map(move |view| (index, View::Naked(view))));
+        let first = first.map(|(index, view)| Wanted { index, view, plan: None, redraw: 0 }).collect();
+        for (index, rollout) in self.write(&mut session, &samples, first)? {
+            groups[index].rollouts.push(rollout);
         }
-        self.write(&mut session, &roots, &prompts, batch, &sample, second, &mut rollouts)?;
-        Ok(batch
-            .iter()
-            .zip(rollouts)
-            .zip(&targets)
-            .map(|(((iteration, sample), rollouts), target)| self.score(*iteration, *sample, rollouts, target))
-            .collect())
+        let unsolved =
+            |written: &Written| !(self.config.group.early_stop && written.rollouts.iter().any(Rollout::correct));
+        let second = (0..batch.len()).filter(|_| self.config.method != Method::Grpo);
+        let second = second.filter(|index| unsolved(&groups[*index])).flat_map(|index| self.views(&samples, index));
+        for (index, rollout) in self.write(&mut session, &samples, second.collect())? {
+            groups[index].rollouts.push(rollout);
+        }
+        self.write_stalled_again(&mut session, &samples, &mut groups)?;
+        let finished = batch.iter().zip(groups).enumerate();
+        Ok(finished.map(|(index, ((_, sample), written))| self.score(&samples, index, *sample, written)).collect())
     }
 
-    /// Writes members (sample of the batch, view, plan) together and appends each to its sample's rollouts.
-    #[expect(clippy::too_many_arguments, reason = "the two batches of a step share everything that stands here")]
-    fn write<'s>(
-        &'s self,
+    /// Prompts, targets and what the expert may say of them; the prompts are read by the model.
+    fn read<'s>(&'s self, session: &mut Session, batch: &[(u64, usize)]) -> Result<Batch<'s>, RolloutError> {
+        let problems: Vec<&Problem> = batch.iter().map(|(_, sample)| &self.dataset.problems[*sample]).collect();
+        let targets = problems.iter().map(|problem| self.format.target(problem)).collect::<Result<Vec<_>, _>>()?;
+        let text = |tokens: &[u32]| self.format.tokenizer().decode(tokens).unwrap_or_default();
+        let mode = self.config.scaffold.leak_guard;
+        let rooms =
+            targets.iter().zip(&problems).map(|(target, problem)| room(target, mode, &problem.ground_truth, text));
+        let rooms = rooms.collect();
+        let visited: Vec<u64> = batch.iter().map(|(iteration, _)| *iteration).collect();
+        let prompt = |(iteration, problem): (&u64, &&Problem)| {
+            let drawn = self.anchors.draw(self.config.seed, *iteration as usize, self.config.anchors.count);
+            self.format.prompt(anchors_in(problem, &drawn).as_deref(), &problem.prompt)
+        };
+        let prompts = visited.iter().zip(&problems).map(prompt).collect::<Result<Vec<_>, _>>()?;
+        let roots = read_prompts(session, &prompts)?;
+        Ok(Batch { visited, problems, targets, rooms, prompts, roots })
+    }
+
+    /// Rollouts of a sample without the expert.
+    fn naked_views(&self) -> usize {
+        match self.config.method {
+            Method::Grpo => self.config.group.size,
+            _ => usize::from(self.config.group.naked_first),
+        }
+    }
+
+    /// The scaffolded views of a sample, each planned to hold more than the ones before.
+    fn views(&self, samples: &Batch, index: usize) -> Vec<Wanted> {
+        let mut earlier: Vec<Said> = Vec::new();
+        let mut wanted = Vec::new();
+        for view in 0..self.config.group.size - self.naked_views() {
+            let plan =
+                self.plan(samples, index, PlanRequest { view, earlier: &earlier, ..self.request(samples, index) });
+            earlier.push(plan.said());
+            wanted.push(Wanted { index, view: View::Scaffold(view), plan: Some(plan), redraw: 0 });
+        }
+        wanted
+    }
+
+    fn request<'r>(&self, samples: &Batch, index: usize) -> PlanRequest<'r> {
+        PlanRequest {
+            seed: self.config.seed,
+            sample: samples.visited[index] as usize,
+            view: 0,
+            redraw: 0,
+            share_scale: self.share_scale,
+            earlier: &[],
+            room: samples.rooms[index],
+            opening: 0,
+        }
+    }
+
+    fn plan(&self, samples: &Batch, index: usize, request: PlanRequest) -> Plan {
+        plan(&samples.targets[index], &self.config.scaffold, request)
+    }
+
+    /// Writes views again that got no more of the expert than the one before, where the expert has more to say.
+    fn write_stalled_again(
+        &self,
         session: &mut Session,
-        roots: &[SequenceId],
-        prompts: &[Vec<u32>],
-        batch: &[(u64, usize)],
-        sample: &dyn Fn(usize) -> Sample<'s>,
-        wanted: Vec<(usize, View, Option<Plan>)>,
-        rollouts: &mut [Vec<Rollout>],
+        samples: &Batch,
+        groups: &mut [Written],
     ) -> Result<(), RolloutError> {
+        let options = &self.config.scaffold;
+        // Views that are alike by the configuration cannot grow.
+        let rounds = if options.varied_boundaries { options.redraws } else { 0 };
+        for redraw in 1..=rounds {
+            let again: Vec<Wanted> = groups
+                .iter()
+                .enumerate()
+                .flat_map(|(index, written)| self.stalled_views(samples, index, &written.rollouts, redraw))
+                .collect();
+            for (index, rollout) in self.write(session, samples, again)? {
+                let written = &mut groups[index];
+                written.redrawn.views += 1;
+                if let Some(place) = written.rollouts.iter_mut().find(|other| other.view == rollout.view) {
+                    written.redrawn.tokens += place.generated() as u64;
+                    *place = rollout;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stalled_views(&self, samples: &Batch, index: usize, rollouts: &[Rollout], redraw: usize) -> Vec<Wanted> {
+        let said = views::said(rollouts);
+        let again = |view: usize| {
+            let opening = said[view - 1].tokens + 1;
+            let request = PlanRequest { view, redraw, opening, earlier: &said[..view], ..self.request(samples, index) };
+            let plan = self.plan(samples, index, request);
+            let is_more = plan.expert_chunks.first().is_some_and(|first| *first >= opening);
+            is_more.then(|| Wanted { index, view: View::Scaffold(view), plan: Some(plan), redraw })
+        };
+        views::stalled(&said).filter_map(again).collect()
+    }
+
+    /// Writes rollouts together, each with the place of its sample in the batch.
+    fn write(
+        &self,
+        session: &mut Session,
+        samples: &Batch,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<(usize, Rollout)>, RolloutError> {
         let rules = Rules {
             format: self.format,
             budget: &self.config.budget,
             scaffold: &self.config.scaffold,
             max_positions: self.decoder.config().max_positions,
         };
-        let owners: Vec<usize> = wanted.iter().map(|(index, _, _)| *index).collect();
+        let owners: Vec<usize> = wanted.iter().map(|wanted| wanted.index).collect();
         let members = wanted
             .into_iter()
-            .map(|(index, view, plan)| {
-                let (kind, place) = match view {
-                    View::Naked(place) => (0, place),
-                    View::Scaffold(place) => (1, place),
-                };
-                let path = [SAMPLING_STREAM, batch[index].0, kind, place as u64];
-                let sampler = Sampler::new(SamplingOptions {
-                    temperature: self.config.sampling.temperature,
-                    top_k: Some(self.config.sampling.top_k).filter(|count| *count > 0),
-                    top_p: self.config.sampling.top_p,
-                    seed: derive(self.config.seed, &path),
-                })?;
-                let sequence = session.fork(roots[index]);
-                Member::new(rules, sample(index), sequence, &prompts[index], view, plan, sampler)
+            .map(|Wanted { index, view, plan, redraw }| {
+                let sampler = self.sampler(samples.visited[index], view, redraw)?;
+                let sequence = session.fork(samples.roots[index]);
+                let sample = Sample { problem: samples.problems[index], target: &samples.targets[index] };
+                Member::new(rules, sample, sequence, &samples.prompts[index], view, plan, sampler)
             })
             .collect::<Result<Vec<_>, RolloutError>>()?;
-        for (owner, rollout) in owners.into_iter().zip(generate(session, members)?) {
-            rollouts[owner].push(rollout);
-        }
-        Ok(())
+        Ok(owners.into_iter().zip(generate(session, members)?).collect())
     }
 
-    fn score(&self, iteration: u64, sample: usize, rollouts: Vec<Rollout>, target: &Target) -> Group {
+    /// The stream of one rollout: a function of its sample, its view and how often that was written before.
+    fn sampler(&self, visited: u64, view: View, redraw: usize) -> Result<Sampler, RolloutError> {
+        let (kind, place) = match view {
+            View::Naked(place) => (0, place),
+            View::Scaffold(place) => (1, place),
+        };
+        let path = [SAMPLING_STREAM, visited, kind, place as u64, redraw as u64];
+        let path = if redraw == 0 { &path[..4] } else { &path[..] };
+        Ok(Sampler::new(SamplingOptions {
+            temperature: self.config.sampling.temperature,
+            top_k: Some(self.config.sampling.top_k).filter(|count| *count > 0),
+            top_p: self.config.sampling.top_p,
+            seed: derive(self.config.seed, path),
+        })?)
+    }
+
+    fn score(&self, samples: &Batch, index: usize, sample: usize, written: Written) -> Group {
         let group = &self.config.group;
+        let (rollouts, target) = (written.rollouts, &samples.targets[index]);
+        let said = views::said(&rollouts);
         let dropped =
             |rollout: &Rollout| self.config.scaffold.leak_guard == LeakMode::Drop && rollout.leak != Leak::None;
         let rewards: Vec<Option<f64>> = rollouts
@@ -216,7 +346,15 @@ impl GroupMaker<'_> {
                 Scored { rollout, reward, advantage, weights, jaccard }
             })
             .collect();
-        Group { iteration, sample, members, outcome }
+        Group {
+            iteration: samples.visited[index],
+            sample,
+            members,
+            outcome,
+            growth: views::growth(&said, samples.rooms[index]),
+            identical_views: views::has_identical(&said),
+            redrawn: written.redrawn,
+        }
     }
 
     /// The line of `rollouts.jsonl` of each member.
@@ -243,6 +381,9 @@ impl GroupMaker<'_> {
                     forced_close: rollout.forced_close,
                     jaccard: member.jaccard,
                     expert_share: rollout.expert_share,
+                    injected_share: rollout.injected_share,
+                    boundaries: rollout.said().boundaries,
+                    model_chunks: rollout.model_chunks(),
                     segments: self.segments(member)?,
                 })
             })

@@ -5,17 +5,18 @@
 //!     naked rollout right → skipped: no more rollouts, no loss, no step
 //!     else the group is completed by scaffolded rollouts, each with the expert speaking elsewhere
 //!     R = boxed answer right;  A = (R − mean R)/(std R + 1e-4);  only A > 0 propagates
-//!     loss = Σ A_i Σ_t w_it (−ln p_it) / Z_i  +  β Σ k3 / N
+//!     loss = Σ A_i Σ_t w_it (−ln p_it) / Z  +  β Σ k3 / N
 //!     one optimiser step
 //! ```
 //!
 //! Given by the method: interleaving, masks, proximity, Jaccard, the group with its naked first rollout, positive advantages, the
-//! thinking budget, the answer turn, anchors. Ours, each a field of [`TrainConfig`]: all numbers in them, the plan's shape, where
-//! the expert goes on, several groups a step. ln p is that of the model itself, at temperature 1, whatever temperature drew the
+//! thinking budget, the answer turn, anchors. Ours, nearly all of it fields of [`TrainConfig`]: the numbers in them, the plan's
+//! shape, where the expert goes on, several groups a step. Fixed are where a target may be cut (`scaffold::target`) and the 1e-4 of
+//! the advantage. ln p is that of the model itself, at temperature 1, whatever temperature drew the
 //! tokens. One step for each batch of rollouts, on-policy, so there is no ratio to clip. The reference of the divergence is the
 //! same weights without the adapter.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -27,15 +28,16 @@ use crate::adapter::{TrainableAdapter, TrainableError};
 use crate::anchors::{AnchorError, Anchors};
 use crate::baselines::supervised_example;
 use crate::config::{ConfigError, Method, TrainConfig};
-use crate::credit::{CreditOptions, common_tokens, effective_tokens, normaliser};
+use crate::credit::{CreditOptions, common_tokens, effective_tokens, normalisers};
 use crate::dataset::Dataset;
 use crate::format::Format;
 use crate::gradient::{Example, Trace, divergence};
-use crate::group::{Group, GroupMaker, GroupOutcome, Scored};
+use crate::group::{Group, GroupMaker, GroupOutcome};
 use crate::optimizer::{AdamW, OptimizerError};
 use crate::record::RolloutRecord;
-use crate::rollout::RolloutError;
+use crate::rollout::{RolloutError, View};
 use crate::scaffold::Target;
+use crate::tally::Tally;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -95,69 +97,6 @@ pub struct Progress {
     pub correct_rollouts: u64,
     /// Counts since the last optimiser step.
     pub tally: Tally,
-}
-
-/// Right answers among rollouts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Share {
-    /// Right.
-    pub correct: u64,
-    /// Of these.
-    pub of: u64,
-}
-
-/// Sums over the groups since the last optimiser step.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
-    /// Groups ended by a right naked rollout.
-    pub skipped: u64,
-    /// Groups in which no rollout stood out.
-    pub dead: u64,
-    /// Accuracy by view.
-    pub views: BTreeMap<String, Share>,
-    /// Accuracy by leak class.
-    pub leaks: BTreeMap<String, Share>,
-    /// Σ R over rewarded rollouts.
-    pub rewards: f64,
-    /// Rewarded rollouts.
-    pub rewarded: u64,
-    /// Σ |A|.
-    pub advantages: f64,
-    /// All rollouts.
-    pub rollouts: u64,
-    /// Rollouts closed by force.
-    pub forced: u64,
-    /// Σ of Jaccard similarities.
-    pub jaccard: f64,
-    /// Rollouts that have one.
-    pub jaccards: u64,
-    /// Tokens drawn.
-    pub generated: u64,
-}
-
-impl Tally {
-    fn add(&mut self, group: &Group) {
-        self.skipped += u64::from(group.outcome == GroupOutcome::Skipped);
-        self.dead += u64::from(group.outcome == GroupOutcome::Dead);
-        for Scored { rollout, reward, advantage, jaccard, .. } in &group.members {
-            let right = u64::from(rollout.correct());
-            let leak = serde_json::to_value(rollout.leak).ok();
-            let leak = leak.as_ref().and_then(serde_json::Value::as_str).unwrap_or("none").to_owned();
-            for share in [self.views.entry(rollout.view.to_string()).or_default(), self.leaks.entry(leak).or_default()]
-            {
-                share.correct += right;
-                share.of += 1;
-            }
-            self.rewards += reward.unwrap_or(0.0);
-            self.rewarded += u64::from(reward.is_some());
-            self.advantages += advantage.abs();
-            self.rollouts += 1;
-            self.forced += u64::from(rollout.forced_close);
-            self.jaccard += jaccard.unwrap_or(0.0);
-            self.jaccards += u64::from(jaccard.is_some());
-            self.generated += rollout.generated() as u64;
-        }
-    }
 }
 
 /// Divergence from the base on some tokens, nats a token.
@@ -378,8 +317,7 @@ impl<'a> Trainer<'a> {
         };
         for group in &groups {
             self.progress.tally.add(group);
-            self.progress.generated_tokens +=
-                group.members.iter().map(|member| member.rollout.generated() as u64).sum::<u64>();
+            self.progress.generated_tokens += group.generated();
             self.progress.correct_rollouts +=
                 group.members.iter().filter(|member| member.rollout.correct()).count() as u64;
         }
@@ -514,11 +452,12 @@ impl<'a> Trainer<'a> {
         term
     }
 
-    /// Divergence on the naked rollouts of this step, on what the model wrote.
+    /// Divergence on the naked rollouts of this step, on everything behind the prompt: what the model wrote, and close tag and opener of
+    /// the box where they were put in.
     fn naked_divergence(&self, groups: &[Group]) -> Result<Option<Divergences>, TrainError> {
         let naked = groups.iter().flat_map(|group| &group.members).map(|member| &member.rollout);
         let examples: Vec<Example> = naked
-            .filter(|rollout| rollout.expert_share == 0.0)
+            .filter(|rollout| matches!(rollout.view, View::Naked(_)))
             .map(|rollout| {
                 let start = rollout.spans.first().map_or(0, |span| span.tokens.end).max(1);
                 Example { tokens: rollout.tokens.clone(), targets: (start..rollout.tokens.len()).collect() }
@@ -534,16 +473,22 @@ impl<'a> Trainer<'a> {
 
 /// The members that carry a loss, as examples: targets are the tokens with a weight, coefficients A·w/Z over the groups that do.
 fn weighted(groups: &[Group], credit: &CreditOptions) -> Vec<Weighted> {
-    let trained = groups.iter().filter(|group| group.outcome == GroupOutcome::Trained).count().max(1) as f64;
-    let members = groups.iter().filter(|group| group.outcome == GroupOutcome::Trained).flat_map(|group| &group.members);
-    members
-        .filter(|member| member.advantage != 0.0)
-        .filter_map(|member| {
+    let trained: Vec<&Group> = groups.iter().filter(|group| group.outcome == GroupOutcome::Trained).collect();
+    trained.iter().flat_map(|group| weighted_members(group, credit, trained.len())).collect()
+}
+
+/// The members of one group of `groups`.
+fn weighted_members(group: &Group, credit: &CreditOptions, groups: usize) -> Vec<Weighted> {
+    let members = || group.members.iter().filter(|member| member.advantage != 0.0);
+    let weights: Vec<&[f32]> = members().map(|member| member.weights.as_slice()).collect();
+    members()
+        .zip(normalisers(&weights, credit))
+        .filter_map(|(member, normaliser)| {
             let targets: Vec<usize> = (1..member.weights.len()).filter(|&token| member.weights[token] > 0.0).collect();
             if targets.is_empty() {
                 return None;
             }
-            let factor = member.advantage / normaliser(&member.weights, credit) / trained;
+            let factor = member.advantage / normaliser / groups as f64;
             let coefficients = targets.iter().map(|&token| factor * f64::from(member.weights[token])).collect();
             let example = Example { tokens: member.rollout.tokens.clone(), targets };
             Some(Weighted { example, coefficients, effective_tokens: effective_tokens(&member.weights) })

@@ -4,7 +4,7 @@
 //! Read in the order in which a training step runs: [`dataset`] and [`anchors`] give a sample, [`scaffold`] plans where the
 //! expert speaks, [`rollout`] lets expert and model write together, [`reward`] judges the boxed answer, [`advantage`]
 //! compares a [`group`], [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
-//! [`log`] and [`record`] say what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
+//! [`tally`] counts, [`log`] and [`record`] say what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
 //! [`evaluate`] measures what was learned.
 
 pub mod adapter;
@@ -31,5 +31,6 @@ pub mod scaffold;
 pub mod seed;
 pub mod state;
 pub mod statistics;
+pub mod tally;
 pub mod tensorboard;
 pub mod viewer;

@@ -64,6 +64,39 @@ pub struct StepRecord {
     pub mean_jaccard: Option<f64>,
     /// Share of rollouts since the last step whose thinking was closed by force.
     pub forced_close_share: f64,
+    /// Share of rollouts since the last step into which the end of the expert's thinking was injected.
+    #[serde(default)]
+    pub tail_share: f64,
+    /// Rollouts since the last step by where the answer stood in injected text (`none`, `scaffold`, `tail`).
+    #[serde(default)]
+    pub rollouts_by_leak: BTreeMap<String, u64>,
+    /// Mean share of the target that the expert was to say, by scaffolded view, over the same groups.
+    #[serde(default)]
+    pub share_planned: BTreeMap<String, f64>,
+    /// Mean share of the target that it said in fact.
+    #[serde(default)]
+    pub share_injected: BTreeMap<String, f64>,
+    /// Mean number of stretches of thinking that the model wrote.
+    #[serde(default)]
+    pub model_chunks: BTreeMap<String, f64>,
+    /// Share of scaffolded rollouts in which the model wrote two such stretches or more.
+    #[serde(default)]
+    pub interleaved_share: Option<f64>,
+    /// Groups in which each later view held more of the expert than the one before, with other boundaries.
+    #[serde(default)]
+    pub views_grown: u64,
+    /// Groups in which one did not, though the expert had more to say.
+    #[serde(default)]
+    pub views_stalled: u64,
+    /// Groups in which one did not, and the expert could not say more without the answer.
+    #[serde(default)]
+    pub views_without_room: u64,
+    /// Groups of which two views had the same boundaries.
+    #[serde(default)]
+    pub views_identical: u64,
+    /// Views that were written again, because they held no more than the one before.
+    #[serde(default)]
+    pub views_redrawn: u64,
     /// Mean angle over rows by which this step turned the effective weights, in degrees.
     #[serde(default)]
     pub rotation_step_mean: Option<f64>,
@@ -144,8 +177,14 @@ impl StepRecord {
             ("tokens/trained", self.tokens_trained as f64),
             ("tokens/effective", self.effective_tokens),
             ("rollouts/forced_close_share", self.forced_close_share),
+            ("rollouts/tail_share", self.tail_share),
             ("rollouts/skipped_groups", self.skipped_groups as f64),
             ("rollouts/dead_groups", self.dead_groups as f64),
+            ("views/grown", self.views_grown as f64),
+            ("views/stalled", self.views_stalled as f64),
+            ("views/without_room", self.views_without_room as f64),
+            ("views/identical", self.views_identical as f64),
+            ("views/redrawn", self.views_redrawn as f64),
             ("seconds/rollout", self.seconds.rollout),
             ("seconds/gradient", self.seconds.gradient),
             ("seconds/optimizer", self.seconds.optimizer),
@@ -159,6 +198,7 @@ impl StepRecord {
             ("kl_scaffolded/exact", self.kl_scaffolded.and_then(|kl| kl.exact)),
             ("entropy", self.entropy),
             ("rollouts/mean_jaccard", self.mean_jaccard),
+            ("rollouts/interleaved_share", self.interleaved_share),
             ("rotation/step_mean", self.rotation_step_mean),
             ("rotation/step_max", self.rotation_step_max),
             ("rotation/total_mean", self.rotation_total_mean),
@@ -171,7 +211,16 @@ impl StepRecord {
         let present = sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let views = self.accuracy_by_view.iter().map(|(view, share)| (format!("accuracy/{view}"), *share));
         let leaks = self.accuracy_by_leak.iter().map(|(leak, share)| (format!("accuracy_by_leak/{leak}"), *share));
-        always.into_iter().chain(present).map(named).chain(views).chain(leaks).collect()
+        let counts = self.rollouts_by_leak.iter().map(|(leak, count)| (format!("leaks/{leak}"), *count as f64));
+        let expert = [
+            ("share_planned", &self.share_planned),
+            ("share_injected", &self.share_injected),
+            ("model_chunks", &self.model_chunks),
+        ];
+        let expert = expert
+            .into_iter()
+            .flat_map(|(name, by_view)| by_view.iter().map(move |(view, value)| (format!("{name}/{view}"), *value)));
+        always.into_iter().chain(present).map(named).chain(views).chain(leaks).chain(counts).chain(expert).collect()
     }
 }
 

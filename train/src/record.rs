@@ -114,6 +114,15 @@ pub struct RolloutRecord {
     pub jaccard: Option<f64>,
     /// The expert's share of the target that the plan asked for; 0 when naked.
     pub expert_share: f64,
+    /// The share of the target that the expert said in fact; 0 when naked.
+    #[serde(default)]
+    pub injected_share: f64,
+    /// Tokens of the target after which the expert handed over, one for each chunk that was injected.
+    #[serde(default)]
+    pub boundaries: Vec<usize>,
+    /// Stretches of thinking by the model; two or more are interleaved with the expert's.
+    #[serde(default)]
+    pub model_chunks: usize,
     /// Its parts in order; their texts concatenated are the whole sequence.
     pub segments: Vec<Segment>,
 }

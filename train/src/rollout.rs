@@ -19,13 +19,9 @@ use crate::format::Format;
 use crate::record::{Leak, SegmentTag};
 use crate::reward::{Boxed, Invalid, Judgement, boxed, judge};
 use crate::scaffold::{
-    LeakMode, Plan, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk, next_start,
-    stand_in,
+    LeakMode, Plan, Said, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk,
+    next_start, stand_in, tail,
 };
-
-/// Tokens that a model chunk may go on to the end of its line once its budget is spent: a chunk that the expert interrupts
-/// within a line makes text that nobody writes.
-const LINE_SLACK: usize = 24;
 
 /// Why a rollout failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +108,32 @@ pub struct Rollout {
     pub leak: Leak,
     /// The plan's share of expert text; 0 when naked.
     pub expert_share: f64,
+    /// The share of the target that the expert said in fact.
+    pub injected_share: f64,
+    /// Target tokens of each expert chunk that was injected.
+    pub chunks: Vec<Range<usize>>,
 }
 
 impl Rollout {
     /// Whether the boxed answer is right.
     pub fn correct(&self) -> bool {
         self.judgement == Judgement::Correct
+    }
+
+    /// What the expert said in fact.
+    pub fn said(&self) -> Said {
+        let tokens = self.chunks.iter().map(Range::len).sum();
+        Said { tokens, boundaries: self.chunks.iter().map(|chunk| chunk.end).collect() }
+    }
+
+    /// Stretches of thinking that the model wrote: two or more are interleaved with the expert's.
+    pub fn model_chunks(&self) -> usize {
+        self.spans.iter().filter(|span| span.tag == SegmentTag::Model).count()
+    }
+
+    /// Whether the end of the expert's thinking was injected.
+    pub fn has_tail(&self) -> bool {
+        self.spans.iter().any(|span| span.tag == SegmentTag::Tail)
     }
 
     /// Tokens drawn from the model.
@@ -153,8 +169,8 @@ pub struct Member<'a> {
     phase: Phase,
     /// Expert chunks given so far.
     cycle: usize,
-    /// End of the last expert chunk in the target.
-    given: usize,
+    /// Target tokens of the expert chunks so far.
+    chunks: Vec<Range<usize>>,
     /// Tokens of thinking, the expert's included.
     thinking: usize,
     /// Tokens of the model since the last injected one.
@@ -187,7 +203,7 @@ impl<'a> Member<'a> {
             unread: prompt.len().saturating_sub(1),
             phase: Phase::Thinking,
             cycle: 0,
-            given: 0,
+            chunks: Vec::new(),
             thinking: 0,
             written: 0,
             forced_close: false,
@@ -223,6 +239,11 @@ impl<'a> Member<'a> {
         self.spans.last().map_or(&[], |span| &self.tokens[span.tokens.clone()])
     }
 
+    /// End of the last expert chunk in the target.
+    fn given(&self) -> usize {
+        self.chunks.last().map_or(0, |chunk| chunk.end)
+    }
+
     /// The next expert chunk, from `start` in the target.
     fn expert_speaks(&mut self, start: usize) -> Result<(), RolloutError> {
         let Some(plan) = &self.plan else { return Ok(()) };
@@ -241,7 +262,7 @@ impl<'a> Member<'a> {
         if self.rules.scaffold.leak_guard != LeakMode::Off && find_leak(&tokenizer.decode(&tokens)?, truth) {
             self.leaks.0 = true;
         }
-        self.given = chunk.end;
+        self.chunks.push(chunk);
         self.thinking += tokens.len();
         self.inject(SegmentTag::Expert, &tokens);
         Ok(())
@@ -282,7 +303,7 @@ impl<'a> Member<'a> {
             self.open_answer();
         } else if self.rules.format.stops(token) {
             self.phase = Phase::Done;
-        } else if self.thinking >= budget.thinking {
+        } else if self.thinking >= budget.of(self.sample.target.len()) {
             if budget.forced_close {
                 self.close_by_force()?;
             } else {
@@ -290,7 +311,7 @@ impl<'a> Member<'a> {
             }
         } else if self.chunk_is_over(token) {
             let written = self.current().to_vec();
-            let start = next_start(self.sample.target, self.rules.scaffold, self.given, &written);
+            let start = next_start(self.sample.target, self.rules.scaffold, self.given(), &written);
             self.stand_for(Some(start));
             self.expert_speaks(start)?;
         }
@@ -306,14 +327,15 @@ impl<'a> Member<'a> {
         let budget = plan.model_budgets.get(self.cycle - 1).copied().unwrap_or(usize::MAX);
         let target = self.sample.target;
         let within_line = target.tokens.iter().any(|token| target.ends_line(*token)) && !target.ends_line(token);
-        let slack = if within_line { LINE_SLACK } else { 0 };
+        let slack = if within_line { self.rules.scaffold.line_slack } else { 0 };
         chunk_is_complete(target, self.rules.scaffold, budget.saturating_add(slack), self.current())
     }
 
     /// Notes which expert tokens the model's latest chunk stands in for; `next` is where the expert goes on, if it does.
     fn stand_for(&mut self, next: Option<usize>) {
+        let given = self.given();
         if let Some(span) = self.spans.last_mut().filter(|span| span.tag == SegmentTag::Model) {
-            span.stands_for = Some(stand_in(self.sample.target, self.given, next, span.tokens.len()));
+            span.stands_for = Some(stand_in(self.sample.target, given, next, span.tokens.len()));
         }
     }
 
@@ -335,18 +357,24 @@ impl<'a> Member<'a> {
         self.forced_close = true;
         if self.plan.is_some() {
             self.stand_for(None);
-            let target = &self.sample.target.tokens;
-            let tail = target[target.len().saturating_sub(self.rules.budget.tail)..].to_vec();
-            let text = self.rules.format.tokenizer().decode(&tail)?;
-            let leaks = find_leak(&text, &self.sample.problem.ground_truth);
-            if !(leaks && self.rules.scaffold.leak_guard == LeakMode::Cut) {
-                self.leaks.1 = leaks && self.rules.scaffold.leak_guard != LeakMode::Off;
-                self.inject(SegmentTag::Tail, &tail);
-            }
+            self.inject_tail()?;
         }
         let format = self.rules.format;
         self.inject(SegmentTag::Close, format.close());
         self.open_answer();
+        Ok(())
+    }
+
+    /// The end of the expert's thinking.
+    fn inject_tail(&mut self) -> Result<(), RolloutError> {
+        let (target, truth) = (self.sample.target, &self.sample.problem.ground_truth);
+        let tokenizer = self.rules.format.tokenizer();
+        let mode = self.rules.scaffold.leak_guard;
+        let text = |tokens: &[u32]| tokenizer.decode(tokens).unwrap_or_default();
+        let tail = tail(target, self.rules.budget.tail, mode, truth, text);
+        let tokens = target.tokens[tail].to_vec();
+        self.leaks.1 = mode != LeakMode::Off && find_leak(&tokenizer.decode(&tokens)?, truth);
+        self.inject(SegmentTag::Tail, &tokens);
         Ok(())
     }
 
@@ -402,6 +430,9 @@ impl<'a> Member<'a> {
             forced_close: self.forced_close,
             leak,
             expert_share: self.plan.map_or(0.0, |plan| plan.expert_share),
+            injected_share: self.chunks.iter().map(Range::len).sum::<usize>() as f64
+                / self.sample.target.len().max(1) as f64,
+            chunks: self.chunks,
         })
     }
 }

@@ -14,13 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainableAdapter;
 use crate::config::{Method, TrainConfig};
-use crate::lcr::{Divergences, Progress, Share, Stepped, TrainError, Trainer, Turn};
+use crate::group::Group;
+use crate::lcr::{Divergences, Progress, Stepped, TrainError, Trainer, Turn};
 use crate::log::{Divergence, LogError, MemoryMeter, PhaseSeconds, StepRecord};
 use crate::optimizer::OptimizerError;
 use crate::rotation::{Rotation, RotationError, rotation_of_adapter};
 use crate::state::{
     Interrupt, LogLengths, Logs, Provenance, RunFolder, StateError, TrainerState, check_adapter, digest_file,
 };
+use crate::tally::{Share, Spoken};
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -280,6 +282,10 @@ fn step_record(
     let accuracy = |shares: &std::collections::BTreeMap<String, Share>| {
         shares.iter().map(|(name, share)| (name.clone(), share.correct as f64 / share.of.max(1) as f64)).collect()
     };
+    let spoken = |value: &dyn Fn(&Spoken) -> f64| {
+        tally.expert.iter().map(|(view, sums)| (view.clone(), share(value(sums), sums.of))).collect()
+    };
+    let scaffolded = tally.expert.values().map(|sums| sums.of).sum();
     let reward = share(tally.rewards, tally.rewarded);
     let divergence =
         |measured: &Divergences| Divergence { k1: measured.k1, k3: measured.k3, exact: Some(measured.exact) };
@@ -304,6 +310,17 @@ fn step_record(
         effective_tokens: stepped.effective_tokens,
         mean_jaccard: (tally.jaccards > 0).then(|| share(tally.jaccard, tally.jaccards)),
         forced_close_share: share(tally.forced as f64, tally.rollouts),
+        tail_share: share(tally.tails as f64, tally.rollouts),
+        rollouts_by_leak: tally.leaks.iter().map(|(leak, share)| (leak.clone(), share.of)).collect(),
+        share_planned: spoken(&|sums| sums.planned),
+        share_injected: spoken(&|sums| sums.injected),
+        model_chunks: spoken(&|sums| sums.model_chunks as f64),
+        interleaved_share: (scaffolded > 0).then(|| share(tally.interleaved as f64, scaffolded)),
+        views_grown: tally.grown,
+        views_stalled: tally.stalled,
+        views_without_room: tally.without_room,
+        views_identical: tally.identical_views,
+        views_redrawn: tally.redrawn,
         rotation_step_mean: Some(rotation.step.mean),
         rotation_step_max: Some(rotation.step.max),
         rotation_total_mean: Some(rotation.total.mean),
@@ -322,8 +339,8 @@ fn step_record(
 }
 
 /// Tokens that the model wrote in this turn.
-fn generated(turn: &Turn) -> usize {
-    turn.groups.iter().flat_map(|group| &group.members).map(|member| member.rollout.generated()).sum()
+fn generated(turn: &Turn) -> u64 {
+    turn.groups.iter().map(Group::generated).sum()
 }
 
 fn manifest(trainer: &Trainer, request: &RunRequest, base_sha256: String) -> Manifest {

@@ -22,8 +22,8 @@ mod plan;
 mod target;
 
 pub use follow::{chunk_is_complete, next_chunk, next_start, stand_in};
-pub use leak::{LeakMode, cut_before_leak, find_leak};
-pub use plan::{Plan, plan};
+pub use leak::{LeakMode, cut_before_leak, find_leak, room, tail};
+pub use plan::{Plan, PlanRequest, Said, plan};
 pub use target::{Target, check_expert_text, line_tokens};
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,17 @@ pub struct ScaffoldOptions {
     /// Two plans of a group whose sets of boundaries have a larger Jaccard similarity than this are too much alike: the
     /// later one is drawn again.
     pub overlap_limit: f64,
+    /// Drawings of a plan before the best one so far is taken.
+    pub attempts: u32,
+    /// Tokens that a model chunk may go on to the end of its line once its budget is spent: a chunk that the expert interrupts
+    /// within a line makes text that nobody writes.
+    pub line_slack: usize,
+    /// Of the tokens that the model wrote, the share that must be found in the target for [`Continuation::Align`] to believe that
+    /// they stand for it.
+    pub aligned_share: f64,
+    /// How often a view is written again that did not get more of the expert than the one before: the model may end its thinking
+    /// before the expert has said what was planned.
+    pub redraws: usize,
     /// Off gives every view of every sample the shares and cycles of the first view, in equal chunks without jitter.
     pub varied_boundaries: bool,
     /// What happens when injected text holds the answer.
@@ -111,6 +122,10 @@ impl Default for ScaffoldOptions {
             jitter: 0.25,
             continuation: Continuation::Advance,
             overlap_limit: 0.5,
+            attempts: 32,
+            line_slack: 24,
+            aligned_share: 0.25,
+            redraws: 1,
             varied_boundaries: true,
             leak_guard: LeakMode::Flag,
         }
@@ -151,6 +166,13 @@ impl ScaffoldOptions {
                 "at least `minimum_model_chunk`",
             ),
             ("jitter", !(0.0..1.0).contains(&self.jitter), self.jitter.to_string(), "at least 0 and below 1"),
+            ("attempts", self.attempts == 0, self.attempts.to_string(), "at least 1"),
+            (
+                "aligned_share",
+                !(0.0..=1.0).contains(&self.aligned_share),
+                self.aligned_share.to_string(),
+                "from 0 to 1",
+            ),
             (
                 "overlap_limit",
                 !(0.0..=1.0).contains(&self.overlap_limit),
@@ -200,6 +222,8 @@ mod tests {
             (ScaffoldOptions { minimum_model_chunk: 0, ..default() }, "minimum_model_chunk"),
             (ScaffoldOptions { maximum_model_chunk: 7, ..default() }, "maximum_model_chunk"),
             (ScaffoldOptions { jitter: 1.0, ..default() }, "jitter"),
+            (ScaffoldOptions { attempts: 0, ..default() }, "attempts"),
+            (ScaffoldOptions { aligned_share: -0.1, ..default() }, "aligned_share"),
             (ScaffoldOptions { overlap_limit: f64::NAN, ..default() }, "overlap_limit"),
         ];
         for (options, name) in cases {

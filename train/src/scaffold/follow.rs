@@ -5,10 +5,6 @@ use std::ops::Range;
 
 use super::{Continuation, Plan, ScaffoldOptions, Target};
 
-/// Of the tokens that the model wrote, the share that must be found in the target for [`Continuation::Align`] to believe
-/// that they stand for it.
-const ALIGNED_SHARE: f64 = 0.25;
-
 /// Where the next expert chunk starts: a cut point at or behind `last_end`, where the last chunk ended; `written` is what the
 /// model wrote since. Where it wrote nothing, `last_end`.
 ///
@@ -17,8 +13,8 @@ const ALIGNED_SHARE: f64 = 0.25;
 ///   in other words neither repeats it nor leaves out the one after. Targets of a single line count tokens alone.
 /// - `resume`: the first cut at or behind `last_end`: of a line in whose middle the expert stopped, the rest is the model's.
 /// - `align`: among the cuts, the one with the highest overlap between `written` and as many target tokens in front of
-///   the cut (Jaccard similarity of multisets, the earliest of equals); the place of `resume` where less than a quarter of
-///   `written` is found there.
+///   the cut (Jaccard similarity of multisets, the earliest of equals); the place of `resume` where less than
+///   `aligned_share` of `written` is found there.
 pub fn next_start(target: &Target, options: &ScaffoldOptions, last_end: usize, written: &[u32]) -> usize {
     let last_end = last_end.min(target.len());
     if written.is_empty() {
@@ -27,9 +23,8 @@ pub fn next_start(target: &Target, options: &ScaffoldOptions, last_end: usize, w
     match options.continuation {
         Continuation::Advance => advance(target, last_end, written),
         Continuation::Resume => target.nearest_cut(last_end, last_end),
-        Continuation::Align => {
-            align(target, last_end, written).unwrap_or_else(|| target.nearest_cut(last_end, last_end))
-        }
+        Continuation::Align => align(target, options.aligned_share, last_end, written)
+            .unwrap_or_else(|| target.nearest_cut(last_end, last_end)),
     }
 }
 
@@ -52,13 +47,13 @@ fn lines_of(target: &Target, written: &[u32]) -> (usize, usize) {
     (lines, rest)
 }
 
-fn align(target: &Target, last_end: usize, written: &[u32]) -> Option<usize> {
+fn align(target: &Target, aligned_share: f64, last_end: usize, written: &[u32]) -> Option<usize> {
     let mut best: Option<(f64, usize)> = None;
     for &cut in target.cuts.iter().filter(|cut| **cut > last_end) {
         let window = target.tokens.get(last_end.max(cut.saturating_sub(written.len()))..cut).unwrap_or_default();
         let shared = shared_tokens(window, written);
         let similarity = shared as f64 / (window.len() + written.len() - shared) as f64;
-        let believed = shared as f64 >= ALIGNED_SHARE * written.len() as f64;
+        let believed = shared as f64 >= aligned_share * written.len() as f64;
         if believed && best.is_none_or(|(highest, _)| similarity > highest) {
             best = Some((similarity, cut));
         }
@@ -81,12 +76,12 @@ fn shared_tokens(left: &[u32], right: &[u32]) -> usize {
 }
 
 /// The target tokens of expert chunk `cycle` (0 first) from `start`: about as many as the plan has for it, up to a cut
-/// point. Empty where the plan has no such chunk or the target is used up.
+/// point, and within the plan's room. Empty where the plan has no such chunk or the room is used up.
 pub fn next_chunk(target: &Target, plan: &Plan, cycle: usize, start: usize) -> Range<usize> {
     let start = start.min(target.len());
     match plan.expert_chunks.get(cycle) {
         None | Some(0) => start..start,
-        Some(&wanted) => start..target.chunk_end(start, wanted, plan.minimum_chunk),
+        Some(&wanted) => start..target.chunk_end(start, wanted, plan.minimum_chunk).min(plan.room).max(start),
     }
 }
 
@@ -111,7 +106,7 @@ pub fn stand_in(target: &Target, last_end: usize, next_start: Option<usize>, wri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaffold::plan;
+    use crate::scaffold::{PlanRequest, plan};
     use proptest::prelude::*;
 
     /// Ends a line.
@@ -201,12 +196,15 @@ mod tests {
     #[test]
     fn chunks_follow_the_plan_from_wherever_they_start() {
         let target = target(&[10, 10, 10, 10, 10]);
-        let plan = Plan { expert_chunks: vec![20, 9], ..Plan::default() };
+        let plan = Plan { expert_chunks: vec![20, 9], room: 50, ..Plan::default() };
         assert_eq!(next_chunk(&target, &plan, 0, 0), 0..20);
         assert_eq!(next_chunk(&target, &plan, 1, 30), 30..40);
         assert_eq!(next_chunk(&target, &plan, 0, 40), 40..50);
         assert!(next_chunk(&target, &plan, 2, 0).is_empty() && next_chunk(&target, &plan, 0, 50).is_empty());
         assert!(next_chunk(&target, &plan, 0, 400).is_empty());
+        let narrow = Plan { room: 35, ..plan };
+        assert_eq!(next_chunk(&target, &narrow, 0, 20), 20..35);
+        assert!(next_chunk(&target, &narrow, 0, 40).is_empty());
     }
 
     #[test]
@@ -236,7 +234,10 @@ mod tests {
             let target = target(&lines);
             for continuation in [Continuation::Advance, Continuation::Resume] {
                 let options = options(continuation);
-                let plan = plan(&target, &options, seed, 0, view, 1.0, &[]);
+                let request = PlanRequest {
+                    seed, sample: 0, view, redraw: 0, share_scale: 1.0, earlier: &[], room: target.len(), opening: 0,
+                };
+                let plan = plan(&target, &options, request);
                 let mut start = 0;
                 for cycle in 0..plan.expert_chunks.len() {
                     let chunk = next_chunk(&target, &plan, cycle, start);

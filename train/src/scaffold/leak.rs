@@ -66,6 +66,34 @@ pub fn cut_before_leak(
     start..end
 }
 
+/// Tokens from the target's beginning that the expert may say: all of them, but where leaks are to be avoided (`cut`, `drop`) those
+/// in front of the first cut point behind which the answer stands.
+pub fn room(target: &Target, mode: LeakMode, truth: &str, text_of: impl Fn(&[u32]) -> String) -> usize {
+    match mode {
+        LeakMode::Off | LeakMode::Flag => target.len(),
+        LeakMode::Cut | LeakMode::Drop => cut_before_leak(target, 0..target.len(), truth, text_of).end,
+    }
+}
+
+/// The last `length` tokens of the target, or, where the answer must not be given away, the longest end of them that begins at a cut
+/// point and does not hold it. Empty where there is none.
+pub fn tail(
+    target: &Target,
+    length: usize,
+    mode: LeakMode,
+    truth: &str,
+    text_of: impl Fn(&[u32]) -> String,
+) -> Range<usize> {
+    let end = target.len();
+    let start = end.saturating_sub(length);
+    let leaks = |start: usize| target.tokens.get(start..).is_some_and(|tokens| find_leak(&text_of(tokens), truth));
+    if mode != LeakMode::Cut || !leaks(start) {
+        return start..end;
+    }
+    let cuts = target.cuts.iter().copied().filter(|cut| *cut > start && *cut < end);
+    cuts.into_iter().find(|cut| !leaks(*cut)).unwrap_or(end)..end
+}
+
 /// Lower case, without notation that does not change what is said.
 fn plain(text: &str) -> String {
     let mut text = text.to_lowercase().replace(['−', '–'], "-");
@@ -378,6 +406,20 @@ mod tests {
         assert_eq!(cut_before_leak(&target, 3..10, "36", text_of), 3..3);
         assert_eq!(cut_before_leak(&target, 8..10, "36", text_of), 8..10);
         assert_eq!(cut_before_leak(&target, 0..10, "7", text_of), 0..10);
+        let room = |mode| room(&target, mode, "36", text_of);
+        assert_eq!([LeakMode::Off, LeakMode::Flag, LeakMode::Cut, LeakMode::Drop].map(room), [10, 10, 3, 3]);
+    }
+
+    #[test]
+    fn a_tail_begins_behind_the_line_that_reveals() {
+        let pieces = ["We", " add", ".\n", "It", " is", " 3", "6", ".\n", "Done", ".\n"];
+        let target = Target::new((0..10).collect(), |token| pieces[token as usize].to_owned());
+        let text_of = |tokens: &[u32]| tokens.iter().map(|token| pieces[*token as usize]).collect::<String>();
+        let tail = |length, mode, truth| tail(&target, length, mode, truth, text_of);
+        assert_eq!(tail(6, LeakMode::Flag, "36"), 4..10);
+        assert_eq!(tail(6, LeakMode::Cut, "36"), 8..10);
+        assert_eq!(tail(6, LeakMode::Cut, "7"), 4..10);
+        assert_eq!(tail(99, LeakMode::Cut, "done"), 10..10, "the answer stands in the last line");
     }
 
     proptest! {

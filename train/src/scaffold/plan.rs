@@ -1,8 +1,9 @@
 //! How much the expert says in a view, and in how many chunks.
 //!
-//! View j gives the expert a share f of the target's T tokens in c chunks. A Dirichlet draw splits f·T, each chunk then
-//! moves to a cut point, and what it gained or lost is made up for by the next ones. After a chunk of |E| tokens the model
-//! writes |E|(1−f)/f, so that expert and model together have the target's length where no limit binds.
+//! View j gives the expert a share f of the R tokens of the target that it may say, in c chunks. A Dirichlet draw splits f·R, each
+//! chunk then moves to a cut point, and what it gained or lost is made up for by the next ones. After a chunk of |E| tokens the
+//! model writes |E|(1−f)/f, so that expert and model together have R tokens where no limit binds. R is the whole target, or what
+//! stands in front of the answer where the expert must not give that away. Each later view holds more than the ones before.
 
 use std::collections::HashSet;
 
@@ -10,9 +11,6 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::{Continuation, ScaffoldOptions, Target};
-
-/// How often boundaries that are too much like earlier ones are drawn again.
-const ATTEMPTS: u32 = 32;
 
 /// Where the expert speaks in one rollout, were the model to write exactly its budgets. All empty: nowhere.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,84 +28,150 @@ pub struct Plan {
     pub expert_share: f64,
     /// Fewest tokens of a chunk, which holds for those that start elsewhere than planned, too.
     pub minimum_chunk: usize,
+    /// Target tokens that the expert may say: none of its chunks goes beyond.
+    pub room: usize,
 }
 
-/// Draws the plan of a scaffolded view, 0 being the first: a pure function of its arguments.
+impl Plan {
+    /// What the expert would say.
+    pub fn said(&self) -> Said {
+        Said { tokens: self.expert_chunks.iter().sum(), boundaries: self.boundaries.clone() }
+    }
+}
+
+/// What the expert said in a view, or was to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Target tokens.
+    pub tokens: usize,
+    /// Target indices where it handed over, ascending.
+    pub boundaries: Vec<usize>,
+}
+
+impl Said {
+    /// Whether this is strictly more than `earlier`, with other boundaries.
+    pub fn goes_beyond(&self, earlier: &Self) -> bool {
+        self.tokens > earlier.tokens && self.boundaries != earlier.boundaries
+    }
+}
+
+/// What a plan is drawn for.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanRequest<'a> {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Samples visited before this one.
+    pub sample: usize,
+    /// Scaffolded view of the group, 0 being the first.
+    pub view: usize,
+    /// Times that this view was drawn before.
+    pub redraw: usize,
+    /// Multiplies the expert's share, in [0, 1]; 1 without a curriculum.
+    pub share_scale: f64,
+    /// What the expert said in the views before this one, or is to say.
+    pub earlier: &'a [Said],
+    /// Tokens from the target's beginning that the expert may say: all of them, or those in front of the answer.
+    pub room: usize,
+    /// Fewest tokens of the first chunk, which is the one that the model cannot forestall by ending its thinking.
+    pub opening: usize,
+}
+
+/// Draws the plan of a scaffolded view: a pure function of its arguments.
 ///
-/// `share_scale` in [0, 1] multiplies the expert's share (1 without a curriculum); where less than `minimum_chunk` tokens of
-/// the target are left by it, the plan is empty. Short targets have fewer chunks than asked for. Plans whose boundaries have a
-/// Jaccard similarity above `overlap_limit` with one of `earlier` are drawn again, up to 32 times; then the one that was least
-/// similar is taken.
-pub fn plan(
-    target: &Target,
-    options: &ScaffoldOptions,
-    seed: u64,
-    sample: usize,
-    view: usize,
-    share_scale: f64,
-    earlier: &[Plan],
-) -> Plan {
-    let (share, cycles) = options.view(if options.varied_boundaries { view } else { 0 });
-    let share = if share_scale.is_nan() { 0.0 } else { share * share_scale.clamp(0.0, 1.0) };
-    let total = (share * target.len() as f64).round() as usize;
+/// The expert's share is one of the `room`, so that views differ also where the answer stands early. Where less than
+/// `minimum_chunk` tokens of the target are left by the curriculum, the plan is empty. Short targets have fewer chunks than asked
+/// for. A plan that does not hold more tokens than each of the `earlier` ones is drawn again with a larger share, one whose
+/// boundaries have a Jaccard similarity above `overlap_limit` with one of them with the same, up to `attempts` times in all; then
+/// the least similar one of those that hold more is taken, or of all where none does.
+pub fn plan(target: &Target, options: &ScaffoldOptions, request: PlanRequest) -> Plan {
+    let room = request.room.min(target.len());
+    let (share, cycles) = options.view(if options.varied_boundaries { request.view } else { 0 });
+    let scale = if request.share_scale.is_nan() { 0.0 } else { request.share_scale.clamp(0.0, 1.0) };
+    let share = share * scale;
     let minimum = options.minimum_chunk.max(1);
-    let cycles = cycles.min(total / minimum);
+    let wanted = share * room as f64;
+    let cycles = cycles.min(wanted.round() as usize / minimum);
+    let of_target = if target.is_empty() { 0.0 } else { wanted / target.len() as f64 };
+    let empty = Plan { expert_share: of_target, minimum_chunk: minimum, room, ..Plan::default() };
     if cycles == 0 {
-        return Plan { expert_share: share, minimum_chunk: minimum, ..Plan::default() };
+        return empty;
     }
+    let layout = Layout { target, options, room, opening: request.opening };
     if !options.varied_boundaries {
-        return lay_out(target, options, share, &vec![1.0; cycles], &vec![1.0; cycles]);
+        return Plan { expert_share: of_target, ..layout.lay_out(wanted, &vec![1.0; cycles], &vec![1.0; cycles]) };
     }
-    let mut best: Option<(f64, Plan)> = None;
-    for attempt in 0..ATTEMPTS {
-        let mut generator = generator(seed, sample, view, attempt);
+    let mut wanted = wanted;
+    let mut best: Option<(bool, f64, Plan)> = None;
+    for attempt in 0..options.attempts.max(1) {
+        let mut generator = generator(&request, attempt);
         let weights: Vec<f64> = (0..cycles).map(|_| gamma(&mut generator, options.dirichlet)).collect();
         let factors: Vec<f64> =
             (0..cycles).map(|_| 1.0 + options.jitter * (2.0 * uniform(&mut generator) - 1.0)).collect();
-        let drawn = lay_out(target, options, share, &weights, &factors);
-        let overlap = earlier.iter().map(|other| overlap(&drawn.boundaries, &other.boundaries)).fold(0.0, f64::max);
-        if overlap <= options.overlap_limit {
+        let drawn = Plan { expert_share: of_target, ..layout.lay_out(wanted, &weights, &factors) };
+        let said = drawn.said();
+        let grows = request.earlier.iter().all(|other| said.tokens > other.tokens);
+        let overlap =
+            request.earlier.iter().map(|other| overlap(&said.boundaries, &other.boundaries)).fold(0.0, f64::max);
+        if grows && overlap <= options.overlap_limit {
             return drawn;
         }
-        if best.as_ref().is_none_or(|(least, _)| overlap < *least) {
-            best = Some((overlap, drawn));
+        if best.as_ref().is_none_or(|(grew, least, _)| (grows, *least) > (*grew, overlap)) {
+            best = Some((grows, overlap, drawn));
+        }
+        if !grows {
+            // Cut points swallow small differences.
+            wanted = (wanted + minimum as f64).min(room as f64);
         }
     }
-    best.map(|(_, plan)| plan).unwrap_or_default()
+    best.map_or(empty, |(_, _, plan)| plan)
 }
 
-/// Chunks in proportion to `weights`, moved to cut points, and the model's budgets times `factors`.
-fn lay_out(target: &Target, options: &ScaffoldOptions, share: f64, weights: &[f64], factors: &[f64]) -> Plan {
-    let minimum = options.minimum_chunk.max(1);
-    let mut left = (share * target.len() as f64).round();
-    let mut weight_left: f64 = weights.iter().sum();
-    let mut start = 0;
-    let mut plan = Plan { expert_share: share, minimum_chunk: minimum, ..Plan::default() };
-    for (weight, factor) in weights.iter().zip(factors) {
-        // What cut points added so far may have used up the share of the later chunks.
-        if left < minimum as f64 || start >= target.len() {
-            break;
+/// What chunks are laid out in.
+struct Layout<'a> {
+    target: &'a Target,
+    options: &'a ScaffoldOptions,
+    room: usize,
+    opening: usize,
+}
+
+impl Layout<'_> {
+    /// Chunks of `wanted` tokens in all in proportion to `weights`, moved to cut points, and the model's budgets times `factors`.
+    fn lay_out(&self, wanted: f64, weights: &[f64], factors: &[f64]) -> Plan {
+        let Self { target, options, room, opening } = *self;
+        let minimum = options.minimum_chunk.max(1);
+        let share = wanted / room as f64;
+        let mut left = wanted.round();
+        let mut weight_left: f64 = weights.iter().sum();
+        let mut start = 0;
+        let mut plan = Plan { minimum_chunk: minimum, room, ..Plan::default() };
+        for (weight, factor) in weights.iter().zip(factors) {
+            // What cut points added so far may have used up the share of the later chunks.
+            let is_first = plan.expert_chunks.is_empty();
+            if start >= room || (left < minimum as f64 && !is_first) {
+                break;
+            }
+            // No chunk takes what the others need for their minimum, and none has less than its own.
+            let others = (weights.len() - plan.expert_chunks.len() - 1) * minimum;
+            let most = (left as usize).saturating_sub(others).max(minimum);
+            let least = if is_first { opening.max(minimum) } else { minimum };
+            let length = ((left * weight / weight_left).round() as usize).min(most).max(least);
+            let end = target.chunk_end(start, length, least).min(room);
+            let length = end - start;
+            let budget = (length as f64 * (1.0 - share) / share * factor).round() as usize;
+            // Two steps, because `clamp` panics where the limits are the wrong way round.
+            let budget = budget.min(options.maximum_model_chunk).max(options.minimum_model_chunk);
+            plan.expert_chunks.push(length);
+            plan.model_budgets.push(budget);
+            plan.boundaries.push(end);
+            left -= length as f64;
+            weight_left -= weight;
+            start = match options.continuation {
+                Continuation::Resume => target.nearest_cut(end, end),
+                Continuation::Advance | Continuation::Align => target.nearest_cut(end.saturating_add(budget), end),
+            };
         }
-        // No chunk takes what the others need for their minimum, and none has less than its own.
-        let others = (weights.len() - plan.expert_chunks.len() - 1) * minimum;
-        let most = (left as usize).saturating_sub(others).max(minimum);
-        let wanted = ((left * weight / weight_left).round() as usize).min(most).max(minimum);
-        let end = target.chunk_end(start, wanted, minimum);
-        let length = end - start;
-        let budget = (length as f64 * (1.0 - share) / share * factor).round() as usize;
-        // Two steps, because `clamp` panics where the limits are the wrong way round.
-        let budget = budget.min(options.maximum_model_chunk).max(options.minimum_model_chunk);
-        plan.expert_chunks.push(length);
-        plan.model_budgets.push(budget);
-        plan.boundaries.push(end);
-        left -= length as f64;
-        weight_left -= weight;
-        start = match options.continuation {
-            Continuation::Resume => target.nearest_cut(end, end),
-            Continuation::Advance | Continuation::Align => target.nearest_cut(end.saturating_add(budget), end),
-        };
+        plan
     }
-    plan
 }
 
 /// Jaccard similarity of two sets of boundaries; two empty ones are the same.
@@ -119,10 +183,11 @@ fn overlap(left: &[usize], right: &[usize]) -> f64 {
 }
 
 /// A stream for each attempt at each view: the arguments are the generator's key, so that no two share a stream.
-fn generator(seed: u64, sample: usize, view: usize, attempt: u32) -> ChaCha12Rng {
+fn generator(request: &PlanRequest, attempt: u32) -> ChaCha12Rng {
     let mut key = [0; 32];
-    let words =
-        [seed, sample as u64, view as u64, u64::from(attempt) | (u64::from(u32::from_le_bytes(*b"plan")) << 32)];
+    let place = (request.redraw as u64) << 32 | request.view as u64;
+    let purpose = u64::from(u32::from_le_bytes(*b"plan")) << 32;
+    let words = [request.seed, request.sample as u64, place, purpose | u64::from(attempt)];
     for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
@@ -169,8 +234,18 @@ mod tests {
         Target::new(tokens, |token| if token == 1 { ".\n" } else { " word" }.to_owned())
     }
 
-    fn first(target: &Target, options: &ScaffoldOptions, view: usize) -> Plan {
-        plan(target, options, 7, 3, view, 1.0, &[])
+    /// A view of a sample, the first of its group, with the whole target to say.
+    fn view(seed: u64, sample: usize, view: usize) -> PlanRequest<'static> {
+        let room = usize::MAX;
+        PlanRequest { seed, sample, view, redraw: 0, share_scale: 1.0, earlier: &[], room, opening: 0 }
+    }
+
+    fn first(target: &Target, options: &ScaffoldOptions, index: usize) -> Plan {
+        plan(target, options, view(7, 3, index))
+    }
+
+    fn tokens(plan: &Plan) -> usize {
+        plan.said().tokens
     }
 
     #[test]
@@ -184,21 +259,24 @@ mod tests {
             boundaries: vec![50, 150],
             expert_share: 0.5,
             minimum_chunk: 4,
+            room: 200,
         };
         assert_eq!(first(&target(200, 10), &options, 0), even);
-        assert_eq!(plan(&target(200, 10), &options, 99, 12, 5, 1.0, std::slice::from_ref(&even)), even);
+        assert_eq!(plan(&target(200, 10), &options, PlanRequest { earlier: &[even.said()], ..view(99, 12, 5) }), even);
         // Resuming, the second chunk follows the first at once.
         let options = ScaffoldOptions { continuation: Continuation::Resume, ..options };
         assert_eq!(first(&target(200, 10), &options, 0).boundaries, [50, 100]);
         // Half of the share, half of the tokens, and three times the length for the model, up to its limit.
-        let scaled = plan(&target(200, 10), &options, 0, 0, 0, 0.5, &[]);
+        let scaled = plan(&target(200, 10), &options, PlanRequest { share_scale: 0.5, ..view(0, 0, 0) });
         assert_eq!((scaled.expert_chunks, scaled.model_budgets), (vec![20, 30], vec![60, 64]));
     }
 
     #[test]
     fn the_curriculum_ends_without_an_expert() {
         let target = target(300, 12);
-        let lengths = |scale: f64| plan(&target, &ScaffoldOptions::default(), 1, 0, 0, scale, &[]).expert_chunks;
+        let lengths = |share_scale: f64| {
+            plan(&target, &ScaffoldOptions::default(), PlanRequest { share_scale, ..view(1, 0, 0) }).expert_chunks
+        };
         assert!(lengths(0.0).is_empty() && lengths(f64::NAN).is_empty() && lengths(-1.0).is_empty());
         // 0.35 · 300 · 0.03 = 3.15 tokens are below the minimum of 4; 0.04 gives 4.2.
         assert!(lengths(0.03).is_empty());
@@ -215,8 +293,8 @@ mod tests {
     #[test]
     fn what_a_view_asks_for_is_what_it_gets_on_long_targets() {
         let target = target(10_000, 10);
-        for (view, share, cycles) in [(0, 0.35, 2), (1, 0.60, 3)] {
-            let plan = first(&target, &ScaffoldOptions::default(), view);
+        for (index, share, cycles) in [(0, 0.35, 2), (1, 0.60, 3)] {
+            let plan = first(&target, &ScaffoldOptions::default(), index);
             let length: usize = plan.expert_chunks.iter().sum();
             assert_eq!((plan.expert_share, plan.expert_chunks.len()), (share, cycles));
             assert!((length as f64 / 10_000.0 - share).abs() < 0.001, "{length}");
@@ -230,9 +308,9 @@ mod tests {
         let options = ScaffoldOptions { expert_shares: vec![0.4], cycles: vec![2], ..ScaffoldOptions::default() };
         let (mut alike, mut redrawn) = (0, 0);
         for seed in 0..100 {
-            let one = plan(&target, &options, seed, 0, 0, 1.0, &[]);
-            let blind = plan(&target, &options, seed, 0, 1, 1.0, &[]);
-            let other = plan(&target, &options, seed, 0, 1, 1.0, std::slice::from_ref(&one));
+            let one = plan(&target, &options, view(seed, 0, 0));
+            let blind = plan(&target, &options, view(seed, 0, 1));
+            let other = plan(&target, &options, PlanRequest { earlier: &[one.said()], ..view(seed, 0, 1) });
             alike += usize::from(overlap(&one.boundaries, &blind.boundaries) > 0.5);
             redrawn += usize::from(overlap(&one.boundaries, &other.boundaries) > 0.5);
         }
@@ -244,7 +322,7 @@ mod tests {
     fn a_dirichlet_draw_has_its_mean_and_variance() {
         // Dirichlet(a, a, a): mean 1/3, variance (1/3)(2/3)/(3a+1).
         for shape in [0.5, 1.0, 4.0] {
-            let mut generator = generator(5, 0, 0, 0);
+            let mut generator = generator(&view(5, 0, 0), 0);
             let count = 20_000;
             let shares: Vec<f64> = (0..count)
                 .map(|_| {
@@ -263,8 +341,29 @@ mod tests {
     #[test]
     fn the_draw_is_pinned() {
         // Another use of the random stream would silently change every seeded run; it must be visible here.
-        let plan = plan(&target(500, 9), &ScaffoldOptions::default(), 42, 1, 1, 1.0, &[]);
+        let plan = plan(&target(500, 9), &ScaffoldOptions::default(), view(42, 1, 1));
         assert_eq!((plan.expert_chunks, plan.model_budgets), (vec![72, 117, 108], vec![37, 64, 54]));
+    }
+
+    #[test]
+    fn the_expert_keeps_to_its_room_and_shares_count_of_it() {
+        let target = target(200, 10);
+        for (index, share) in [(0, 0.35), (1, 0.60)] {
+            let plan = plan(&target, &ScaffoldOptions::default(), PlanRequest { room: 100, ..view(3, 0, index) });
+            assert!(plan.boundaries.iter().all(|end| *end <= 100), "{plan:?}");
+            assert!((plan.expert_share - share / 2.0).abs() < 1e-12 && plan.room == 100);
+        }
+    }
+
+    #[test]
+    fn a_redrawn_view_opens_with_more_than_was_said_before() {
+        let target = target(200, 10);
+        let said = Said { tokens: 70, boundaries: vec![40, 120] };
+        let again = PlanRequest { redraw: 1, opening: 71, earlier: &[said.clone()], ..view(3, 0, 1) };
+        let plan = plan(&target, &ScaffoldOptions::default(), again);
+        assert_eq!(plan.expert_chunks[0], 80, "the next line end");
+        assert!(plan.said().goes_beyond(&said));
+        assert!(!said.goes_beyond(&said) && !Said { tokens: 71, ..said.clone() }.goes_beyond(&said));
     }
 
     fn continuation() -> impl Strategy<Value = Continuation> {
@@ -274,13 +373,13 @@ mod tests {
     #[test]
     fn on_average_the_share_is_kept_although_chunks_end_at_lines() {
         for (length, line) in [(100, 12), (100, 20), (160, 20), (160, 30), (300, 30)] {
-            for (view, share) in [(0, 0.35), (1, 0.60)] {
+            for (index, share) in [(0, 0.35), (1, 0.60)] {
                 let given: usize = (0..200)
-                    .map(|seed| plan(&target(length, line), &ScaffoldOptions::default(), seed, 0, view, 1.0, &[]))
-                    .map(|plan| plan.expert_chunks.iter().sum::<usize>())
+                    .map(|seed| plan(&target(length, line), &ScaffoldOptions::default(), view(seed, 0, index)))
+                    .map(|plan| tokens(&plan))
                     .sum();
                 let mean = given as f64 / 200.0 / length as f64;
-                assert!((mean - share).abs() < 0.06, "{length} tokens in lines of {line}, view {view}: {mean}");
+                assert!((mean - share).abs() < 0.06, "{length} tokens in lines of {line}, view {index}: {mean}");
             }
         }
     }
@@ -292,23 +391,28 @@ mod tests {
             line in 1_usize..80,
             seed: u64,
             sample in 0_usize..50,
-            view in 0_usize..6,
-            scale in 0.0_f64..=1.0,
+            index in 0_usize..6,
+            share_scale in 0.0_f64..=1.0,
+            room in 0_usize..700,
+            opening in 0_usize..100,
             continuation in continuation(),
         ) {
             let target = target(length, line);
             let options = ScaffoldOptions { continuation, ..ScaffoldOptions::default() };
-            let drawn = plan(&target, &options, seed, sample, view, scale, &[]);
-            prop_assert_eq!(&drawn, &plan(&target, &options, seed, sample, view, scale, &[]));
+            let request = PlanRequest { share_scale, room, opening, ..view(seed, sample, index) };
+            let drawn = plan(&target, &options, request);
+            prop_assert_eq!(&drawn, &plan(&target, &options, request));
             prop_assert_eq!(drawn.expert_chunks.len(), drawn.model_budgets.len());
             prop_assert_eq!(drawn.expert_chunks.len(), drawn.boundaries.len());
-            prop_assert!(drawn.expert_chunks.len() <= options.view(view).1);
+            prop_assert!(drawn.expert_chunks.len() <= options.view(index).1);
             prop_assert!(drawn.model_budgets.iter().all(|budget| (8..=64).contains(budget)));
-            // The last chunk may be what is left of the target.
-            prop_assert!(drawn.expert_chunks.iter().zip(&drawn.boundaries).all(|(chunk, end)| *chunk >= 4 || *end == length));
+            // The last chunk may be what is left of the room.
+            let room = room.min(length);
+            prop_assert!(drawn.expert_chunks.iter().zip(&drawn.boundaries).all(|(chunk, end)| *chunk >= 4 || *end == room));
+            prop_assert!(drawn.expert_chunks.first().is_none_or(|chunk| *chunk >= opening.min(room)));
             let mut before = 0;
             for (chunk, end) in drawn.expert_chunks.iter().zip(&drawn.boundaries) {
-                prop_assert!(*chunk > 0 && *end <= length && end - chunk >= before, "{drawn:?}");
+                prop_assert!(*chunk > 0 && *end <= room && end - chunk >= before, "{drawn:?}");
                 before = *end;
             }
         }
@@ -317,10 +421,22 @@ mod tests {
         fn views_differ_on_targets_with_room(seed: u64, sample in 0_usize..1000, line in 5_usize..25) {
             let target = target(400, line);
             let options = ScaffoldOptions::default();
-            let first = plan(&target, &options, seed, sample, 0, 1.0, &[]);
-            let second = plan(&target, &options, seed, sample, 1, 1.0, std::slice::from_ref(&first));
+            let first = plan(&target, &options, view(seed, sample, 0));
+            let second = plan(&target, &options, PlanRequest { earlier: &[first.said()], ..view(seed, sample, 1) });
             prop_assert!(overlap(&first.boundaries, &second.boundaries) <= 0.5);
-            prop_assert!(second.expert_chunks.iter().sum::<usize>() > first.expert_chunks.iter().sum());
+            prop_assert!(second.said().goes_beyond(&first.said()));
+        }
+
+        #[test]
+        fn each_view_has_more_than_the_one_before_wherever_there_is_a_cut_left(
+            length in 40_usize..300, line in 5_usize..40, room_share in 0.3_f64..1.0, seed: u64,
+        ) {
+            let target = target(length, line);
+            let options = ScaffoldOptions::default();
+            let room = (room_share * length as f64) as usize;
+            let first = plan(&target, &options, PlanRequest { room, ..view(seed, 0, 0) });
+            let second = plan(&target, &options, PlanRequest { room, earlier: &[first.said()], ..view(seed, 0, 1) });
+            prop_assert!(second.said().goes_beyond(&first.said()) || tokens(&first) + 16 >= room, "{first:?} {second:?}");
         }
 
         #[test]
@@ -332,8 +448,8 @@ mod tests {
                 expert_shares: vec![share], cycles, dirichlet, jitter, minimum_chunk: minimum,
                 minimum_model_chunk: least.into(), maximum_model_chunk: most.into(), ..ScaffoldOptions::default()
             };
-            for view in 0..3 {
-                plan(&target(200, 15), &options, 0, 0, view, 1.0, &[Plan::default()]);
+            for index in 0..3 {
+                plan(&target(200, 15), &options, PlanRequest { earlier: &[Said::default()], ..view(0, 0, index) });
             }
         }
     }

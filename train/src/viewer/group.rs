@@ -66,7 +66,10 @@ struct Column {
     leak: &'static str,
     forced_close: bool,
     jaccard: Option<String>,
-    expert_share: Option<String>,
+    /// Shares of the target that the expert was to say and said.
+    expert: Option<String>,
+    /// Stretches of the expert and of the model.
+    chunks: Option<String>,
     shares: Vec<Share>,
     stretches: Vec<Stretch>,
 }
@@ -164,7 +167,7 @@ fn column(
     options: ViewerOptions,
 ) -> Column {
     let mut budget = options.characters;
-    let naked = record.view == "naked";
+    let naked = record.view.starts_with("naked");
     Column {
         view: shortened(&record.view, SHORT),
         correct: record.correct,
@@ -175,7 +178,10 @@ fn column(
         leak: leak(record.leak),
         forced_close: record.forced_close,
         jaccard: record.jaccard.map(|value| format!("{value:.2}")),
-        expert_share: (!naked).then(|| format!("{:.0}\u{a0}%", 100.0 * record.expert_share)),
+        expert: (!naked).then(|| {
+            format!("{:.0}\u{a0}% of {:.0}\u{a0}%", 100.0 * record.injected_share, 100.0 * record.expert_share)
+        }),
+        chunks: (!naked).then(|| format!("{} and {}", record.boundaries.len(), record.model_chunks)),
         shares: shares(record),
         stretches: record
             .segments

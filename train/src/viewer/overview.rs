@@ -11,10 +11,13 @@ use super::chart::Right;
 use super::rollouts::{Group, Member, Outcome, Run};
 use super::text;
 use crate::record::Leak;
+use crate::scaffold::Said;
 use crate::statistics::{Confidence, wilson};
 
 /// Types that the table has room for.
 const KINDS: usize = 30;
+/// Views that their table has room for.
+const VIEWS: usize = 30;
 
 /// A number with its name and what it was made of.
 #[derive(Debug, Serialize)]
@@ -36,12 +39,29 @@ pub(super) struct KindRow {
     trained: usize,
 }
 
+/// A row of the table of scaffolded views.
+#[derive(Debug, Serialize)]
+pub(super) struct ViewRow {
+    name: String,
+    rollouts: usize,
+    planned: String,
+    said: String,
+    chunks: String,
+    interleaved: String,
+    forced: String,
+    tails: String,
+    leaked: String,
+}
+
 /// Everything that the head says.
 #[derive(Debug, Serialize)]
 pub(super) struct Overview {
     cards: Vec<Card>,
     /// Outcomes with their number of groups, those that occur.
     outcomes: Vec<(&'static str, usize)>,
+    views: Vec<ViewRow>,
+    /// Groups in which each later view holds more of the expert, of those that have two or more.
+    grown: (usize, usize),
     kinds: Vec<KindRow>,
     /// Types without a row.
     kinds_left_out: usize,
@@ -62,6 +82,8 @@ pub(super) fn overview(run: &Run) -> Overview {
     Overview {
         cards: cards(run),
         outcomes,
+        views: views(run),
+        grown: grown(&run.groups),
         kinds,
         kinds_left_out,
         groups: run.groups.len(),
@@ -107,6 +129,43 @@ fn accuracy(label: &'static str, count: Right) -> Card {
         None => "no such rollout".to_owned(),
     };
     Card { label, value: text::percent(count.right, count.all), note }
+}
+
+/// One row for each scaffolded view.
+fn views(run: &Run) -> Vec<ViewRow> {
+    let mut by_view: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
+    for member in members(run).filter(|member| !member.naked) {
+        by_view.entry(&member.view).or_default().push(member);
+    }
+    let rows = by_view.into_iter().take(VIEWS).map(|(name, members)| {
+        let all = members.len();
+        let mean =
+            |value: &dyn Fn(&Member) -> f64| members.iter().map(|member| value(member)).sum::<f64>() / all as f64;
+        let percent =
+            |is: &dyn Fn(&Member) -> bool| text::percent(members.iter().filter(|member| is(member)).count(), all);
+        ViewRow {
+            name: text::shortened(name, 60),
+            rollouts: all,
+            planned: format!("{:.0}\u{a0}%", 100.0 * mean(&|member| member.planned)),
+            said: format!("{:.0}\u{a0}%", 100.0 * mean(&|member| member.injected)),
+            chunks: format!("{:.1}", mean(&|member| member.model_chunks as f64)),
+            interleaved: percent(&|member| member.model_chunks >= 2),
+            forced: percent(&|member| member.forced_close),
+            tails: percent(&|member| member.tail),
+            leaked: percent(&|member| member.leak != Leak::None),
+        }
+    });
+    rows.collect()
+}
+
+/// Groups in which each later scaffolded view holds more of the expert than the one before, of those that have two or more.
+fn grown(groups: &[Group]) -> (usize, usize) {
+    let said = |group: &Group| -> Vec<Said> {
+        group.members.iter().filter(|member| !member.naked).map(|member| member.said.clone()).collect()
+    };
+    let several: Vec<_> = groups.iter().map(said).filter(|said| said.len() > 1).collect();
+    let grows = |said: &&Vec<Said>| said.windows(2).all(|pair| pair[1].goes_beyond(&pair[0]));
+    (several.iter().filter(grows).count(), several.len())
 }
 
 /// One row for each type, the most frequent first, and the number of types left out.

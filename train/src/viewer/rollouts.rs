@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::ViewerError;
-use crate::record::{Leak, RolloutRecord};
+use crate::record::{Leak, RolloutRecord, SegmentTag};
+use crate::scaffold::Said;
 
 /// Bytes of a line above which it is not read.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -58,6 +59,14 @@ pub(super) struct Member {
     pub(super) advantage: f64,
     pub(super) leak: Leak,
     pub(super) forced_close: bool,
+    pub(super) view: String,
+    /// Shares of the target that the expert was to say, and said.
+    pub(super) planned: f64,
+    pub(super) injected: f64,
+    /// What the expert said.
+    pub(super) said: Said,
+    pub(super) model_chunks: usize,
+    pub(super) tail: bool,
 }
 
 /// The rollouts of one sample.
@@ -175,11 +184,17 @@ impl Run {
             group.members.push(Member {
                 offset: start,
                 length: bytes.len(),
-                naked: record.view == "naked",
+                naked: record.view.starts_with("naked"),
                 correct: record.correct,
                 advantage: record.advantage,
                 leak: record.leak,
                 forced_close: record.forced_close,
+                planned: record.expert_share,
+                injected: record.injected_share,
+                said: Said { tokens: record.token_counts.expert, boundaries: record.boundaries },
+                model_chunks: record.model_chunks,
+                tail: record.segments.iter().any(|segment| segment.tag == SegmentTag::Tail),
+                view: record.view,
             });
         }
         if groups.is_empty() {

@@ -185,6 +185,9 @@ fn rollout(iteration: u64, view: &str, correct: bool, random: &mut ChaCha12Rng) 
         forced_close,
         jaccard: (!naked).then(|| random.random_range(0.05..0.6)),
         expert_share: if naked { 0.0 } else { 0.35 },
+        injected_share: if naked { 0.0 } else { 0.3 },
+        boundaries: if naked { Vec::new() } else { vec![20, 55] },
+        model_chunks: 2,
         segments,
     }
 }
