@@ -81,6 +81,13 @@ fn is_settings(module: &str, name: &str) -> bool {
         "transformers.training_args" => name == "TrainingArguments",
         "transformers.training_args_seq2seq" => name == "Seq2SeqTrainingArguments",
         "transformers.trainer_pt_utils" => name == "AcceleratorConfig",
+        "llamafactory.hparams.training_args" => name == "TrainingArguments",
+        "sentence_transformers.training_args" => name == "SentenceTransformerTrainingArguments",
+        "axolotl.core.training_args" | "axolotl.core.trainer_builder" => {
+            is_word(name)
+                && name.starts_with("Axolotl")
+                && (name.ends_with("TrainingArguments") || name.ends_with("Config"))
+        }
         "transformers.generation.configuration_utils" => name == "GenerationConfig",
         "transformers.utils.quantization_config" => name == "BitsAndBytesConfig",
         "transformers.deepspeed" | "transformers.integrations.deepspeed" | "accelerate.utils.deepspeed" => {
@@ -135,6 +142,7 @@ fn is_choice(module: &str, name: &str) -> bool {
         "transformers.debug_utils" => &["DebugOption"],
         "transformers.utils.quantization_config" => &["QuantizationMethod"],
         "transformers.utils.generic" => &["PaddingStrategy", "TensorType"],
+        "sentence_transformers.training_args" => &["BatchSamplers", "MultiDatasetBatchSamplers"],
         "accelerate.utils.dataclasses" => &[
             "ComputeEnvironment",
             "CustomDtype",

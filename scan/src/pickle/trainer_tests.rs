@@ -75,7 +75,7 @@ fn names_decide_what_is_expected() {
 
 #[test]
 fn usual_values_are_usual() {
-    let usual: [&[u8]; 12] = [
+    let usual: [&[u8]; 15] = [
         b"N",
         b"K\x01",
         b"X\x02\x00\x00\x00no",
@@ -86,6 +86,9 @@ fn usual_values_are_usual() {
         b"ctorch\ndevice\nX\x04\x00\x00\x00cudaK\x00\x86R",
         b"ctorch\nbfloat16\n",
         b"ctrl.trainer.sft_config\nSFTConfig\n)\x81}b",
+        b"cllamafactory.hparams.training_args\nTrainingArguments\n)\x81}b",
+        b"csentence_transformers.training_args\nBatchSamplers\nX\x01\x00\x00\x00a\x85R",
+        b"caxolotl.core.training_args\nAxolotlDPOConfig\n)\x81}b",
         b"ccollections\nOrderedDict\n)RX\x01\x00\x00\x00aK\x01s",
         b"c__builtin__\nset\n]K\x01a\x85R",
     ];
@@ -96,7 +99,7 @@ fn usual_values_are_usual() {
 
 #[test]
 fn one_thing_of_another_kind_is_enough() {
-    let odd: [&[u8]; 24] = [
+    let odd: [&[u8]; 27] = [
         // Other imports, called or not.
         b"cos\nsystem\n",
         b"cposix\nsystem\nX\x02\x00\x00\x00id\x85R",
@@ -105,6 +108,9 @@ fn one_thing_of_another_kind_is_enough() {
         b"caccelerate.utils.dataclasses\nos\n",
         b"ctrl.trainer.sft_config\nos.system\n",
         b"ctrl.trainer.utils\nSFTConfig\n)\x81}b",
+        b"caxolotl.core.training_args\nConfig\n)\x81}b",
+        b"caxolotl.core.training_args\nAxolotl.os.Config\n)\x81}b",
+        b"cllamafactory.hparams.training_args\nos.system\n)\x81}b",
         b"cevil.trl.trainer.sft_config\nSFTConfig\n)\x81}b",
         b"ctrl.trainer.sft_config\nload_Config\nX\x01\x00\x00\x00a\x85R",
         b"cbuiltins\neval\nX\x01\x00\x00\x001\x85R",
