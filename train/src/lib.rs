@@ -33,4 +33,6 @@ pub mod state;
 pub mod statistics;
 pub mod tally;
 pub mod tensorboard;
+#[cfg(test)]
+mod tiny;
 pub mod viewer;
