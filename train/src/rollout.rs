@@ -476,3 +476,6 @@ pub fn generate(session: &mut Session, mut members: Vec<Member>) -> Result<Vec<R
     }
     members.into_iter().map(Member::finish).collect()
 }
+
+#[cfg(test)]
+mod tests;
