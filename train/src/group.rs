@@ -474,3 +474,6 @@ fn counts(rollout: &Rollout) -> TokenCounts {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests;
