@@ -34,8 +34,8 @@ use crate::format::Format;
 use crate::gradient::{Example, Trace, divergence};
 use crate::group::{Group, GroupMaker, GroupOutcome};
 use crate::optimizer::{AdamW, OptimizerError};
-use crate::record::RolloutRecord;
-use crate::rollout::{RolloutError, View};
+use crate::record::{RolloutRecord, SegmentTag};
+use crate::rollout::{RolloutError, Span, View};
 use crate::scaffold::Target;
 use crate::tally::Tally;
 
@@ -452,15 +452,15 @@ impl<'a> Trainer<'a> {
         term
     }
 
-    /// Divergence on the naked rollouts of this step, on everything behind the prompt: what the model wrote, and close tag and opener of
-    /// the box where they were put in.
+    /// Divergence on the naked rollouts of this step, on what the model wrote: injected tokens were not drawn from it.
     fn naked_divergence(&self, groups: &[Group]) -> Result<Option<Divergences>, TrainError> {
         let naked = groups.iter().flat_map(|group| &group.members).map(|member| &member.rollout);
         let examples: Vec<Example> = naked
             .filter(|rollout| matches!(rollout.view, View::Naked(_)))
             .map(|rollout| {
-                let start = rollout.spans.first().map_or(0, |span| span.tokens.end).max(1);
-                Example { tokens: rollout.tokens.clone(), targets: (start..rollout.tokens.len()).collect() }
+                let own = |span: &&Span| matches!(span.tag, SegmentTag::Model | SegmentTag::Answer);
+                let targets = rollout.spans.iter().filter(own).flat_map(|span| span.tokens.clone());
+                Example { tokens: rollout.tokens.clone(), targets: targets.filter(|target| *target > 0).collect() }
             })
             .filter(|example| !example.targets.is_empty())
             .collect();
