@@ -2,6 +2,7 @@
 //!
 //! The sequences of a step are spelled here by hand. A step of these tests moves parameters by minus their gradient.
 
+mod progress;
 mod reference;
 
 use self::reference::{Loss, Sequence};
