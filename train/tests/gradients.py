@@ -1,8 +1,10 @@
 """Reference gradients for `gradients.rs`, by torch, transformers and peft in float64.
 
 Run from anywhere: `python train/tests/gradients.py` writes one safetensors file per golden case into `fixtures/` beside this
-script. `python train/tests/gradients.py --loads FOLDER` instead loads the adapters that the test `saved_adapters_and_their_logits`
-left in FOLDER (`tmp/saved` of the target folder) with peft and compares logits. Needs torch, transformers 5 and peft.
+script. `python train/tests/gradients.py --loads FOLDER` instead loads the adapters that the test
+`peft_reads_what_is_saved_as_it_is_meant` left in FOLDER (`tmp/saved` of the target folder) with peft, and keeps them in
+`fixtures/saved/` with the logits that they give there: `input_ids` and `logits`, computed in float64. The test then compares
+what it saves, and the logits of what it reads, with these. Needs torch, transformers 5 and peft.
 
 Each fixture holds `tokens.{i}`, `targets.{i}`, `coefficients.{i}` and `log_probabilities.{i}` of two sequences, and
 `gradient.{tensor}` of sum_t c_t (-ln p_t) for every adapter tensor under the name that peft saves it by. Weights, norms,
@@ -10,12 +12,13 @@ softmax and logits are float64 throughout.
 """
 
 import pathlib
+import shutil
 import sys
 
 import peft
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDEN = HERE.parent.parent / "tests" / "golden"
@@ -91,20 +94,26 @@ def write(case, seed):
     print(case.name, sum("gradient" in name for name in fixture), "tensors, loss", loss.item())
 
 
-def check_load(folder):
-    expected = load_file(folder / "logits.safetensors")
+def keep_load(folder):
+    kept = HERE / "fixtures" / "saved" / folder.name
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(folder / name, kept / name)
     base = GOLDEN / folder.name.rsplit("-", 1)[0] / "base"
-    model = load(base, folder, torch.float32)
-    with torch.no_grad():
-        found = model(input_ids=expected["input_ids"][None], use_cache=False).logits[0]
-    difference = (found - expected["logits"]).abs().max().item()
-    print(folder.name, "largest difference of logits", difference)
-    assert difference <= 1e-4
+    model = load(base, kept, torch.float64)
+    tokens = torch.arange(20) * 37 % 97
+    with torch.no_grad(), KeepFloat64():
+        logits = model(input_ids=tokens[None], use_cache=False).logits[0]
+        with model.disable_adapter():
+            unchanged = model(input_ids=tokens[None], use_cache=False).logits[0]
+    assert logits.dtype == torch.float64, logits.dtype
+    save_file({"input_ids": tokens, "logits": logits.float().contiguous()}, kept / "logits.safetensors")
+    print(folder.name, "largest change of a logit", (logits - unchanged).abs().max().item())
 
 
 if sys.argv[1:2] == ["--loads"]:
     for adapter in sorted(pathlib.Path(sys.argv[2]).iterdir()):
-        check_load(adapter)
+        keep_load(adapter)
 else:
     (HERE / "fixtures").mkdir(exist_ok=True)
     for seed, case in enumerate(sorted(path for path in GOLDEN.iterdir() if (path / "adapter").is_dir())):
