@@ -86,37 +86,138 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
     assert!(std::fs::read_to_string(one.join("rollouts.html")).unwrap().contains("scaffold_0"));
 }
 
-#[test]
-fn every_method_and_every_mechanism_switched_off_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let methods = ["sft", "filtered-sft", "grpo"].map(|method| ["--method", method]);
-    let mechanisms = [
-        "varied-boundaries",
-        "masking",
-        "proximity",
-        "jaccard",
-        "naked-first",
-        "early-stop",
-        "positive-only",
-        "relative",
-        "forced-close",
-        "answer-turn",
-        "anchors",
-    ]
-    .map(|mechanism| ["--off", mechanism]);
-    for more in methods.iter().chain(&mechanisms) {
-        let out = folder.path().join(more[1]);
-        let run = train(&out, more);
+/// What a run says of itself.
+struct Logs {
+    rollouts: Vec<Value>,
+    steps: Vec<Value>,
+    adapter: Vec<u8>,
+}
+
+impl Logs {
+    fn of(out: &Path, more: &[&str]) -> Self {
+        // Short enough that some thinking is closed by force, and answers may leak, so that more rollouts are right.
+        let fixed = ["--thinking-budget", "64", "--set", "scaffold.leak_guard=flag"];
+        let run = train(out, &[&fixed, more].concat());
         assert_eq!(run.code, 0, "{more:?}: {}", run.stderr);
-        let manifest = read_json(out.join("run.json"));
-        assert_eq!(manifest["progress"]["iteration"], 8, "{more:?}");
-        if more[1] == "naked-first" {
-            assert!(lines(out.join("rollouts.jsonl")).iter().all(|line| line["view"] != "naked"));
-        }
-        if more[1] == "early-stop" {
-            assert_eq!(lines(out.join("rollouts.jsonl")).len(), 24);
-        }
+        assert_eq!(read_json(out.join("run.json"))["progress"]["iteration"], 8, "{more:?}");
+        let (rollouts, steps) = (lines(out.join("rollouts.jsonl")), lines(out.join("metrics.jsonl")));
+        Self { rollouts, steps, adapter: adapter(out) }
     }
+
+    /// Whether this holds for every stretch with one of these tags, of which there is one at least.
+    fn every(&self, tags: &[&str], holds: fn(&Value) -> bool) -> bool {
+        let mut found = self.segments(tags).peekable();
+        found.peek().is_some() && found.all(holds)
+    }
+
+    fn segments<'a>(&'a self, tags: &'a [&str]) -> impl Iterator<Item = &'a Value> {
+        let all = self.rollouts.iter().flat_map(|rollout| rollout["segments"].as_array().unwrap());
+        all.filter(|segment| tags.contains(&segment["tag"].as_str().unwrap()))
+    }
+
+    fn numbers<'a>(&'a self, field: &'a str) -> impl Iterator<Item = f64> {
+        self.rollouts.iter().map(move |rollout| rollout[field].as_f64().unwrap())
+    }
+
+    fn naked(&self) -> impl Iterator<Item = bool> {
+        self.rollouts.iter().map(|rollout| rollout["view"].as_str().unwrap().starts_with("naked"))
+    }
+}
+
+fn weights(segment: &Value) -> Vec<f64> {
+    segment["weights"].as_array().into_iter().flatten().map(|weight| weight.as_f64().unwrap()).collect()
+}
+
+fn weighs_one(segment: &Value) -> bool {
+    weights(segment).len() as u64 == segment["token_count"].as_u64().unwrap()
+        && weights(segment).iter().all(|weight| *weight == 1.0)
+}
+
+/// Weights that nothing but the distance from the expert decides.
+fn only_decays(segment: &Value) -> bool {
+    let expected = |place: i32| Some(3.5 * 0.85_f64.powi(place)).filter(|weight| *weight >= 0.1).unwrap_or(0.0);
+    weights(segment).iter().zip(0..).all(|(weight, place)| (weight - expected(place)).abs() < 1e-6)
+}
+
+/// What the logs show where a method is chosen or a mechanism off, and only then.
+type Sign = fn(&Logs) -> bool;
+
+const METHODS: [(&str, Sign); 3] = [
+    ("sft", |logs| {
+        logs.rollouts.is_empty() && logs.steps.len() == 2 && logs.steps.iter().all(|step| step["tokens_generated"] == 0)
+    }),
+    ("filtered-sft", |logs| {
+        logs.every(&["model", "answer"], weighs_one) && logs.numbers("advantage").eq(logs.numbers("reward"))
+    }),
+    ("grpo", |logs| {
+        logs.naked().all(|naked| naked)
+            && logs.rollouts.len() == 24
+            && logs.every(&["model", "answer"], weighs_one)
+            && logs.numbers("advantage").any(|advantage| advantage < 0.0)
+    }),
+];
+
+const MECHANISMS: [(&str, Sign); 10] = [
+    ("varied-boundaries", |logs| logs.numbers("expert_share").all(|share| share == 0.0 || share == 0.35)),
+    ("masking", |logs| {
+        logs.every(&["expert", "tail", "close", "opener"], weighs_one)
+            && logs.every(&["prompt"], |segment| segment["masked"] == true)
+    }),
+    ("proximity", |logs| logs.every(&["model"], |segment| weights(segment).windows(2).all(|pair| pair[0] == pair[1]))),
+    ("jaccard", |logs| logs.every(&["model"], only_decays)),
+    ("naked-first", |logs| logs.naked().all(|naked| !naked) && logs.rollouts.len() == 24),
+    ("early-stop", |logs| logs.rollouts.len() == 24 && logs.naked().filter(|naked| *naked).count() == 8),
+    ("positive-only", |logs| {
+        logs.naked().any(|naked| !naked) && logs.numbers("advantage").any(|advantage| advantage < 0.0)
+    }),
+    ("relative", |logs| {
+        let of_right = |value: f64| value == 0.0 || value == 1.0;
+        logs.numbers("advantage").all(of_right) && logs.numbers("advantage").any(|advantage| advantage == 1.0)
+    }),
+    ("forced-close", |logs| {
+        logs.segments(&["tail", "close"]).next().is_none()
+            && logs.rollouts.iter().all(|rollout| rollout["forced_close"] == false)
+            && logs.rollouts.iter().any(|rollout| rollout["generated_answer"].is_null())
+    }),
+    ("answer-turn", |logs| {
+        logs.segments(&["opener"]).next().is_none()
+            && logs.segments(&["answer"]).any(|segment| segment["text"].as_str().unwrap().contains("\\boxed{"))
+    }),
+];
+
+#[test]
+fn every_method_and_every_mechanism_switched_off_shows_in_the_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = Logs::of(&folder.path().join("usual"), &[]);
+    let methods = METHODS.map(|(name, sign)| (["--method", name], sign));
+    let mechanisms = MECHANISMS.map(|(name, sign)| (["--off", name], sign));
+    for (more, sign) in methods.iter().chain(&mechanisms) {
+        let off = Logs::of(&folder.path().join(more[1]), more);
+        assert!(sign(&off), "{more:?} does not show");
+        assert!(!sign(&usual), "{more:?} shows where nothing is off");
+        // The groups that an early stop ends may have been dead.
+        assert!(more[1] == "early-stop" || off.adapter != usual.adapter, "{more:?} changes nothing in the adapter");
+    }
+}
+
+/// The bundled settings have no anchors: a file that asks for two is switched off.
+#[test]
+fn anchors_stand_in_the_prompt_unless_they_are_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = std::fs::read_to_string(repository("bundled/nano/train.toml")).unwrap();
+    let anchored = settings.replace("[anchors]\ncount = 0", "[anchors]\ncount = 2");
+    assert_ne!(anchored, settings);
+    let file = folder.path().join("anchored.toml");
+    std::fs::write(&file, anchored).unwrap();
+    let prompts = |name: &str, more: &[&str]| -> Vec<String> {
+        let logs = Logs::of(&folder.path().join(name), more);
+        logs.segments(&["prompt"]).map(|segment| segment["text"].as_str().unwrap().to_owned()).collect()
+    };
+    let without = prompts("without", &[]);
+    assert_eq!(prompts("off", &["--config", text(&file), "--off", "anchors"]), without);
+    let with = prompts("with", &["--config", text(&file)]);
+    let lines = |prompt: &String| prompt.lines().count();
+    assert!(with.iter().all(|prompt| lines(prompt) > lines(&without[0])), "{with:?}");
 }
 
 /// A run of many steps that saves often; `end` says at which of its writes it gets a signal.
@@ -155,6 +256,8 @@ fn an_interrupted_run_resumes_bit_for_bit() {
             assert_eq!(ended.code(), None, "{name}: it was not killed");
         }
         assert!(out.join("checkpoints").read_dir().unwrap().count() > 0, "{name}: no checkpoint to go on from");
+        let steps = |out: &Path| lines(out.join("metrics.jsonl")).len();
+        assert!(steps(&out) < steps(&whole), "{name}: it had taken all of its steps, so that nothing is resumed");
         resume(&out);
         assert_eq!(adapter(&out), adapter(&whole), "{name}");
         assert_eq!(
