@@ -36,8 +36,8 @@ const ALPHA: f64 = 4.0;
 const FOLLOWS: f64 = 4.0;
 /// The same behind the opener of the box, where the expert's hint may win.
 const FOLLOWS_OPENER: f64 = 1.0;
-/// Logit of `2` for each unit of the share of `k`: above the latter and below the former for shares from 0.035 to 0.11.
-const HINT: f64 = 35.0;
+/// Logit of `2` for each unit of the share of `k`: above the latter and below the former for shares from 1/35 to 0.11.
+const HINT: f64 = 35.5;
 
 /// What the model writes unless the expert gives the hint: `fgh` from the beginning, `ah` in a new line, and a wrong answer.
 pub(crate) const CHAINS: [&str; 5] = ["<think>fgh</think>", "\nah", "\\boxed{1}<end>", "2}", "</think>\\boxed{"];

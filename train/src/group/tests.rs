@@ -1,19 +1,22 @@
 //! Which rollouts a group has, what each of them is worth, and which of its tokens carries how much.
 
 use super::*;
+use crate::adapter::TrainableAdapter;
 use crate::tiny::{CHAINS, THINKING, Tiny, config};
 
 /// As [`CHAINS`], but the model finds the answer by itself.
 const RIGHT: [&str; 4] = ["<think>fgh</think>", "\nah", "\\boxed{2}<end>", "</think>\\boxed{"];
 
-fn made(
+/// Groups by the policy of `adapter`, with their records.
+fn made_by(
+    adapter: &TrainableAdapter,
     tiny: &Tiny,
     config: &TrainConfig,
     share_scale: f64,
     batch: &[(u64, usize)],
 ) -> (Vec<Group>, Vec<RolloutRecord>) {
     let (format, anchors) = (tiny.format(), Anchors::default());
-    let variant = tiny.adapter().variant(&tiny.decoder);
+    let variant = adapter.variant(&tiny.decoder);
     let common = tiny.ids("\n").into_iter().collect();
     let maker = GroupMaker {
         decoder: &tiny.decoder,
@@ -28,6 +31,15 @@ fn made(
     let groups = maker.make(batch).unwrap();
     let records = groups.iter().flat_map(|group| maker.records(group).unwrap()).collect();
     (groups, records)
+}
+
+fn made(
+    tiny: &Tiny,
+    config: &TrainConfig,
+    share_scale: f64,
+    batch: &[(u64, usize)],
+) -> (Vec<Group>, Vec<RolloutRecord>) {
+    made_by(&tiny.adapter(), tiny, config, share_scale, batch)
 }
 
 /// The group of the first problem.
@@ -252,6 +264,44 @@ fn draws_depend_on_seed_sample_and_view_alone() {
     let views = tokens(&scaffolded, &[(4, 0)]);
     assert_ne!(views[1][9..], views[2][9..], "two views with the same words of the expert");
     assert_ne!(views[0][5], views[1][9], "the first words of a naked and a scaffolded view of one number");
+}
+
+#[test]
+fn a_sharp_distribution_leaves_no_choice() {
+    let tiny = Tiny::usual();
+    for sharp in ["sampling.top_p=1e-9", "sampling.temperature=0.01"] {
+        assert_eq!(scripts(&tiny, &group(&tiny, &["sampling.top_k=0", sharp])), [NAKED, FIRST, SECOND], "{sharp}");
+    }
+    let hot = ["sampling.top_k=0", "sampling.temperature=3.0"];
+    assert_ne!(scripts(&tiny, &group(&tiny, &hot)), [NAKED, FIRST, SECOND]);
+    let single = ["sampling.top_k=1", "sampling.temperature=3.0"];
+    assert_eq!(scripts(&tiny, &group(&tiny, &single)), [NAKED, FIRST, SECOND]);
+}
+
+/// The adapter makes 2 likelier behind the opener than 1, which the base prefers.
+#[test]
+fn the_policy_writes_and_not_the_base() {
+    let tiny = Tiny::usual();
+    let mut adapter = tiny.adapter();
+    let [opener, two] = ["\\boxed{", "2"].map(|text| tiny.ids(text)[0] as usize);
+    // Of A the first row, of B the first column.
+    for ((_, values), place) in adapter.parameters_mut().zip([opener, 2 * two]) {
+        values.fill(0.0);
+        values[place] = 2.0;
+    }
+    let found = made_by(&adapter, &tiny, &config(&[]), 1.0, &[(0, 0)]).0.remove(0);
+    assert_eq!(scripts(&tiny, &found), ["Model(fgh</think>) Opener(\\boxed{) Answer(2})"]);
+    assert_eq!(found.outcome, GroupOutcome::Skipped);
+}
+
+#[test]
+fn plans_differ_between_visits() {
+    let tiny = Tiny::new(&CHAINS, &[("ab\nac\nad\nae\naf\nag\nab\nac\nad\nae\naf\nag", "2")]);
+    let many = config(&["scaffold.cycles=[2, 2]", "scaffold.minimum_chunk=3", "scaffold.dirichlet=1.0"]);
+    let batch: Vec<(u64, usize)> = (0..8).map(|iteration| (iteration, 0)).collect();
+    let (groups, _) = made(&tiny, &many, 1.0, &batch);
+    let first = |group: &Group| group.members[2].rollout.spans[1].tokens.len();
+    assert!(groups.iter().any(|group| first(group) != first(&groups[0])), "the same chunks in every visit");
 }
 
 #[test]

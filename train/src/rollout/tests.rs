@@ -6,11 +6,11 @@ use super::*;
 use crate::config::TrainConfig;
 use crate::tiny::{CHAINS, THINKING, Tiny, config};
 
-/// Two expert chunks of four tokens, with so many of the model in between.
+/// Two expert chunks of four tokens, with so many of the model in between; the budget behind the last says nothing.
 fn two_chunks(between: usize) -> Plan {
     Plan {
         expert_chunks: vec![4, 4],
-        model_budgets: vec![between, between],
+        model_budgets: vec![between, 30],
         expert_share: 0.5,
         minimum_chunk: 4,
         ..Plan::default()
@@ -72,8 +72,7 @@ fn a_naked_rollout_holds_nothing_of_the_expert() {
 #[test]
 fn the_expert_begins_and_its_hint_makes_the_answer_right() {
     let tiny = Tiny::usual();
-    let plan = Plan { expert_chunks: vec![8], ..one_chunk(8) };
-    let found = rollout(&tiny, &config(&[]), Some(plan));
+    let found = rollout(&tiny, &config(&[]), Some(one_chunk(8)));
     assert_eq!(tiny.script(&found), "Expert(abc↵abk↵) Model(ah</think>) Opener(\\boxed{) Answer(2})");
     assert!(found.correct());
     assert_eq!((found.view, found.generated(), found.expert_share), (View::Scaffold(0), 5, 0.25));
@@ -176,6 +175,28 @@ fn without_the_answer_turn_the_model_opens_its_box_itself() {
     let boxless = rollout(&tiny, &config(&off), None);
     assert_eq!(tiny.script(&boxless), "Model(f</think>) Answer(gggggg)");
     assert_eq!(boxless.judgement, Judgement::Invalid(Invalid::NoBox));
+}
+
+/// The share of `k` is 1/35 at the opener, which is just enough for the hint: a token read twice would lose it.
+#[test]
+fn every_token_is_read_once() {
+    let tiny = Tiny::new(&["\naa", "\\boxed{1}", "2}"], &[(THINKING, "2")]);
+    let answer = |thinking: usize| {
+        let settings = config(&["budget.tail=0", &format!("budget.thinking={thinking}")]);
+        rollout(&tiny, &settings, Some(one_chunk(8))).answer
+    };
+    assert_eq!((answer(28).as_deref(), answer(29).as_deref()), (Some("2"), Some("1")));
+}
+
+/// As above, so that a second box holds another answer.
+#[test]
+fn two_different_boxes_are_wrong() {
+    let chains = ["\naa", "</think>\\boxed{1}\\boxed{", "2}"];
+    let tiny = Tiny::new(&chains, &[(THINKING, "2")]);
+    let settings = config(&["budget.tail=0", "budget.thinking=28", "budget.answer_turn=false"]);
+    let found = rollout(&tiny, &settings, Some(one_chunk(8)));
+    assert!(tiny.script(&found).ends_with("Answer(\\boxed{2}\\boxed{1})"), "{}", tiny.script(&found));
+    assert_eq!((found.answer.as_deref(), found.judgement), (None, Judgement::Wrong));
 }
 
 #[test]

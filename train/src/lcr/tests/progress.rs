@@ -80,6 +80,14 @@ fn a_step_tells_what_was_counted_since_the_last() {
 }
 
 #[test]
+fn the_size_of_advantages_is_told_whatever_their_sign() {
+    let tiny = Tiny::usual();
+    let turn = trainer(&tiny, config(&["group.positive_only=false"])).turn().unwrap();
+    let expected: f64 = one_of_three().iter().map(|advantage| advantage.abs()).sum();
+    assert!((turn.tally.advantages - expected).abs() < 1e-9, "{} {expected}", turn.tally.advantages);
+}
+
+#[test]
 fn the_curriculum_follows_the_share_of_the_run() {
     let tiny = Tiny::usual();
     let mut trainer = trainer(&tiny, config(&["curriculum.end=0.5", "stop.samples=2", STILL]));

@@ -33,6 +33,12 @@ impl Sequence {
         (0..self.tokens.len()).filter(|target| self.weights[*target] > 0.0)
     }
 
+    /// (Σw)²/Σw².
+    pub(super) fn effective_tokens(&self) -> f64 {
+        let squares: f64 = self.weights.iter().map(|weight| weight * weight).sum();
+        self.weights.iter().sum::<f64>().powi(2) / squares
+    }
+
     /// Σ ln p over the tokens with a weight.
     pub(super) fn log_probability(&self, tiny: &Tiny, factors: &Factors) -> f64 {
         self.targets().map(|target| self.at(tiny, Some(factors), target)).sum()
