@@ -13,6 +13,7 @@ fn two_chunks(between: usize) -> Plan {
         model_budgets: vec![between, 30],
         expert_share: 0.5,
         minimum_chunk: 4,
+        room: usize::MAX,
         ..Plan::default()
     }
 }
@@ -20,7 +21,7 @@ fn two_chunks(between: usize) -> Plan {
 /// One expert chunk.
 fn one_chunk(length: usize) -> Plan {
     let (expert_chunks, model_budgets) = (vec![length], vec![8]);
-    Plan { expert_chunks, model_budgets, expert_share: 0.25, minimum_chunk: 4, ..Plan::default() }
+    Plan { expert_chunks, model_budgets, expert_share: 0.25, minimum_chunk: 4, room: usize::MAX, ..Plan::default() }
 }
 
 fn greedy() -> Sampler {

@@ -66,12 +66,12 @@ pub fn cut_before_leak(
     start..end
 }
 
-/// Tokens from the target's beginning that the expert may say: all of them, but where leaks are to be avoided (`cut`, `drop`) those
-/// in front of the first cut point behind which the answer stands.
+/// Tokens from the target's beginning that the expert may say: all of them, but where the answer is cut out those in front of the
+/// first cut point behind which it stands.
 pub fn room(target: &Target, mode: LeakMode, truth: &str, text_of: impl Fn(&[u32]) -> String) -> usize {
     match mode {
-        LeakMode::Off | LeakMode::Flag => target.len(),
-        LeakMode::Cut | LeakMode::Drop => cut_before_leak(target, 0..target.len(), truth, text_of).end,
+        LeakMode::Off | LeakMode::Flag | LeakMode::Drop => target.len(),
+        LeakMode::Cut => cut_before_leak(target, 0..target.len(), truth, text_of).end,
     }
 }
 
@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(cut_before_leak(&target, 8..10, "36", text_of), 8..10);
         assert_eq!(cut_before_leak(&target, 0..10, "7", text_of), 0..10);
         let room = |mode| room(&target, mode, "36", text_of);
-        assert_eq!([LeakMode::Off, LeakMode::Flag, LeakMode::Cut, LeakMode::Drop].map(room), [10, 10, 3, 3]);
+        assert_eq!([LeakMode::Off, LeakMode::Flag, LeakMode::Cut, LeakMode::Drop].map(room), [10, 10, 3, 10]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a run visits, counts and remembers from turn to turn.
 
 use super::*;
+use crate::tally::Share;
 
 const TWO: [(&str, &str); 2] = [(THINKING, "2"), ("abc\nabk\nabd\nabc", "2")];
 
