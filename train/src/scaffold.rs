@@ -6,8 +6,8 @@
 //! shown without a model, and a rollout can be replayed.
 //!
 //! **Coherence.** The expert takes over at a [cut point](Target::cuts) (a line end, in a long line a sentence end, in a long
-//! sentence every sixteenth token) and never goes back behind what it has said. It hands over at a cut point too, unless
-//! that would more than double a short chunk: then it stops in front of a word, which the model can go on from.
+//! sentence every sixteenth token) and never goes back behind what it has said. It hands over there or at the end of
+//! a sentence, unless that would more than double a short chunk: then it stops in front of a word, which the model can go on from.
 //!
 //! | file | |
 //! |---|---|

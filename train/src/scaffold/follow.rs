@@ -79,9 +79,10 @@ fn shared_tokens(left: &[u32], right: &[u32]) -> usize {
 /// point, and within the plan's room. Empty where the plan has no such chunk or the room is used up.
 pub fn next_chunk(target: &Target, plan: &Plan, cycle: usize, start: usize) -> Range<usize> {
     let start = start.min(target.len());
+    let minimum = if cycle == 0 { plan.minimum_chunk.max(plan.opening) } else { plan.minimum_chunk };
     match plan.expert_chunks.get(cycle) {
         None | Some(0) => start..start,
-        Some(&wanted) => start..target.chunk_end(start, wanted, plan.minimum_chunk).min(plan.room).max(start),
+        Some(&wanted) => start..target.chunk_end(start, wanted, minimum).min(plan.room).max(start),
     }
 }
 
@@ -229,13 +230,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_rollout_that_keeps_its_budgets_keeps_its_plan(
-            lines in prop::collection::vec(1_usize..70, 0..20), seed: u64, view in 0_usize..4,
+            lines in prop::collection::vec(1_usize..70, 0..20), seed: u64, view in 0_usize..4, opening in 0_usize..60,
         ) {
             let target = target(&lines);
             for continuation in [Continuation::Advance, Continuation::Resume] {
                 let options = options(continuation);
                 let request = PlanRequest {
-                    seed, sample: 0, view, redraw: 0, share_scale: 1.0, earlier: &[], room: target.len(), opening: 0,
+                    seed, sample: 0, view, redraw: 0, share_scale: 1.0, earlier: &[], room: target.len(), opening,
                 };
                 let plan = plan(&target, &options, request);
                 let mut start = 0;

@@ -47,8 +47,8 @@ pub fn find_leak(injected: &str, truth: &str) -> bool {
     }
 }
 
-/// `chunk` shortened so that its text does not hold `truth`: it ends at the last cut point in front of the first line that
-/// reveals it, and is empty where the first line does. An empty chunk says nothing: the model goes on from where it was.
+/// `chunk` shortened so that its text does not hold `truth`: it ends where the expert may hand over, in front of the first sentence
+/// that reveals it, and is empty where the first one does. An empty chunk says nothing: the model goes on from where it was.
 pub fn cut_before_leak(
     target: &Target,
     chunk: Range<usize>,
@@ -61,13 +61,13 @@ pub fn cut_before_leak(
     if !leaks(chunk.end) {
         return chunk;
     }
-    let inside = target.cuts.iter().copied().filter(|cut| *cut > start && *cut < chunk.end);
+    let inside = target.ends.iter().copied().filter(|end| *end > start && *end < chunk.end);
     let end = inside.take_while(|cut| !leaks(*cut)).last().unwrap_or(start);
     start..end
 }
 
 /// Tokens from the target's beginning that the expert may say: all of them, but where the answer is cut out those in front of the
-/// first cut point behind which it stands.
+/// first sentence that holds it.
 pub fn room(target: &Target, mode: LeakMode, truth: &str, text_of: impl Fn(&[u32]) -> String) -> usize {
     match mode {
         LeakMode::Off | LeakMode::Flag | LeakMode::Drop => target.len(),

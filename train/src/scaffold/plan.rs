@@ -28,6 +28,8 @@ pub struct Plan {
     pub expert_share: f64,
     /// Fewest tokens of a chunk, which holds for those that start elsewhere than planned, too.
     pub minimum_chunk: usize,
+    /// Fewest tokens of the first chunk.
+    pub opening: usize,
     /// Target tokens that the expert may say: none of its chunks goes beyond.
     pub room: usize,
 }
@@ -143,7 +145,7 @@ impl Layout<'_> {
         let mut left = wanted.round();
         let mut weight_left: f64 = weights.iter().sum();
         let mut start = 0;
-        let mut plan = Plan { minimum_chunk: minimum, room, ..Plan::default() };
+        let mut plan = Plan { minimum_chunk: minimum, opening, room, ..Plan::default() };
         for (weight, factor) in weights.iter().zip(factors) {
             // What cut points added so far may have used up the share of the later chunks.
             let is_first = plan.expert_chunks.is_empty();
@@ -259,6 +261,7 @@ mod tests {
             boundaries: vec![50, 150],
             expert_share: 0.5,
             minimum_chunk: 4,
+            opening: 0,
             room: 200,
         };
         assert_eq!(first(&target(200, 10), &options, 0), even);

@@ -19,6 +19,9 @@ pub struct Target {
     pub tokens: Vec<u32>,
     /// Cut points: indices into `tokens`, strictly ascending, 0 and the length included. A cut at i lies before token i.
     pub cuts: Vec<usize>,
+    /// Where the expert may hand over: the cut points, and every end of a sentence. The model goes on within a line as easily as the
+    /// expert breaks off there, but the expert takes over at a cut point alone.
+    pub ends: Vec<usize>,
     /// Ends of lines but for the last: indices behind the line break, ascending, strictly inside. Part of `cuts`.
     line_ends: Vec<usize>,
     /// Indices of tokens that begin a word.
@@ -45,9 +48,14 @@ impl Target {
         let words: Vec<usize> = (0..length).filter(|index| begins_word(&texts, *index)).collect();
         let mut cuts: Vec<usize> = std::iter::once(0).chain(line_ends.iter().copied()).chain([length]).collect();
         cuts.dedup();
-        let cuts = refine(&cuts, |start, end| (start + 1..end).filter(|index| ends_sentence(&texts, *index)).collect());
+        let sentences =
+            |start: usize, end: usize| (start + 1..end).filter(|index| ends_sentence(&texts, *index)).collect();
+        let cuts = refine(&cuts, sentences);
         let cuts = refine(&cuts, |start, end| regular_cuts(&words, start, end));
-        Self { tokens, cuts, line_ends, words, line_tokens: Arc::new(line_tokens) }
+        let mut ends: Vec<usize> = cuts.iter().copied().chain(sentences(0, length)).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        Self { tokens, cuts, ends, line_ends, words, line_tokens: Arc::new(line_tokens) }
     }
 
     /// The same target, knowing all tokens of the vocabulary that end a line (see [`line_tokens`]) and not only those that
@@ -90,8 +98,8 @@ impl Target {
         nearest(&self.cuts, position, lowest).unwrap_or(self.len())
     }
 
-    /// Where a chunk from `start` of about `wanted` tokens ends: at the cut nearest to `start + wanted` that leaves at least
-    /// `minimum` tokens. Where that cut is further away than `wanted` and than 16 tokens, which takes a short chunk in a
+    /// Where a chunk from `start` of about `wanted` tokens ends: at the one of the `ends` nearest to `start + wanted` that leaves at
+    /// least `minimum` tokens. Where that is further away than `wanted` and than 16 tokens, which takes a short chunk in a
     /// long line, in front of a word up to 8 tokens earlier, or else exactly. A chunk that is asked for with the length
     /// that this gave it gets it again.
     pub(super) fn chunk_end(&self, start: usize, wanted: usize, minimum: usize) -> usize {
@@ -102,8 +110,8 @@ impl Target {
             let behind = self.words.partition_point(|word| *word <= exact);
             behind.checked_sub(1).and_then(|index| self.words.get(index)).copied()
         };
-        nearest(&self.cuts, exact, lowest)
-            .filter(|cut| cut.abs_diff(exact) <= STEP.max(wanted))
+        nearest(&self.ends, exact, lowest)
+            .filter(|end| end.abs_diff(exact) <= STEP.max(wanted))
             .or_else(|| last_word().filter(|word| *word >= lowest && word + WORD_REACH >= exact))
             .unwrap_or(exact)
             .max(start.min(length))
