@@ -144,7 +144,12 @@ type Sign = fn(&Logs) -> bool;
 
 const METHODS: [(&str, Sign); 3] = [
     ("sft", |logs| {
-        logs.rollouts.is_empty() && logs.steps.len() == 2 && logs.steps.iter().all(|step| step["tokens_generated"] == 0)
+        // Where nothing is written there is no naked context to measure in.
+        logs.rollouts.is_empty()
+            && logs.steps.len() == 2
+            && logs.steps.iter().all(|step| step["tokens_generated"] == 0)
+            && logs.steps.iter().all(|step| step["kl_naked"].is_null())
+            && logs.steps.iter().any(|step| step["kl_scaffolded"].is_object())
     }),
     ("filtered-sft", |logs| {
         logs.every(&["model", "answer"], weighs_one) && logs.numbers("advantage").eq(logs.numbers("reward"))
