@@ -171,9 +171,9 @@ impl GroupMaker<'_> {
         let problems: Vec<&Problem> = batch.iter().map(|(_, sample)| &self.dataset.problems[*sample]).collect();
         let targets = problems.iter().map(|problem| self.format.target(problem)).collect::<Result<Vec<_>, _>>()?;
         let text = |tokens: &[u32]| self.format.tokenizer().decode(tokens).unwrap_or_default();
-        let mode = self.config.scaffold.leak_guard;
+        let options = &self.config.scaffold;
         let rooms =
-            targets.iter().zip(&problems).map(|(target, problem)| room(target, mode, &problem.ground_truth, text));
+            targets.iter().zip(&problems).map(|(target, problem)| room(target, options, &problem.ground_truth, text));
         let rooms = rooms.collect();
         let visited: Vec<u64> = batch.iter().map(|(iteration, _)| *iteration).collect();
         let prompt = |(iteration, problem): (&u64, &&Problem)| {

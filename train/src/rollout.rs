@@ -247,13 +247,13 @@ impl<'a> Member<'a> {
     /// The next expert chunk, from `start` in the target.
     fn expert_speaks(&mut self, start: usize) -> Result<(), RolloutError> {
         let Some(plan) = &self.plan else { return Ok(()) };
-        let mut chunk = next_chunk(self.sample.target, plan, self.cycle, start);
+        let mut chunk = next_chunk(self.sample.target, self.rules.scaffold, plan, self.cycle, start);
         self.cycle += 1;
         let tokenizer = self.rules.format.tokenizer();
         let truth = &self.sample.problem.ground_truth;
         if self.rules.scaffold.leak_guard == LeakMode::Cut {
             let text = |tokens: &[u32]| tokenizer.decode(tokens).unwrap_or_default();
-            chunk = cut_before_leak(self.sample.target, chunk, truth, text);
+            chunk = cut_before_leak(self.sample.target, self.rules.scaffold.hand_over, chunk, truth, text);
         }
         if chunk.is_empty() {
             return Ok(());

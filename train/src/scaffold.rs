@@ -66,6 +66,17 @@ pub enum Continuation {
     Align,
 }
 
+/// Where the expert hands over to the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandOver {
+    /// At ends of lines; within long ones as [`Target::cuts`] has it.
+    Line,
+    /// At ends of sentences, too: shorter chunks, and models that have to go on within a line.
+    #[default]
+    Sentence,
+}
+
 /// How scaffolds are planned. Check it with [`ScaffoldOptions::check`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,6 +100,8 @@ pub struct ScaffoldOptions {
     pub jitter: f64,
     /// Where the expert goes on.
     pub continuation: Continuation,
+    /// Where it hands over.
+    pub hand_over: HandOver,
     /// Two plans of a group whose sets of boundaries have a larger Jaccard similarity than this are too much alike: the
     /// later one is drawn again.
     pub overlap_limit: f64,
@@ -121,6 +134,7 @@ impl Default for ScaffoldOptions {
             maximum_model_chunk: 64,
             jitter: 0.25,
             continuation: Continuation::Advance,
+            hand_over: HandOver::Sentence,
             overlap_limit: 0.5,
             attempts: 32,
             line_slack: 24,

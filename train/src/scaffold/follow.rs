@@ -77,12 +77,12 @@ fn shared_tokens(left: &[u32], right: &[u32]) -> usize {
 
 /// The target tokens of expert chunk `cycle` (0 first) from `start`: about as many as the plan has for it, up to a cut
 /// point, and within the plan's room. Empty where the plan has no such chunk or the room is used up.
-pub fn next_chunk(target: &Target, plan: &Plan, cycle: usize, start: usize) -> Range<usize> {
+pub fn next_chunk(target: &Target, options: &ScaffoldOptions, plan: &Plan, cycle: usize, start: usize) -> Range<usize> {
     let start = start.min(target.len());
     let minimum = if cycle == 0 { plan.minimum_chunk.max(plan.opening) } else { plan.minimum_chunk };
     match plan.expert_chunks.get(cycle) {
         None | Some(0) => start..start,
-        Some(&wanted) => start..target.chunk_end(start, wanted, minimum).min(plan.room).max(start),
+        Some(&wanted) => start..target.chunk_end(start, wanted, minimum, options.hand_over).min(plan.room).max(start),
     }
 }
 
@@ -198,14 +198,17 @@ mod tests {
     fn chunks_follow_the_plan_from_wherever_they_start() {
         let target = target(&[10, 10, 10, 10, 10]);
         let plan = Plan { expert_chunks: vec![20, 9], room: 50, ..Plan::default() };
-        assert_eq!(next_chunk(&target, &plan, 0, 0), 0..20);
-        assert_eq!(next_chunk(&target, &plan, 1, 30), 30..40);
-        assert_eq!(next_chunk(&target, &plan, 0, 40), 40..50);
-        assert!(next_chunk(&target, &plan, 2, 0).is_empty() && next_chunk(&target, &plan, 0, 50).is_empty());
-        assert!(next_chunk(&target, &plan, 0, 400).is_empty());
+        assert_eq!(next_chunk(&target, &ScaffoldOptions::default(), &plan, 0, 0), 0..20);
+        assert_eq!(next_chunk(&target, &ScaffoldOptions::default(), &plan, 1, 30), 30..40);
+        assert_eq!(next_chunk(&target, &ScaffoldOptions::default(), &plan, 0, 40), 40..50);
+        assert!(
+            next_chunk(&target, &ScaffoldOptions::default(), &plan, 2, 0).is_empty()
+                && next_chunk(&target, &ScaffoldOptions::default(), &plan, 0, 50).is_empty()
+        );
+        assert!(next_chunk(&target, &ScaffoldOptions::default(), &plan, 0, 400).is_empty());
         let narrow = Plan { room: 35, ..plan };
-        assert_eq!(next_chunk(&target, &narrow, 0, 20), 20..35);
-        assert!(next_chunk(&target, &narrow, 0, 40).is_empty());
+        assert_eq!(next_chunk(&target, &ScaffoldOptions::default(), &narrow, 0, 20), 20..35);
+        assert!(next_chunk(&target, &ScaffoldOptions::default(), &narrow, 0, 40).is_empty());
     }
 
     #[test]
@@ -241,7 +244,7 @@ mod tests {
                 let plan = plan(&target, &options, request);
                 let mut start = 0;
                 for cycle in 0..plan.expert_chunks.len() {
-                    let chunk = next_chunk(&target, &plan, cycle, start);
+                    let chunk = next_chunk(&target, &ScaffoldOptions::default(), &plan, cycle, start);
                     prop_assert_eq!(chunk.clone(), plan.boundaries[cycle] - plan.expert_chunks[cycle]..plan.boundaries[cycle]);
                     start = next_start(&target, &options, chunk.end, &words(plan.model_budgets[cycle]));
                 }

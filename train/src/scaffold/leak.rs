@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::Target;
+use super::{HandOver, ScaffoldOptions, Target};
 
 /// What happens when injected text holds the true answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +47,11 @@ pub fn find_leak(injected: &str, truth: &str) -> bool {
     }
 }
 
-/// `chunk` shortened so that its text does not hold `truth`: it ends where the expert may hand over, in front of the first sentence
-/// that reveals it, and is empty where the first one does. An empty chunk says nothing: the model goes on from where it was.
+/// `chunk` shortened so that its text does not hold `truth`: it ends where the expert may hand over, in front of the first line or
+/// sentence that reveals it, and is empty where the first one does. An empty chunk says nothing: the model goes on from where it was.
 pub fn cut_before_leak(
     target: &Target,
+    hand_over: HandOver,
     chunk: Range<usize>,
     truth: &str,
     text_of: impl Fn(&[u32]) -> String,
@@ -61,17 +62,17 @@ pub fn cut_before_leak(
     if !leaks(chunk.end) {
         return chunk;
     }
-    let inside = target.ends.iter().copied().filter(|end| *end > start && *end < chunk.end);
+    let inside = target.hand_overs(hand_over).iter().copied().filter(|end| *end > start && *end < chunk.end);
     let end = inside.take_while(|cut| !leaks(*cut)).last().unwrap_or(start);
     start..end
 }
 
 /// Tokens from the target's beginning that the expert may say: all of them, but where the answer is cut out those in front of the
 /// first sentence that holds it.
-pub fn room(target: &Target, mode: LeakMode, truth: &str, text_of: impl Fn(&[u32]) -> String) -> usize {
-    match mode {
+pub fn room(target: &Target, options: &ScaffoldOptions, truth: &str, text_of: impl Fn(&[u32]) -> String) -> usize {
+    match options.leak_guard {
         LeakMode::Off | LeakMode::Flag | LeakMode::Drop => target.len(),
-        LeakMode::Cut => cut_before_leak(target, 0..target.len(), truth, text_of).end,
+        LeakMode::Cut => cut_before_leak(target, options.hand_over, 0..target.len(), truth, text_of).end,
     }
 }
 
@@ -401,12 +402,13 @@ mod tests {
         let pieces = ["We", " add", ".\n", "It", " is", " 3", "6", ".\n", "Done", ".\n"];
         let target = Target::new((0..10).collect(), |token| pieces[token as usize].to_owned());
         let text_of = |tokens: &[u32]| tokens.iter().map(|token| pieces[*token as usize]).collect::<String>();
-        assert_eq!(cut_before_leak(&target, 0..10, "36", text_of), 0..3);
-        assert_eq!(cut_before_leak(&target, 0..3, "36", text_of), 0..3);
-        assert_eq!(cut_before_leak(&target, 3..10, "36", text_of), 3..3);
-        assert_eq!(cut_before_leak(&target, 8..10, "36", text_of), 8..10);
-        assert_eq!(cut_before_leak(&target, 0..10, "7", text_of), 0..10);
-        let room = |mode| room(&target, mode, "36", text_of);
+        assert_eq!(cut_before_leak(&target, HandOver::Sentence, 0..10, "36", text_of), 0..3);
+        assert_eq!(cut_before_leak(&target, HandOver::Sentence, 0..3, "36", text_of), 0..3);
+        assert_eq!(cut_before_leak(&target, HandOver::Sentence, 3..10, "36", text_of), 3..3);
+        assert_eq!(cut_before_leak(&target, HandOver::Sentence, 8..10, "36", text_of), 8..10);
+        assert_eq!(cut_before_leak(&target, HandOver::Sentence, 0..10, "7", text_of), 0..10);
+        let room =
+            |leak_guard| room(&target, &ScaffoldOptions { leak_guard, ..ScaffoldOptions::default() }, "36", text_of);
         assert_eq!([LeakMode::Off, LeakMode::Flag, LeakMode::Cut, LeakMode::Drop].map(room), [10, 10, 3, 10]);
     }
 

@@ -84,7 +84,7 @@ pub struct PlanRequest<'a> {
 /// `minimum_chunk` tokens of the target are left by the curriculum, the plan is empty. Short targets have fewer chunks than asked
 /// for. A plan that does not hold more tokens than each of the `earlier` ones is drawn again with a larger share, one whose
 /// boundaries have a Jaccard similarity above `overlap_limit` with one of them with the same, up to `attempts` times in all; then
-/// the least similar one of those that hold more is taken, or of all where none does.
+/// the least similar one of those that hold more is taken. Where none does, the first chunk is made longer than what was said before.
 pub fn plan(target: &Target, options: &ScaffoldOptions, request: PlanRequest) -> Plan {
     let room = request.room.min(target.len());
     let (share, cycles) = options.view(if options.varied_boundaries { request.view } else { 0 });
@@ -125,7 +125,14 @@ pub fn plan(target: &Target, options: &ScaffoldOptions, request: PlanRequest) ->
             wanted = (wanted + minimum as f64).min(room as f64);
         }
     }
-    best.map_or(empty, |(_, _, plan)| plan)
+    let most = request.earlier.iter().map(|other| other.tokens).max().unwrap_or(0);
+    match best {
+        // Cut points are too far apart: the first chunk alone is to hold more than the views before.
+        Some((false, ..)) if request.opening <= most && most < room => {
+            plan(target, options, PlanRequest { opening: most + 1, ..request })
+        }
+        best => best.map_or(empty, |(_, _, plan)| plan),
+    }
 }
 
 /// What chunks are laid out in.
@@ -157,7 +164,7 @@ impl Layout<'_> {
             let most = (left as usize).saturating_sub(others).max(minimum);
             let least = if is_first { opening.max(minimum) } else { minimum };
             let length = ((left * weight / weight_left).round() as usize).min(most).max(least);
-            let end = target.chunk_end(start, length, least).min(room);
+            let end = target.chunk_end(start, length, least, options.hand_over).min(room);
             let length = end - start;
             let budget = (length as f64 * (1.0 - share) / share * factor).round() as usize;
             // Two steps, because `clamp` panics where the limits are the wrong way round.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::ScaffoldError;
+use super::{HandOver, ScaffoldError};
 
 /// A line longer than this many tokens is also cut at sentence ends, a sentence longer than this every [`STEP`] tokens.
 const LONG: usize = 48;
@@ -98,11 +98,19 @@ impl Target {
         nearest(&self.cuts, position, lowest).unwrap_or(self.len())
     }
 
-    /// Where a chunk from `start` of about `wanted` tokens ends: at the one of the `ends` nearest to `start + wanted` that leaves at
-    /// least `minimum` tokens. Where that is further away than `wanted` and than 16 tokens, which takes a short chunk in a
+    /// Where the expert may hand over.
+    pub(super) fn hand_overs(&self, hand_over: HandOver) -> &[usize] {
+        match hand_over {
+            HandOver::Line => &self.cuts,
+            HandOver::Sentence => &self.ends,
+        }
+    }
+
+    /// Where a chunk from `start` of about `wanted` tokens ends: where the expert may hand over nearest to `start + wanted` that
+    /// leaves at least `minimum` tokens. Where that is further away than `wanted` and than 16 tokens, which takes a short chunk in a
     /// long line, in front of a word up to 8 tokens earlier, or else exactly. A chunk that is asked for with the length
     /// that this gave it gets it again.
-    pub(super) fn chunk_end(&self, start: usize, wanted: usize, minimum: usize) -> usize {
+    pub(super) fn chunk_end(&self, start: usize, wanted: usize, minimum: usize, hand_over: HandOver) -> usize {
         let length = self.len();
         let exact = start.saturating_add(wanted.max(1)).min(length);
         let lowest = start.saturating_add(minimum.clamp(1, wanted.max(1))).min(length);
@@ -110,7 +118,7 @@ impl Target {
             let behind = self.words.partition_point(|word| *word <= exact);
             behind.checked_sub(1).and_then(|index| self.words.get(index)).copied()
         };
-        nearest(&self.ends, exact, lowest)
+        nearest(self.hand_overs(hand_over), exact, lowest)
             .filter(|end| end.abs_diff(exact) <= STEP.max(wanted))
             .or_else(|| last_word().filter(|word| *word >= lowest && word + WORD_REACH >= exact))
             .unwrap_or(exact)
@@ -286,14 +294,14 @@ mod tests {
     #[test]
     fn chunks_end_at_lines_unless_that_is_far_away() {
         let target = target(&[line(10), line(40), line(10)].concat());
-        assert_eq!(target.chunk_end(0, 12, 4), 10);
-        assert_eq!(target.chunk_end(0, 3, 3), 10);
+        assert_eq!(target.chunk_end(0, 12, 4, HandOver::Sentence), 10);
+        assert_eq!(target.chunk_end(0, 3, 3, HandOver::Sentence), 10);
         // The line ends 34 tokens away from the wanted 6: the chunk stops in front of a word.
-        assert_eq!(target.chunk_end(10, 6, 4), 16);
-        assert_eq!(target.chunk_end(10, 30, 4), 50);
-        assert_eq!(target.chunk_end(59, 30, 4), 60);
-        assert_eq!(target.chunk_end(60, 30, 4), 60);
-        assert_eq!(target.chunk_end(99, 30, 4), 60);
+        assert_eq!(target.chunk_end(10, 6, 4, HandOver::Sentence), 16);
+        assert_eq!(target.chunk_end(10, 30, 4, HandOver::Sentence), 50);
+        assert_eq!(target.chunk_end(59, 30, 4, HandOver::Sentence), 60);
+        assert_eq!(target.chunk_end(60, 30, 4, HandOver::Sentence), 60);
+        assert_eq!(target.chunk_end(99, 30, 4, HandOver::Sentence), 60);
     }
 
     #[test]
