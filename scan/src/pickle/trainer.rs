@@ -78,10 +78,9 @@ pub(super) fn message(expected: Expected, read: &PickleFile) -> Option<String> {
 /// Classes of settings: made without arguments, then given their fields.
 fn is_settings(module: &str, name: &str) -> bool {
     match module {
-        "transformers.training_args" => name == "TrainingArguments",
+        "transformers.training_args" | "llamafactory.hparams.training_args" => name == "TrainingArguments",
         "transformers.training_args_seq2seq" => name == "Seq2SeqTrainingArguments",
         "transformers.trainer_pt_utils" => name == "AcceleratorConfig",
-        "llamafactory.hparams.training_args" => name == "TrainingArguments",
         "sentence_transformers.training_args" => name == "SentenceTransformerTrainingArguments",
         "axolotl.core.training_args" | "axolotl.core.trainer_builder" => {
             is_word(name)
