@@ -258,7 +258,7 @@ impl GroupMaker<'_> {
             let request = PlanRequest { view, redraw, opening, earlier: &said[..view], ..self.request(samples, index) };
             let plan = self.plan(samples, index, request);
             let is_more = plan.expert_chunks.first().is_some_and(|first| *first >= opening);
-            is_more.then(|| Wanted { index, view: View::Scaffold(view), plan: Some(plan), redraw })
+            is_more.then_some(Wanted { index, view: View::Scaffold(view), plan: Some(plan), redraw })
         };
         views::stalled(&said).filter_map(again).collect()
     }

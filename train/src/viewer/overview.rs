@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chart::Right;
-use super::rollouts::{Group, Member, Outcome, Run};
+use super::rollouts::{Close, Group, Member, Outcome, Run};
 use super::text;
 use crate::record::Leak;
 use crate::scaffold::Said;
@@ -102,7 +102,7 @@ fn members(run: &Run) -> impl Iterator<Item = &Member> {
 fn cards(run: &Run) -> Vec<Card> {
     let scaffolded =
         |leaked: bool| Right::of(members(run).filter(|member| !member.naked && (member.leak != Leak::None) == leaked));
-    let forced = members(run).filter(|member| member.forced_close).count();
+    let forced = members(run).filter(|member| member.close != Close::Own).count();
     let all = members(run).count();
     vec![
         accuracy("naked, right", Right::of(members(run).filter(|member| member.naked))),
@@ -150,8 +150,8 @@ fn views(run: &Run) -> Vec<ViewRow> {
             said: format!("{:.0}\u{a0}%", 100.0 * mean(&|member| member.injected)),
             chunks: format!("{:.1}", mean(&|member| member.model_chunks as f64)),
             interleaved: percent(&|member| member.model_chunks >= 2),
-            forced: percent(&|member| member.forced_close),
-            tails: percent(&|member| member.tail),
+            forced: percent(&|member| member.close != Close::Own),
+            tails: percent(&|member| member.close == Close::WithTail),
             leaked: percent(&|member| member.leak != Leak::None),
         }
     });

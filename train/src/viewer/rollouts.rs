@@ -49,6 +49,27 @@ impl Outcome {
     }
 }
 
+/// How a rollout's thinking ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Close {
+    /// By the model, or not at all.
+    Own,
+    /// By force.
+    Forced,
+    /// By force, behind the end of the expert's thinking.
+    WithTail,
+}
+
+impl Close {
+    fn of(record: &RolloutRecord) -> Self {
+        match record.segments.iter().any(|segment| segment.tag == SegmentTag::Tail) {
+            true => Self::WithTail,
+            false if record.forced_close => Self::Forced,
+            false => Self::Own,
+        }
+    }
+}
+
 /// Outline of a rollout.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -58,7 +79,7 @@ pub(super) struct Member {
     pub(super) correct: bool,
     pub(super) advantage: f64,
     pub(super) leak: Leak,
-    pub(super) forced_close: bool,
+    pub(super) close: Close,
     pub(super) view: String,
     /// Shares of the target that the expert was to say, and said.
     pub(super) planned: f64,
@@ -66,7 +87,6 @@ pub(super) struct Member {
     /// What the expert said.
     pub(super) said: Said,
     pub(super) model_chunks: usize,
-    pub(super) tail: bool,
 }
 
 /// The rollouts of one sample.
@@ -188,12 +208,11 @@ impl Run {
                 correct: record.correct,
                 advantage: record.advantage,
                 leak: record.leak,
-                forced_close: record.forced_close,
+                close: Close::of(&record),
                 planned: record.expert_share,
                 injected: record.injected_share,
                 said: Said { tokens: record.token_counts.expert, boundaries: record.boundaries },
                 model_chunks: record.model_chunks,
-                tail: record.segments.iter().any(|segment| segment.tag == SegmentTag::Tail),
                 view: record.view,
             });
         }
