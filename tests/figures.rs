@@ -51,6 +51,7 @@ fn every_figure_stands_in_its_file() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was found, for who asks with --nocapture")]
 fn every_figure_is_what_its_command_gives() {
     let all = std::env::var("FIGURES").is_ok_and(|which| which == "all");
     let mut results: BTreeMap<String, Value> = BTreeMap::new();
@@ -60,7 +61,7 @@ fn every_figure_is_what_its_command_gives() {
         let Some(found) = result.pointer(&figure.read).and_then(Value::as_f64) else {
             panic!("`{}` prints no number at {}", figure.command, figure.read);
         };
-        println!("{:>12.6}  {}: {}", found, figure.file, figure.text);
+        println!("{found:>12.6}  {}: {}", figure.file, figure.text);
         if (found - figure.value).abs() > figure.tolerance {
             wrong.push(format!("{} says `{}`; `{}` gives {found}", figure.file, figure.text, figure.command));
         }
