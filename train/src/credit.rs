@@ -395,7 +395,7 @@ mod tests {
         // J = 1, j = 1.5.
         let stretches = [Stretch { role: Role::Model { expert: &[8] }, tokens: &[8, 8] }];
         let weights = |cap, maximum_weight| {
-            token_weights(&stretches, &CreditOptions { cap, maximum_weight, ..CreditOptions::default() }, &none())
+            token_weights(&stretches, &CreditOptions { maximum_weight, cap, ..CreditOptions::default() }, &none())
         };
         assert_eq!(weights(Cap::Weight, 3.6), [3.6, 3.6]);
         assert_eq!(weights(Cap::Proximity, 3.6), [5.25, 4.4625]);

@@ -52,13 +52,16 @@ pub(super) fn growth(said: &[Said], room: usize) -> Growth {
 mod tests {
     use super::*;
 
-    fn said(views: &[(usize, &[usize])]) -> Vec<Said> {
+    /// Tokens and boundaries of each view.
+    type Views<'a> = &'a [(usize, &'a [usize])];
+
+    fn said(views: Views) -> Vec<Said> {
         views.iter().map(|(tokens, boundaries)| Said { tokens: *tokens, boundaries: boundaries.to_vec() }).collect()
     }
 
     #[test]
     fn growth_is_judged_view_by_view() {
-        let cases: [(&[(usize, &[usize])], Growth, bool); 7] = [
+        let cases: [(Views, Growth, bool); 7] = [
             (&[], Growth::Single, false),
             (&[(9, &[9])], Growth::Single, false),
             (&[(9, &[9]), (12, &[5, 20])], Growth::Grown, false),

@@ -369,7 +369,7 @@ mod tests {
     fn a_redrawn_view_opens_with_more_than_was_said_before() {
         let target = target(200, 10);
         let said = Said { tokens: 70, boundaries: vec![40, 120] };
-        let again = PlanRequest { redraw: 1, opening: 71, earlier: &[said.clone()], ..view(3, 0, 1) };
+        let again = PlanRequest { redraw: 1, opening: 71, earlier: std::slice::from_ref(&said), ..view(3, 0, 1) };
         let plan = plan(&target, &ScaffoldOptions::default(), again);
         assert_eq!(plan.expert_chunks[0], 80, "the next line end");
         assert!(plan.said().goes_beyond(&said));
