@@ -163,7 +163,7 @@ const METHODS: [(&str, Sign); 3] = [
 ];
 
 const MECHANISMS: [(&str, Sign); 10] = [
-    ("varied-boundaries", |logs| logs.numbers("expert_share").all(|share| share == 0.0 || share == 0.35)),
+    ("varied-boundaries", |logs| logs.numbers("expert_share").all(|share| share == 0.0 || share == 0.4)),
     ("masking", |logs| {
         logs.every(&["expert", "tail", "close", "opener"], weighs_one)
             && logs.every(&["prompt"], |segment| segment["masked"] == true)
@@ -229,7 +229,7 @@ fn anchors_stand_in_the_prompt_unless_they_are_off() {
 fn long_run(out: &Path, end: Option<&str>) -> ExitStatus {
     Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["train", "--out", text(out), "--samples", "48", "--groups-per-step", "4", "--heldout-count", "0"])
+        .args(["train", "--out", text(out), "--samples", "96", "--groups-per-step", "4", "--heldout-count", "0"])
         .args(["--set", "checkpoint.every=2", "--quiet"])
         .envs(end.map(|end| ("LCR_AUDIT_END_AT", end)))
         .stderr(Stdio::null())
@@ -239,7 +239,7 @@ fn long_run(out: &Path, end: Option<&str>) -> ExitStatus {
 
 fn resume(out: &Path) {
     let arguments =
-        ["--samples", "48", "--groups-per-step", "4", "--heldout-count", "0", "--set", "checkpoint.every=2"];
+        ["--samples", "96", "--groups-per-step", "4", "--heldout-count", "0", "--set", "checkpoint.every=2"];
     let run = audit(["train", "--out", text(out), "--resume", "--quiet"].iter().chain(&arguments));
     assert_eq!(run.code, 0, "{}", run.stderr);
 }
