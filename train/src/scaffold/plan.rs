@@ -93,7 +93,7 @@ pub fn plan(target: &Target, options: &ScaffoldOptions, request: PlanRequest) ->
     let minimum = options.minimum_chunk.max(1);
     let wanted = share * room as f64;
     let cycles = cycles.min(wanted.round() as usize / minimum);
-    let of_target = if target.is_empty() { 0.0 } else { wanted / target.len() as f64 };
+    let of_target = if target.is_empty() { 0.0 } else { share * (room as f64 / target.len() as f64) };
     let empty = Plan { expert_share: of_target, minimum_chunk: minimum, room, ..Plan::default() };
     if cycles == 0 {
         return empty;
