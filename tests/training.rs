@@ -72,6 +72,8 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
     // The adapter is one that every other command takes.
     let inspected = audit(["inspect", text(&one), "--json"]).json();
     assert_eq!(inspected["method"], "DoRA");
+    // The folder that the bundled base was unpacked to is gone by now.
+    assert_eq!(inspected["base_model"], "nano");
     // Its folder, checkpoints and all, passes the gate's scan; the optimizer's moments are a warning each.
     let scan = audit(["scan", text(&one), "--json"]);
     assert_eq!(scan.code, 0, "{}", scan.stdout);
@@ -83,7 +85,17 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
     assert!(found.iter().any(|finding| finding["file"] == "optimizer.safetensors"), "{found:?}");
     let page = audit(["rollouts", text(&one)]);
     assert_eq!(page.code, 0, "{}", page.stderr);
-    assert!(std::fs::read_to_string(one.join("rollouts.html")).unwrap().contains("scaffold_0"));
+    let page = std::fs::read_to_string(one.join("rollouts.html")).unwrap();
+    assert!(page.contains("scaffold_0") && page.contains("What the expert said, view by view"));
+    // Each later view holds more of the expert, by what was injected, and the page counts the groups in which that is so.
+    let said = |view: &str| {
+        let of_view = rollouts.iter().filter(|line| line["view"] == view);
+        of_view.map(|line| line["injected_share"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let (first, second) = (said("scaffold_0"), said("scaffold_1"));
+    let grown = first.iter().zip(&second).filter(|(first, second)| second > first).count();
+    assert!(first.len() == second.len() && grown + 1 >= first.len(), "{first:?} {second:?}");
+    assert!(page.contains(&format!("In {grown} of {} groups", first.len())));
 }
 
 /// What a run says of itself.

@@ -193,6 +193,7 @@ impl TrainableAdapter {
     pub fn name_base(&mut self, name: &str) {
         if let AdapterConfig::Peft(config) = &mut self.adapter.config {
             config.base_model = Some(name.to_owned());
+            config.raw.insert("base_model_name_or_path".to_owned(), json!(name));
         }
     }
 
