@@ -95,7 +95,7 @@ pub fn frobenius_norm(module: &LowRank) -> f64 {
 pub fn norm_of_products(module: &LowRank) -> f64 {
     let up = widened(&module.up, module.outputs, module.rank);
     let down = widened(&module.down, module.rank, module.inputs);
-    // Transposes are made: nalgebra's product with a transposed left side is a loop of dot products, ten times slower.
+    // Transposes are made: nalgebra's product with a transposed left side is a loop of dot products.
     let square = (&down * down.transpose()).dot(&(up.transpose() * &up));
     module.scale.abs() * square.max(0.0).sqrt()
 }
