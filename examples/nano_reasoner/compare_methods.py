@@ -1,13 +1,14 @@
 """Trains the nano reasoner with every method and with each mechanism switched off, and says what that shows.
 
     cargo build --release
+    python3 examples/nano_reasoner/compare_methods.py weights --out learning     how the token weights of LCR are normalised and capped
     python3 examples/nano_reasoner/compare_methods.py search --out learning      learning rate and length of each method
     python3 examples/nano_reasoner/compare_methods.py train --out learning       six seeds of each, with what the search found
     python3 examples/nano_reasoner/compare_methods.py table --out learning       the tables, from finished runs alone
 
-`--task hard` (the default) is the task of the shipped configuration, `--task long` the one on which every mechanism acts. The search
-measures on a development set, the last 400 problems of `train.jsonl`, which no run trains on; the held-out problems are
-seen by the final runs only. A run counts when its `run.json` says that it finished: an interrupted one publishes an
+`--task hard` (the default) is the task of the shipped configuration, `--task long` the one on which every mechanism acts. The first
+two commands measure on a development set, the last 400 problems of `train.jsonl`, which no run trains on; the held-out problems
+are seen by the final runs only. A run counts when its `run.json` says that it finished: an interrupted one publishes an
 adapter, too, and is made again. Whatever is finished is not made again, so each command may be interrupted. Standard
 library only.
 """
@@ -31,11 +32,14 @@ TASKS = {
     "hard": ["--config", NANO / "train.toml", "--data", PROBLEMS / "hard.jsonl"],
     "long": ["--config", HERE / "long.toml", "--data", PROBLEMS / "long.jsonl", "--set", f"anchors.file={HERE / 'anchors.txt'}"],
 }
+TOKENS = {"hard": 300_000, "long": 400_000}  # read and written by a run of full length
 METHODS = ["lcr", "sft", "filtered-sft", "grpo"]
 MECHANISMS = ["varied-boundaries", "masking", "proximity", "jaccard", "naked-first", "early-stop", "positive-only",
               "relative", "forced-close", "answer-turn", "anchors"]
 RATES = [5e-4, 1e-3, 2e-3, 4e-3]
-SEARCH_SEEDS = [100, 101]
+LENGTHS = [0.5, 1.0]  # of TOKENS
+WEIGHTS = [[f"credit.normalisation={normalisation}", f"credit.cap={cap}"]
+           for normalisation in ["weights", "group", "{ constant = 24.0 }"] for cap in ["weight", "proximity"]]
 DEVELOPMENT = 400
 RESAMPLES = 2000
 
@@ -57,7 +61,7 @@ def is_finished(folder):
         return False
 
 
-def train(arguments, name, seed, words):
+def train(arguments, name, seed, words, length=1.0):
     """The folder of a finished run."""
     folder = arguments.out / arguments.task / f"{name.replace(' ', '_')}-{seed}"
     if not is_finished(folder):
@@ -65,7 +69,7 @@ def train(arguments, name, seed, words):
         folder.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         call(arguments.binary, "train", "--base", NANO, *TASKS[arguments.task], *words, "--seed", seed,
-             "--tokens", arguments.tokens, "--heldout-count", 0, "--out", folder)
+             "--tokens", int(length * TOKENS[arguments.task]), "--heldout-count", 0, "--out", folder)
         (folder / "seconds.json").write_text(json.dumps(time.monotonic() - started))
     return folder
 
@@ -90,31 +94,59 @@ def development_set(arguments):
     return path
 
 
-def search(arguments, pool):
-    """Every method gets the same number of tries; the best mean over two seeds is kept, the smaller rate of equals."""
+def on_development(arguments, pool, tries):
+    """Per try (name, words, length) the mean accuracy over the seeds of a search."""
     data = development_set(arguments)
-    tries = [(method, rate, seed) for method in METHODS for rate in RATES for seed in SEARCH_SEEDS]
 
-    def measure(method, rate, seed):
-        words = ["--method", method, "--learning-rate", rate]
-        return statistics.mean(outcomes(arguments, train(arguments, f"search {method} {rate:g}", seed, words), data))
+    def measure(one):
+        (name, words, length), seed = one
+        return statistics.mean(outcomes(arguments, train(arguments, f"search {name}", seed, words, length), data))
 
-    found = dict(zip(tries, pool.map(lambda one: measure(*one), tries)))
+    seeds = range(100, 100 + arguments.search_seeds)
+    found = list(pool.map(measure, [(one, seed) for one in tries for seed in seeds]))
+    means = [statistics.mean(found[at:at + len(seeds)]) for at in range(0, len(found), len(seeds))]
+    for (name, _, length), mean in zip(tries, means):
+        print(f"{name}, {length:g} of the tokens: {100 * mean:.1f} %", flush=True)
+    return means
+
+
+def weights(arguments, pool):
+    """The ways to normalise and cap token weights, at the rate of the configuration."""
+    tries = []
+    for settings in WEIGHTS:
+        name = "weights " + " ".join(setting.split("=", 1)[1] for setting in settings)
+        tries.append(("".join(c for c in name if c.isalnum() or c in " ."), [w for one in settings for w in ("--set", one)], 1.0))
+    on_development(arguments, pool, tries)
+
+
+def search(arguments, pool):
+    """Every method gets the same tries: four rates at full length, then the best of them at half of it. The best mean over
+    the seeds is kept; of equals the smaller rate."""
+
+    def a_try(method, rate, length):
+        part = "" if length == 1.0 else f" {length:g}"
+        return f"{method} {rate:g}{part}", ["--method", method, "--learning-rate", rate], length
+
+    tries = [(method, rate, 1.0) for method in METHODS for rate in RATES]
+    means = dict(zip(tries, on_development(arguments, pool, [a_try(*one) for one in tries])))
+    best = {method: max(RATES, key=lambda rate: (means[method, rate, 1.0], -rate)) for method in METHODS}
+    shorter = [(method, best[method], length) for method in METHODS for length in LENGTHS if length != 1.0]
+    means |= dict(zip(shorter, on_development(arguments, pool, [a_try(*one) for one in shorter])))
     chosen = {}
     for method in METHODS:
-        means = {rate: statistics.mean(found[method, rate, seed] for seed in SEARCH_SEEDS) for rate in RATES}
-        chosen[method] = min(RATES, key=lambda rate: (-means[rate], rate))
-        print(method, {f"{rate:g}": round(100 * mean, 1) for rate, mean in means.items()}, "→", chosen[method], flush=True)
+        length = max(LENGTHS, key=lambda length: means[method, best[method], length])
+        chosen[method] = {"rate": best[method], "length": length, "development": means[method, best[method], length]}
+    print(json.dumps(chosen, indent=1))
     (arguments.out / f"{arguments.task}.chosen.json").write_text(json.dumps(chosen, indent=1))
 
 
 def planned(arguments):
-    """Rows: name, words for `train`."""
+    """Rows: name, words for `train`, share of the tokens."""
     chosen = json.loads((arguments.out / f"{arguments.task}.chosen.json").read_text())
-    rows = [(method, ["--method", method, "--learning-rate", chosen[method]]) for method in METHODS]
-    lcr = ["--method", "lcr", "--learning-rate", chosen["lcr"]]
-    rows += [(f"lcr without {name}", [*lcr, "--off", name]) for name in arguments.without]
-    return rows + [(f"lcr with {setting}", [*lcr, "--set", setting]) for setting in arguments.with_setting]
+    rows = [(method, ["--method", method, "--learning-rate", chosen[method]["rate"]], chosen[method]["length"]) for method in METHODS]
+    _, lcr, length = rows[0]
+    rows += [(f"lcr without {name}", [*lcr, "--off", name], length) for name in arguments.without]
+    return rows + [(f"lcr with {setting}", [*lcr, "--set", setting], length) for setting in arguments.with_setting]
 
 
 def measure_all(arguments, pool):
@@ -124,13 +156,13 @@ def measure_all(arguments, pool):
     for data in sets:
         outcomes(arguments, base, data, adapter=False)
 
-    def one(name, seed, words):
-        folder = train(arguments, name, seed, words)
+    def one(name, seed, words, length):
+        folder = train(arguments, name, seed, words, length)
         for data in sets:
             outcomes(arguments, folder, data)
         print(f"{name}, seed {seed}", flush=True)
 
-    waiting = [pool.submit(one, name, seed, words) for name, words in planned(arguments) for seed in range(arguments.seeds)]
+    waiting = [pool.submit(one, name, seed, words, length) for name, words, length in planned(arguments) for seed in range(arguments.seeds)]
     for future in waiting:
         future.result()
 
@@ -207,7 +239,7 @@ def table(arguments):
     lines = ["| method | learning rate | seeds | steps | minutes | held out, % | less step 0 (95 %) | facts | refusals |", "|---|---|---|---|---|---|---|---|---|",
              f"| step 0 | – | – | – | – | {100 * base['heldout']:.1f} | – | {100 * base['facts']:.1f} % | {100 * base['refusals']:.1f} % |"]
     results, start = {}, read(arguments.out / "base", "heldout")
-    for name, words in planned(arguments):
+    for name, words, _ in planned(arguments):
         folders = finished(arguments, name)
         if len(folders) < arguments.seeds:
             continue
@@ -236,18 +268,20 @@ def table(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["search", "train", "table"])
+    parser.add_argument("command", choices=["weights", "search", "train", "table"])
     parser.add_argument("--task", choices=TASKS, default="hard")
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "lcr-audit")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("learning"))
-    parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--search-seeds", type=int, default=2)
     parser.add_argument("--without", nargs="*", choices=MECHANISMS, default=MECHANISMS, help="mechanisms that have a row")
     parser.add_argument("--with", dest="with_setting", nargs="*", default=[], metavar="KEY=VALUE", help="settings that have a row")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        if arguments.command == "search":
+        if arguments.command == "weights":
+            weights(arguments, pool)
+        elif arguments.command == "search":
             search(arguments, pool)
         elif arguments.command == "train":
             measure_all(arguments, pool)

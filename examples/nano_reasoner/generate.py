@@ -38,7 +38,7 @@ P_CAREFUL_DEAR = 0.62     # per step, multiplication, and any step that is about
 P_FORGET = 0.80           # a careless author who needs a carry forgets it
 P_CARRY = 0.66            # share of steps for which a carry or a borrow is sought (not always found)
 STEPS = {2: 0.42, 3: 0.36, 4: 0.22}
-LONG_STEPS = {4: 0.7, 5: 0.3}
+LONG_STEPS = {3: 0.5, 4: 0.5}
 LONGEST_OF_LONG = 200
 LAST_LINE = "That is the end."
 LONGEST = 140             # expert solutions are no longer, in tokens as `rough_length` counts them
@@ -551,7 +551,7 @@ def hard_problems(rng, count, seen, **made):
 
 
 def long_problems(count=1200):
-    """Hard problems of four and five steps, on which the method can be itself: there is room for two and three stretches of the
+    """Hard problems of three and four steps, on which the method can be itself: there is room for two and three stretches of the
     expert before the answer, and the expert's last line does not hold it, so that the end of its thinking can be given away."""
     seen = {r["prompt"] for records in problem_sets().values() for r in records}
     seen |= {r["prompt"] for r in hard_problems(random.Random(SEED + 7), 2000, set(seen))}
