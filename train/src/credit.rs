@@ -37,12 +37,12 @@ pub enum JaccardScope {
 pub enum Normalisation {
     /// The sum of its weights: every rollout counts alike, and weights tell only its own tokens apart. A factor that all of them
     /// share, such as the Jaccard similarity of a single chunk, has no effect.
-    #[default]
     Weights,
     /// The number of its tokens with any weight.
     Tokens,
     /// The sum of the weights of all rollouts of the group that carry a loss: a rollout that is more like the expert's text counts
-    /// for more than another.
+    /// for more than another, and a group with several of them for no more than one with a single one.
+    #[default]
     Group,
     /// This number: such rollouts count for more in other groups, too.
     Constant(f64),
@@ -109,7 +109,7 @@ impl Default for CreditOptions {
             maximum_weight: 3.6,
             cap: Cap::Weight,
             answer_weight: 1.0,
-            normalisation: Normalisation::Weights,
+            normalisation: Normalisation::default(),
         }
     }
 }
