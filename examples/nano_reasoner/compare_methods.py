@@ -204,18 +204,14 @@ def read(folder, name):
     return [json.loads(line)["correct"] for line in (folder / f"{name}.outcomes.jsonl").read_text().splitlines()]
 
 
-def percent(values):
-    mean = 100 * statistics.mean(values)
-    return f"{mean:.1f} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
-
-
-def exercised(folder):
-    """Share of the groups with a scaffold in which each mechanism acts."""
+def exercised(folder, since=0.0):
+    """Share of the groups with a scaffold in which each mechanism acts, from this part of the run on."""
     groups = collections.defaultdict(list)
     for line in (folder / "rollouts.jsonl").read_text().splitlines():
         rollout = json.loads(line)
         groups[rollout["iteration"]].append(rollout)
-    several = [group for group in groups.values() if any(one["view"].startswith("scaffold") for one in group)]
+    first = since * (max(groups) + 1)
+    several = [group for at, group in groups.items() if at >= first and any(one["view"].startswith("scaffold") for one in group)]
 
     def share(is_so):
         return sum(any(is_so(one) for one in group) for group in several) / max(1, len(several))
@@ -226,44 +222,84 @@ def exercised(folder):
 
     return {
         "views grow": sum(map(grows, several)) / max(1, len(several)),
-        "two chunks of the model": share(lambda one: one["model_chunks"] >= 2),
+        "two stretches of the model": share(lambda one: one["model_chunks"] >= 2),
         "Jaccard": share(lambda one: one["jaccard"] is not None),
+        "anchors": share(lambda one: one["segments"][0]["text"].startswith("system")),
         "forced close": share(lambda one: one["forced_close"]),
         "tail": share(lambda one: any(part["tag"] == "tail" for part in one["segments"])),
         "a loss": share(lambda one: one["advantage"] != 0),
     }
 
 
-def table(arguments):
+def movement(folder):
+    """How far a run went from the base: divergence where it was measured, nats per token, and rotation, degrees."""
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kl = {view: [step[f"kl_{view}"]["exact"] for step in steps if step[f"kl_{view}"]] for view in ["naked", "scaffolded"]}
+    return {
+        "KL to the base, naked, mean over the run": statistics.mean(kl["naked"]),
+        "KL to the base, naked, last": kl["naked"][-1],
+        "KL to the base, scaffolded, last": kl["scaffolded"][-1],
+        "rotation per step, mean over rows and steps": statistics.mean(step["rotation_step_mean"] for step in steps),
+        "rotation per step, largest row": max(step["rotation_step_max"] for step in steps),
+        "rotation since the start, mean over rows": steps[-1]["rotation_total_mean"],
+        "rotation since the start, largest row": steps[-1]["rotation_total_max"],
+    }
+
+
+def summary(arguments):
+    """What the finished runs show, in points and percent."""
     base = {name: statistics.mean(read(arguments.out / "base", name)) for name in ["heldout", "facts", "refusals"]}
-    lines = ["| method | learning rate | seeds | steps | minutes | held out, % | less step 0 (95 %) | facts | refusals |", "|---|---|---|---|---|---|---|---|---|",
-             f"| step 0 | – | – | – | – | {100 * base['heldout']:.1f} | – | {100 * base['facts']:.1f} % | {100 * base['refusals']:.1f} % |"]
-    results, start = {}, read(arguments.out / "base", "heldout")
-    for name, words, _ in planned(arguments):
+    found = {"base": {name: 100 * value for name, value in base.items()}, "rows": {}, "differences": {}}
+    outcomes, start = {}, read(arguments.out / "base", "heldout")
+    for name, words, length in planned(arguments):
         folders = finished(arguments, name)
         if len(folders) < arguments.seeds:
             continue
-        results[name] = [read(folder, "heldout") for folder in folders]
-        gain, (low, high) = two_level(results[name], [start])
-        lost = [100 * (statistics.mean(statistics.mean(read(folder, kind)) for folder in folders) - base[kind]) for kind in ["facts", "refusals"]]
-        steps = [json.loads((folder / "run.json").read_text())["progress"]["step"] for folder in folders]
-        minutes = [json.loads((folder / "seconds.json").read_text()) / 60 for folder in folders]
-        rate = words[words.index("--learning-rate") + 1]
-        accuracy = percent([statistics.mean(seed) for seed in results[name]])
-        lines.append(f"| {name} | {rate:g} | {len(folders)} | {min(steps)}–{max(steps)} | {statistics.mean(minutes):.1f} | {accuracy} "
-                     f"| {100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) | {lost[0]:+.1f} | {lost[1]:+.1f} |")
-    if "lcr" in results:
-        lines += ["", "| LCR less | points | 95 % interval |", "|---|---|---|"]
-        for name in results:
-            if name != "lcr":
-                mean, (low, high) = two_level(results["lcr"], results[name])
-                lines.append(f"| {name} | {100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} |")
-        shares = [exercised(folder) for folder in finished(arguments, "lcr")]
-        lines += ["", "| of groups with a scaffold, % | |", "|---|---|"]
-        lines += [f"| {name} | {100 * statistics.mean(share[name] for share in shares):.0f} |" for name in shares[0]]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (arguments.out / f"{arguments.task}.table.md").write_text(text)
+        outcomes[name] = [read(folder, "heldout") for folder in folders]
+        gain, ends = two_level(outcomes[name], [start])
+        means = [100 * statistics.mean(seed) for seed in outcomes[name]]
+        found["rows"][name] = {
+            "rate": words[words.index("--learning-rate") + 1], "length": length, "seeds": len(folders),
+            "steps": sorted(json.loads((folder / "run.json").read_text())["progress"]["step"] for folder in folders),
+            "minutes": statistics.mean(json.loads((folder / "seconds.json").read_text()) / 60 for folder in folders),
+            "heldout": statistics.mean(means), "deviation": statistics.stdev(means) if len(means) > 1 else 0.0, "each": sorted(means),
+            "gain": 100 * gain, "low": 100 * ends[0], "high": 100 * ends[1],
+        }
+        for kind in ["facts", "refusals"]:
+            found["rows"][name][kind] = 100 * (statistics.mean(statistics.mean(read(folder, kind)) for folder in folders) - base[kind])
+    for name in outcomes:
+        if name != "lcr" and "lcr" in outcomes:
+            mean, (low, high) = two_level(outcomes["lcr"], outcomes[name])
+            found["differences"][name] = {"points": 100 * mean, "low": 100 * low, "high": 100 * high}
+    runs = finished(arguments, "lcr")
+    for key, since in [("groups", 0.0), ("last_quarter", 0.75)]:
+        shares = [exercised(folder, since) for folder in runs]
+        found[key] = {name: 100 * statistics.mean(share[name] for share in shares) for name in shares[0]} if shares else {}
+    moved = [movement(folder) for folder in runs]
+    found["movement"] = {name: sorted(one[name] for one in moved) for name in moved[0]} if moved else {}
+    return found
+
+
+def table(arguments):
+    found = summary(arguments)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return
+    base = found["base"]
+    lines = ["| method | learning rate | seeds | steps | minutes | held out, % | least, most | less step 0 (95 %) | facts | refusals |",
+             "|---|---|---|---|---|---|---|---|---|---|",
+             f"| step 0 | – | – | – | – | {base['heldout']:.1f} | – | – | {base['facts']:.1f} % | {base['refusals']:.1f} % |"]
+    for name, row in found["rows"].items():
+        lines.append(f"| {name} | {row['rate']:g} | {row['seeds']} | {row['steps'][0]}–{row['steps'][-1]} | {row['minutes']:.1f} "
+                     f"| {row['heldout']:.1f} ± {row['deviation']:.1f} | {row['each'][0]:.1f}, {row['each'][-1]:.1f} "
+                     f"| {row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f}) | {row['facts']:+.1f} | {row['refusals']:+.1f} |")
+    lines += ["", "| LCR less | points | 95 % interval |", "|---|---|---|"]
+    lines += [f"| {name} | {one['points']:+.1f} | {one['low']:+.1f} to {one['high']:+.1f} |" for name, one in found["differences"].items()]
+    lines += ["", "| of groups with a scaffold, % | whole run | last quarter |", "|---|---|---|"]
+    lines += [f"| {name} | {share:.0f} | {found['last_quarter'][name]:.0f} |" for name, share in found["groups"].items()]
+    lines += ["", "| LCR, over its seeds | least | median | most |", "|---|---|---|---|"]
+    lines += [f"| {name} | {each[0]:.3g} | {statistics.median(each):.3g} | {each[-1]:.3g} |" for name, each in found["movement"].items()]
+    print("\n".join(lines))
 
 
 def main():
@@ -277,6 +313,7 @@ def main():
     parser.add_argument("--without", nargs="*", choices=MECHANISMS, default=MECHANISMS, help="mechanisms that have a row")
     parser.add_argument("--with", dest="with_setting", nargs="*", default=[], metavar="KEY=VALUE", help="settings that have a row")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="the table as JSON")
     arguments = parser.parse_args()
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         if arguments.command == "weights":
