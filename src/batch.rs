@@ -42,7 +42,7 @@ const ACTIVATION_BYTES: usize = 2 << 30;
   lcr-audit batch models/Qwen3-0.6B adapters/ --out fleet/3 --shard 3/8     one of eight machines
   lcr-audit merge fleet/* --out fleet-report                                what they found, together
 
-Started again with the same arguments it goes on where it was stopped. Writes results.jsonl (a line an adapter), index.html (a
+Started again with the same arguments it goes on where it was stopped. Writes results.jsonl (one line per adapter), index.html (a
 ranking) and a report an adapter under reports/. One batch at a time may write into a folder.
 
 Exit codes: 0 pass · 1 findings at or above the policy · 2 something could not be analysed · 3 wrong usage.")]

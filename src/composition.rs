@@ -12,7 +12,7 @@ use lcr_scan::is_tokenizer_file;
 /// Files that hold a chat template.
 const TEMPLATE: [&str; 3] = ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"];
 
-/// Pins a base; its weights, which take a second a gigabyte, only where they are needed.
+/// Pins a base; its weights, which take one second per gigabyte, only where they are needed.
 pub(crate) fn pin_base(folder: &Path, weights: bool) -> Result<BasePin> {
     let context = || format!("cannot read the base {}", folder.display());
     Ok(BasePin {

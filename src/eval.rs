@@ -321,7 +321,7 @@ impl std::fmt::Display for Evaluation {
         if let Some(text) = &self.perplexity {
             writeln!(
                 f,
-                "perplexity       {:.4} over {} tokens ({:.5} nats a token)",
+                "perplexity       {:.4} over {} tokens ({:.5} nats per token)",
                 text.perplexity, text.tokens, text.mean_negative_log_likelihood
             )?;
         }

@@ -55,7 +55,7 @@ pub(crate) struct DeviceArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Probes")]
 pub(crate) struct ProbeArguments {
-    /// What both models read: a built-in set (general, math, identity, refusal, truth), a `.txt` file with a prompt a line, or
+    /// What both models read: a built-in set (general, math, identity, refusal, truth), a `.txt` file with one prompt per line, or
     /// a `.jsonl` file with `prompt` or chat `messages` a line.
     #[arg(long, value_name = "NAME|FILE", default_value = "general", conflicts_with = "tokens")]
     pub(crate) probes: String,

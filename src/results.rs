@@ -1,4 +1,4 @@
-//! The folder of a batch: what it is made of, a line an adapter, how far the pass in progress has come.
+//! The folder of a batch: what it is made of, one line per adapter, how far the pass in progress has come.
 //!
 //! One process at a time holds it. What a killed one left unfinished is gone when the next one has ended, whatever it was killed at.
 

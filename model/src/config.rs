@@ -184,7 +184,7 @@ pub struct Config {
     pub output_bias: bool,
     /// Whether the MLP's projections have a bias.
     pub mlp_bias: bool,
-    /// One entry a layer.
+    /// One entry per layer.
     pub layers: Vec<LayerKind>,
     /// End-of-sequence tokens.
     pub eos: Vec<u32>,

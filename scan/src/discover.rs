@@ -18,7 +18,7 @@ use crate::likeness::{is_named_model, is_weights, looks_like_model};
 use crate::limits::Limits;
 use crate::walk::{SPECIAL, current, special_kind};
 
-/// Files that make a folder an adapter's.
+/// Files that make one folder per adapter's.
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: [&str; 3] = ["adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors"];
 /// The file that makes a folder with weights that of a whole model.

@@ -137,7 +137,7 @@ pub(crate) fn anchors_in(problem: &Problem, drawn: &[&str]) -> Option<String> {
 pub struct Perplexity {
     /// Tokens predicted.
     pub tokens: usize,
-    /// Mean −ln p, nats a token.
+    /// Mean −ln p, nats per token.
     pub mean_negative_log_likelihood: f64,
     /// e to that power.
     pub perplexity: f64,

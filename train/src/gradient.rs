@@ -1,6 +1,6 @@
 //! Log-probabilities of chosen tokens, and the gradient of a weighted sum of them: what a training step differentiates.
 //!
-//! [`Trace::forward`] runs examples laid one after another through the decoder and keeps two small tensors a layer;
+//! [`Trace::forward`] runs examples laid one after another through the decoder and keeps two small tensors per layer;
 //! [`Trace::backward`] walks back, one layer at a time, down to the lowest that carries an adapter. Logits exist for a chunk
 //! of target rows at a time: only where a token is a target, and on the way back only where it carries weight. A loss
 //! enters as one coefficient per target, the derivative of the loss by −ln p.

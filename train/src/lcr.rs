@@ -99,7 +99,7 @@ pub struct Progress {
     pub tally: Tally,
 }
 
-/// Divergence from the base on some tokens, nats a token.
+/// Divergence from the base on some tokens, nats per token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Divergences {
     /// Mean of ln p − ln q over the tokens drawn.

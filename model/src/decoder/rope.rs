@@ -61,7 +61,7 @@ impl Rotation {
         Self { turns, pairs: frequencies.len() }
     }
 
-    /// Rotates `x` `[tokens, heads · head_dim]`, one position a row.
+    /// Rotates `x` `[tokens, heads · head_dim]`, one position per row.
     pub(crate) fn apply(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
         if x.device().is_cpu() { self.on_host(x, head_dim) } else { self.composed(x, head_dim) }
     }

@@ -1,6 +1,6 @@
 //! The way back through the decoder: one layer at a time, computed again from its input, for one variant.
 //!
-//! A forward pass keeps two small tensors a layer ([`LayerInput`]): the stream before it and what its attention added. From
+//! A forward pass keeps two small tensors per layer ([`LayerInput`]): the stream before it and what its attention added. From
 //! them the MLP is recomputed without attention, and attention without its product with the values or its output
 //! projection, unless one of these carries an adapter or a norm. Where there is memory it keeps the products as well, and
 //! nothing large is recomputed. Only adapters have gradients; a frozen weight passes the gradient of its input on, and where
