@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use lcr_model::checkpoint::Weight;
+use lcr_formats::checkpoint::Weight;
 use lcr_model::decoder::Decoder;
 use lcr_model::session::{SequenceId, Session};
 use rayon::prelude::*;
@@ -100,7 +100,7 @@ fn main() -> Result<()> {
     let base = folder(&arguments)?;
     let decoder = Decoder::open(&base, candle_core::Device::Cpu)?;
     let variant = match &arguments.adapter {
-        Some(adapter) => Some(decoder.bind(lcr_model::adapter::Adapter::open(adapter)?)?),
+        Some(adapter) => Some(decoder.bind(lcr_formats::adapter::Adapter::open(adapter)?)?),
         None => None,
     };
     let weights: Vec<&[u8]> = decoder.checkpoint().tensors().map(Weight::bytes).collect();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use lcr_reports::gate::{GateReport, Statement, StatementSubject, attest, digest_of_file, statement_to_string};
+use lcr_gate::{GateReport, Statement, StatementSubject, attest, digest_of_file, statement_to_string};
 use serde_json::Value;
 
 /// Folders below a base's that are followed.

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use lcr_analysis::audit::Audit;
 use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
+use lcr_documents::audit::Audit;
 use lcr_documents::paths::shown;
 use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
-use lcr_reports::gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, Subject, judge};
-use lcr_reports::policy::Policy;
+use lcr_gate::policy::Policy;
+use lcr_gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, Subject, judge};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
@@ -371,7 +371,7 @@ impl Batch<'_> {
         let context = || format!("cannot write {}", self.arguments.out.join(&own).display());
         let folder = folder_within(&self.arguments.out, Path::new(&own)).with_context(context)?;
         if self.arguments.no_reports {
-            lcr_reports::json::write(audit, &folder.join("report.json")).with_context(context)?;
+            lcr_documents::audit::json::write(audit, &folder.join("report.json")).with_context(context)?;
         } else {
             lcr_reports::write_report(audit, &folder).with_context(context)?;
         }
@@ -382,7 +382,7 @@ impl Batch<'_> {
     fn is_written(&self, audit: &Audit, line: &BatchLine) -> Result<bool> {
         let folder = self.arguments.out.join(line.report_folder());
         let stands = |name: &str, content: String| plain(&folder.join(name)).ok() == Some(content.into_bytes());
-        Ok(stands("report.json", lcr_reports::json::to_string(audit)?)
+        Ok(stands("report.json", lcr_documents::audit::json::to_string(audit)?)
             && (self.arguments.no_reports || stands("index.html", lcr_reports::html::page(audit)?)))
     }
 }

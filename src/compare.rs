@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lcr_analysis::audit::{Audit, Judgement, Level, Verdict};
 use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
+use lcr_documents::audit::{Audit, Judgement, Level, Verdict};
 use lcr_documents::characters::visible;
-use lcr_reports::gate::{self, BasePin, GateVerdict, Pins, Subject, judge, judge_audit};
-use lcr_reports::outcome;
-use lcr_reports::policy::Policy;
+use lcr_gate::outcome;
+use lcr_gate::policy::Policy;
+use lcr_gate::{self as gate, BasePin, GateVerdict, Pins, Subject, judge, judge_audit};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 

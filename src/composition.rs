@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lcr_analysis::audit::Composition;
-use lcr_reports::gate::{BasePin, digest_of_bytes, digest_of_file, digest_of_folder};
+use lcr_documents::audit::Composition;
+use lcr_gate::{BasePin, digest_of_bytes, digest_of_file, digest_of_folder};
 use lcr_scan::is_tokenizer_file;
 
 /// Files that hold a chat template.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use lcr_reports::gate::GateVerdict;
+use lcr_gate::GateVerdict;
 use lcr_train::run::RunError;
 
 use crate::terminal::NobodyReads;

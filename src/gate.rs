@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lcr_analysis::audit::Audit;
-use lcr_reports::gate::{GateReport, Pins, ProbesPin, Subject};
-use lcr_reports::policy::Policy;
+use lcr_documents::audit::Audit;
+use lcr_gate::policy::Policy;
+use lcr_gate::{GateReport, Pins, ProbesPin, Subject};
 use lcr_scan::Artifact;
 
 use crate::composition::{composition, digest_of_prompts, pin_base};

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use lcr_formats::chat_template::ChatMessage;
 use lcr_model::generate::{Generation, Stop};
 use lcr_model::sampling::{Sampler, SamplingOptions};
-use lcr_model::tokenizer::ChatMessage;
 
 use crate::exit::Status;
 use crate::model::{DeviceArguments, Model};

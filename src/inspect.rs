@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use lcr_documents::characters::visible;
-use lcr_model::adapter::{AdapterError, AdapterParts, Inspection};
-use lcr_reports::policy::{RuleLevel, Stage, catalogue};
+use lcr_formats::adapter::{AdapterError, AdapterParts, Inspection};
+use lcr_gate::policy::{RuleLevel, Stage, catalogue};
 use lcr_scan::{Artifact, Check, Limits, Observation, ScanOptions, scan};
 
 use crate::exit::Status;

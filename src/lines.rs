@@ -8,10 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use lcr_analysis::audit::{Audit, Composition};
-use lcr_reports::gate::{ArtifactReport, GateVerdict, Pins, Subject, digest_of_bytes, judge, judge_audit};
+use lcr_documents::audit::{Audit, Composition};
+use lcr_gate::policy::Policy;
+use lcr_gate::{ArtifactReport, GateVerdict, Pins, Subject, digest_of_bytes, judge, judge_audit};
 use lcr_reports::html::RankingEntry;
-use lcr_reports::policy::Policy;
 use lcr_scan::{Observation, Scan, WeightStatistics};
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +48,9 @@ impl BatchLine {
         if let Some(audit) = &mut audit {
             judge_audit(audit, subject.scan.clone(), policy, pins.clone());
         }
-        let digest =
-            |audit: &Audit| -> Result<String> { Ok(digest_of_bytes(lcr_reports::json::to_string(audit)?.as_bytes())) };
+        let digest = |audit: &Audit| -> Result<String> {
+            Ok(digest_of_bytes(lcr_documents::audit::json::to_string(audit)?.as_bytes()))
+        };
         let evidence = Evidence {
             observations: subject.scan.observations.clone(),
             not_compared: subject.not_compared.clone(),
@@ -100,7 +101,7 @@ impl BatchLine {
         if digest_of_bytes(&bytes) != sha256 {
             bail!("{} is not the report that the line was made from", path.display());
         }
-        let audit = lcr_reports::json::parse(&path, &bytes)?;
+        let audit = lcr_documents::audit::json::parse(&path, &bytes)?;
         let base = pins.base.clone().unwrap_or_default();
         let expected = Composition {
             tool: None,

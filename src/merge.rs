@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_documents::paths::shown;
-use lcr_reports::gate::Pins;
-use lcr_reports::policy::Policy;
+use lcr_gate::Pins;
+use lcr_gate::policy::Policy;
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Variant};
 use lcr_model::tokenizer::Tokenizer;
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use lcr_documents::write::{append, replace};
-use lcr_reports::gate::{self, GateReport};
+use lcr_gate::{self as gate, GateReport};
 use lcr_scan::{Artifact, Limits, discover};
 
 use crate::attestation;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use lcr_documents::write::replace;
-use lcr_reports::policy::{DEFAULT_POLICY, Policy, PolicyError, catalogue};
+use lcr_gate::policy::{DEFAULT_POLICY, Policy, PolicyError, catalogue};
 
 use crate::exit::Status;
 use crate::gate::POLICY_FILE;

@@ -9,7 +9,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use lcr_model::tokenizer::{ChatMessage, Tokenizer};
+use lcr_formats::chat_template::ChatMessage;
+use lcr_model::tokenizer::Tokenizer;
 use serde_json::Value;
 
 /// The built-in sets: name and content.

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use lcr_analysis::audit::Asked;
 use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::metric::{Metric, UnknownMetric};
 use lcr_analysis::site::SiteOptions;
-use lcr_reports::policy::CompareSection;
+use lcr_documents::audit::Asked;
+use lcr_gate::policy::CompareSection;
 
 use crate::model::{Model, ProbeArguments};
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};

@@ -14,10 +14,10 @@ use lcr_documents::lock::{Attempt, LOCK, Lock};
 use lcr_documents::read::plain;
 use lcr_documents::steps::step;
 use lcr_documents::write::{UNFINISHED, append, replace, sweep};
+use lcr_gate::policy::Policy;
+use lcr_gate::{GateReport, Pins, digest_of_bytes};
 use lcr_reports::EARLIER;
-use lcr_reports::gate::{GateReport, Pins, digest_of_bytes};
 use lcr_reports::html::{RankingEntry, ranking};
-use lcr_reports::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Shard, report_of};

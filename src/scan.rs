@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use lcr_documents::paths::shown;
-use lcr_reports::gate::{Baseline, GateReport, Pins, Subject, apply_baseline, judge};
-use lcr_reports::policy::Policy;
+use lcr_gate::policy::Policy;
+use lcr_gate::{Baseline, GateReport, Pins, Subject, apply_baseline, judge};
 use lcr_scan::{Artifact, Limits, ScanOptions, WeightStatistics, discover, scan};
 use rayon::prelude::*;
 

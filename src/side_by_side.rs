@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use lcr_analysis::audit::{
-    AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, ResizedTable, SCHEMA, Tool, Verdict,
-};
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
-use lcr_model::adapter::{Adapter, Resized};
+use lcr_documents::audit::{
+    AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, ResizedTable, SCHEMA, Tool, Verdict,
+};
+use lcr_formats::adapter::{Adapter, Resized};
+use lcr_gate::Subject;
 use lcr_model::decoder::Variant;
 use lcr_model::tokenizer::Tokenizer;
-use lcr_reports::gate::Subject;
 use lcr_scan::{Artifact, FileRecord};
 
 use crate::model::Model;
@@ -247,7 +247,7 @@ impl Vocabulary for Words<'_> {
 mod tests {
     use std::fs;
 
-    use lcr_reports::gate::Subject;
+    use lcr_gate::Subject;
     use lcr_scan::{Artifact, ScanOptions, scan};
 
     use super::*;

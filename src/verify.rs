@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lcr_analysis::audit::SCHEMA;
+use lcr_documents::audit::SCHEMA;
 use lcr_documents::characters::visible;
-use lcr_reports::difference::{Comparison, Difference, Document, Numbers};
-use lcr_reports::gate::GATE_SCHEMA;
+use lcr_gate::GATE_SCHEMA;
+use lcr_gate::difference::{Comparison, Difference, Document, Numbers};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -158,7 +158,7 @@ fn attested(arguments: &Arguments, file: &Path) -> Result<Check> {
     let Ok(Document(reported)) = serde_json::from_str(&fs_err::read_to_string(file)?) else {
         bail!("{} is no statement of this program", file.display())
     };
-    let report = lcr_reports::gate::read(&arguments.report)?;
+    let report = lcr_gate::read(&arguments.report)?;
     let found = attestation::again(&report, arguments.base.as_deref())?;
     let mut comparison = Comparison::new(Numbers::Exact);
     comparison.compare("statement", &reported, &found);

@@ -290,7 +290,7 @@ fn base_of_another_width_than_its_config() {
 #[test]
 fn pickled_adapter() {
     let mut bench = Bench::new();
-    bench.adapter = PathBuf::from(repository("model/tests/data/oddities/pickle"));
+    bench.adapter = PathBuf::from(repository("formats/tests/data/oddities/pickle"));
     bench.refused(&["adapter_model.bin is a pickle", "safe_serialization"]);
 }
 

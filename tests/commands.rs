@@ -14,8 +14,8 @@ use support::{
 const STORIES: &str = "bundled/stories260K";
 const DRAGONS: &str = "bundled/dragons";
 /// A LoRA and a DoRA adapter of the bundled model, made at random.
-const LORA: &str = "model/tests/data/adapters/stories260K/lora_layers_1_3";
-const DORA: &str = "model/tests/data/adapters/stories260K/dora_rslora_r4_all";
+const LORA: &str = "formats/tests/data/adapters/stories260K/lora_layers_1_3";
+const DORA: &str = "formats/tests/data/adapters/stories260K/dora_rslora_r4_all";
 
 /// `compare` of the bundled model on a few prompts.
 fn compare(adapters: &[&str], out: &Path, more: &[&str]) -> support::Run {
@@ -154,7 +154,7 @@ fn conforms(report: &Value) {
         }
         found
     }
-    let schema = read_json(repository("reports/report.schema.json"));
+    let schema = read_json(repository("documents/report.schema.json"));
     let found = faults(report, &schema, &schema, "");
     assert!(found.is_empty(), "{}", found.join("\n"));
     let mut broken = report.clone();

@@ -2,9 +2,9 @@
 //!
 //! Patterns are recomputed from the tapped queries and keys, a block of queries at a time, and dropped.
 
+use lcr_documents::audit::{AttentionChange, AttentionJs};
 use lcr_model::decoder::{AttentionShape, Pattern, Sequence};
 
-use crate::audit::{AttentionChange, AttentionJs};
 use crate::spectrum::jensen_shannon_term;
 
 /// Queries of one block.

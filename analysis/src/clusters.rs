@@ -1,11 +1,11 @@
 //! k-means (Lloyd 1982, seeded by k-means++) on both models' activations, and how far the two labelings agree.
 
 use faer::MatRef;
+use lcr_documents::audit::Clusters;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::activations::Activations;
-use crate::audit::Clusters;
 
 /// Clusters asked for.
 const CLUSTERS: usize = 8;

@@ -1,30 +1,26 @@
 //! Whether the modules of an adapter agree on one direction of the stream, as the removal or the injection of one feature looks.
 
-use crate::audit::Coherence;
-use crate::weights::Measured;
+use lcr_documents::audit::Coherence;
+use lcr_formats::module::{ModulePath, StreamRole};
 
-/// Modules that write into the stream, by the last part of their path.
-const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
-/// Modules that read from it.
-const READERS: [&str; 9] =
-    ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj", "c_attn", "c_fc"];
+use crate::weights::Measured;
 
 /// Mean |cos| over pairs of modules of what each writes into and reads from a stream of `width`.
 pub fn coherence(measured: &[(String, Measured)], width: usize) -> Coherence {
-    let of = |kinds: &[&str], vector: fn(&Measured) -> &Vec<f64>| {
+    let of = |role: StreamRole, vector: fn(&Measured) -> &Vec<f64>| {
         let vectors: Vec<&Vec<f64>> = measured
             .iter()
             .filter(|(name, measured)| {
-                let module = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
-                name.ends_with(".weight") && kinds.contains(&module) && vector(measured).len() == width
+                let plays = ModulePath::parse(name).role() == Some(role);
+                name.ends_with(".weight") && plays && vector(measured).len() == width
             })
             .map(|(_, measured)| vector(measured))
             .collect();
         mean_absolute_cosine(&vectors)
     };
     Coherence {
-        write: of(&WRITERS, |measured| &measured.left),
-        read: of(&READERS, |measured| &measured.right),
+        write: of(StreamRole::Writes, |measured| &measured.left),
+        read: of(StreamRole::Reads, |measured| &measured.right),
         chance: (2.0 / (std::f64::consts::PI * width as f64)).sqrt(),
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
-use lcr_model::config::Config;
+use lcr_documents::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
+use lcr_formats::config::Config;
 use lcr_model::decoder::{AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values};
 use rayon::prelude::*;
 
 use crate::AuditError;
 use crate::attention::{self, QueriesAndKeys};
-use crate::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
 use crate::coherence::coherence;
 use crate::linalg::NoConvergence;
 use crate::lockstep::{Lockstep, Step};

@@ -1,7 +1,8 @@
 //! The difference Δ = Y − X itself: how large, and whether all tokens move one way.
 
+use lcr_documents::audit::Drift;
+
 use crate::activations::Activations;
-use crate::audit::Drift;
 use crate::linalg::largest_squared_singular_value;
 
 /// Size, coherence and leading share of Δ.

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
+use lcr_documents::audit::TokenChange;
 use lcr_model::decoder::{Lanes, with_values};
 use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
-use crate::audit::TokenChange;
 use crate::tokens::{Distribution, Place, TokenDivergences, Vocabulary};
 use crate::trajectory::{LensReading, read_lens, top_tokens};
 

@@ -1,7 +1,8 @@
 //! Orthogonal Procrustes (Schönemann 1966) of two centred, unit-norm matrices.
 
+use lcr_documents::audit::Procrustes;
+
 use crate::activations::Activations;
-use crate::audit::Procrustes;
 use crate::linalg::{NoConvergence, nuclear_norm, product};
 
 /// raw = ‖A − B‖² and min_R ‖A − BR‖² = 2 − 2‖AᵀB‖_*, with A = X_c/‖X_c‖ and B = Y_c/‖Y_c‖.

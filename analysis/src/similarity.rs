@@ -1,9 +1,9 @@
 //! Token cosines, linear CKA and nearest neighbours.
 
 use faer::{Mat, MatRef};
+use lcr_documents::audit::Cosines;
 
 use crate::activations::{Activations, Factors};
-use crate::audit::Cosines;
 use crate::linalg::{product, sum_pairs};
 
 /// Neighbours compared.

@@ -2,12 +2,12 @@
 
 use candle_core::Device;
 use faer::Mat;
+use lcr_documents::audit::{Drift, Procrustes, SiteChange, SpectrumPair, Subspace};
 use lcr_model::decoder::{Lanes, Sequence, Site, with_values};
 use ndarray::{Array2, ArrayView2};
 
 use crate::AuditError;
 use crate::activations::{Activations, Factors};
-use crate::audit::{Drift, Procrustes, SiteChange, SpectrumPair, Subspace};
 use crate::clusters::BaseClusters;
 use crate::drift::drift;
 use crate::metric::Metric;

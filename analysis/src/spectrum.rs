@@ -1,6 +1,6 @@
 //! Functions of the singular values of centred activations.
 
-use crate::audit::Spectrum;
+use lcr_documents::audit::Spectrum;
 
 /// First rank of the power-law fit: the leading directions follow no law.
 const FIT_FROM: usize = 11;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
+use lcr_documents::audit::SiteChange;
 use lcr_model::decoder::Lanes;
 use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
-use crate::audit::SiteChange;
 use crate::outputs::{Lens, Outputs};
 use crate::weights::Measured;
 

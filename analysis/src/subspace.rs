@@ -1,9 +1,9 @@
 //! Leading subspaces of both models' activations and the angles between them (Björck and Golub 1973).
 
 use faer::Mat;
+use lcr_documents::audit::Subspace;
 
 use crate::activations::Factors;
-use crate::audit::Subspace;
 use crate::linalg::{NoConvergence, eigenvalues, product, singular_values};
 
 /// Overlap and largest angle of the leading right singular subspaces.

@@ -1,9 +1,9 @@
 //! Next-token distributions of both models, position by position.
 
+use lcr_documents::audit::{Entropies, KlSummary, Prediction, TokenChange, WorstToken};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Entropies, KlSummary, Prediction, TokenChange, WorstToken};
 use crate::similarity::{mean, percentile};
 use crate::spectrum::jensen_shannon_term;
 

@@ -1,10 +1,10 @@
 //! The way of single tokens through the residual stream, and what the logit lens (nostalgebraist 2020) reads there.
 
 use faer::Mat;
+use lcr_documents::audit::{PairOf, Path, Track, Trajectories};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{PairOf, Path, Track, Trajectories};
 use crate::linalg::{NoConvergence, eigen, product, small_gram};
 use crate::tokens::{Distribution, Place, Vocabulary, argmax, divergence};
 

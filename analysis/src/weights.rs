@@ -12,6 +12,7 @@ mod spectrum;
 mod sums;
 
 use faer::{Mat, MatRef};
+use lcr_documents::audit::WeightChange;
 
 pub(crate) use self::changed::natural_key;
 pub use self::changed::{ChangedTensor, changed_tensors};
@@ -19,7 +20,6 @@ pub use self::gram::BaseSpectrum;
 
 use self::gram::{ChangeGrams, add_product};
 use self::sums::{Sums, heaviest_share, one_minus_cosine, row_norm_change, row_rotation};
-use crate::audit::WeightChange;
 use crate::linalg::NoConvergence;
 use crate::spectrum::{RANK_TOLERANCE, exp_entropy};
 

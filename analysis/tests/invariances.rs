@@ -4,13 +4,13 @@
 //! Rotations that only exchange columns and turn signs are exact in f32, so those hold to rounding of f64.
 
 use lcr_analysis::activations::{Activations, Factors};
-use lcr_analysis::audit::{Procrustes, Spectrum, Subspace};
 use lcr_analysis::drift::drift;
 use lcr_analysis::procrustes::procrustes;
 use lcr_analysis::similarity::{
     Cka, cka, cosine_centered, cosine_flat, cosines, knn_overlap, neighbours, relative_change,
 };
 use lcr_analysis::{spectrum, subspace::subspace};
+use lcr_documents::audit::{Procrustes, Spectrum, Subspace};
 use ndarray::ArrayView2;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, seq::SliceRandom};

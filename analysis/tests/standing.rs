@@ -10,7 +10,7 @@ use lcr_analysis::metric::Metric;
 use lcr_analysis::site::SiteOptions;
 use lcr_analysis::standing::{Keeper, variants_of};
 use lcr_analysis::tokens::{Place, Vocabulary};
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Variant};
 
 struct Numbers;

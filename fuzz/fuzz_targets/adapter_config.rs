@@ -3,7 +3,7 @@
 
 use lcr_fuzz::Folder;
 use lcr_fuzz::seeds::{WIDTH, adapter_tensors};
-use lcr_model::adapter::{Adapter, ModuleKind, TargetModule};
+use lcr_formats::adapter::{Adapter, ModuleKind, TargetModule};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,8 +4,8 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, outputs, seeds};
-use lcr_reports::gate::{Pins, Subject, judge};
-use lcr_reports::policy::Policy;
+use lcr_gate::{Pins, Subject, judge};
+use lcr_gate::policy::Policy;
 use libfuzzer_sys::fuzz_target;
 
 /// Names that a file may have; the first ones are in the seeds by their number.

@@ -1,7 +1,7 @@
 //! Reports that were edited: whatever the edit, a report agrees only with what it is equal to, and no key may stand twice.
 #![no_main]
 
-use lcr_reports::difference::{Comparison, Document, Numbers};
+use lcr_gate::difference::{Comparison, Document, Numbers};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};

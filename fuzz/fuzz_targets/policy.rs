@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use lcr_fuzz::outputs;
-use lcr_reports::gate::{Pins, Subject, judge};
-use lcr_reports::policy::Policy;
+use lcr_gate::{Pins, Subject, judge};
+use lcr_gate::policy::Policy;
 use lcr_scan::{Check, FileRecord, Observation, Scan};
 use libfuzzer_sys::fuzz_target;
 

@@ -2,8 +2,8 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, seeds};
-use lcr_model::adapter::Adapter;
-use lcr_model::checkpoint::SafetensorsFile;
+use lcr_formats::adapter::Adapter;
+use lcr_formats::checkpoint::SafetensorsFile;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 const NAME: &str = "adapter_model.safetensors";

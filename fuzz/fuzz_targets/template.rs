@@ -4,7 +4,8 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, allow_caught_panics, guarded, seeds};
-use lcr_model::tokenizer::{ChatMessage, Tokenizer};
+use lcr_formats::chat_template::ChatMessage;
+use lcr_model::tokenizer::Tokenizer;
 use libfuzzer_sys::fuzz_target;
 
 /// Far above what the guard's allowance lets a template of a short conversation write.

@@ -1,6 +1,6 @@
 //! What must hold of everything that is written of a gate's report, whatever strangers' text stands in it.
 
-use lcr_reports::gate::{GateReport, badge, junit, sarif, step_summary, table, to_string};
+use lcr_gate::{GateReport, badge, junit, sarif, step_summary, table, to_string};
 
 /// Tags of the JUnit report.
 const TAGS: [&str; 12] = [

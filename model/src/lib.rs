@@ -1,10 +1,7 @@
-//! Hugging Face checkpoints, tokenizers, adapters and one decoder with taps.
+//! Tokenizers, and one decoder with taps that runs what `lcr-formats` reads.
 //!
-//! This crate knows files and the forward pass. It knows nothing of metrics, reports or training.
+//! This crate knows the forward pass and its way back. It knows nothing of metrics, reports or training.
 
-pub mod adapter;
-pub mod checkpoint;
-pub mod config;
 pub mod decoder;
 pub mod generate;
 pub mod sampling;

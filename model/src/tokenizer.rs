@@ -8,22 +8,16 @@
 //! Only `tokenizer.json` is read. Every family that the decoder supports ships it, and the older files
 //! (`tokenizer.model`, `vocab.json`) do not say how text is split.
 
-mod conversations;
 mod growth;
-mod guard;
 mod pieces;
-mod python;
-mod template;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use lcr_formats::chat_template::{ChatDate, ChatMessage, ChatTemplate};
 use serde_json::Value as Json;
 
-pub use self::conversations::{ChatProgram, Conversation, Rendering};
 use self::pieces::PieceStyle;
-use self::template::ChatTemplate;
-pub use self::template::{ChatDate, ChatMessage};
 
 /// Files that hold a vocabulary but not the rules for splitting text.
 const LEGACY_FILES: [&str; 4] = ["tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"];

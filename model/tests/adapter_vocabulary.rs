@@ -1,13 +1,14 @@
 //! Tables over a vocabulary of another size are compared with the base's by number: what both have is applied, what only one of
 //! them has is said.
 
+#[path = "../../formats/tests/adapter_support/mod.rs"]
 mod adapter_support;
 
 use std::path::{Path, PathBuf};
 
 use adapter_support::{Tensor, peft_config, write_adapter};
 use candle_core::Device;
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Taps, Variant, with_values};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, ModelError, Taps, Variant, with_values};
 use lcr_model::session::{SequenceId, Session};
 

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use lcr_model::tokenizer::{ChatDate, ChatMessage, Tokenizer, TokenizerError, stop_tokens};
+use lcr_formats::chat_template::{ChatDate, ChatMessage};
+use lcr_model::tokenizer::{Tokenizer, TokenizerError, stop_tokens};
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;

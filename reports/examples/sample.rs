@@ -1,13 +1,15 @@
 //! Writes reports to look at while working on the page: `cargo run --example sample -- FOLDER` those of made-up audits,
 //! `cargo run --example sample -- FOLDER REPORT.json …` those of audits read back, each into a folder of its own.
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../../documents/tests/support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};
 
-use lcr_analysis::audit::Audit;
-use lcr_reports::{ReportError, json, policy, write_index, write_report};
+use lcr_documents::audit::Audit;
+use lcr_documents::audit::json;
+use lcr_gate::policy;
+use lcr_reports::{ReportError, write_index, write_report};
 
 fn main() -> Result<(), ReportError> {
     let mut arguments = std::env::args().skip(1);

@@ -8,14 +8,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use lcr_analysis::audit::Audit;
-
+use lcr_documents::audit::{Audit, json};
 use lcr_documents::steps::step;
 use lcr_documents::write::{UNFINISHED, sweep_folders, sync_folder};
 
 use crate::error::ReportError;
 use crate::figures::{Figure, write_figures};
-use crate::{html, json};
+use crate::html;
 
 /// What a report consists of, in its folder.
 const PARTS: [&str; 3] = ["figures", "index.html", "report.json"];
@@ -61,7 +60,7 @@ fn alone_in(folder: &Path) -> Result<Option<File>, ReportError> {
 fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportError> {
     let stage = hidden(folder, UNFINISHED)?;
     json::write(audit, &stage.path().join("report.json"))?;
-    json::write_aside(&stage.path().join("index.html"), html::page(audit)?.as_bytes())?;
+    put(&stage.path().join("index.html"), &html::page(audit)?)?;
     let drawn = stage.path().join("figures");
     let mut figures = write_figures(audit, &drawn)?;
     for figure in &figures {
@@ -85,7 +84,7 @@ fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportErro
 pub fn write_index(reports: &[(&str, &Audit)], judge: &str, folder: &Path) -> Result<PathBuf, ReportError> {
     fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
     let file = folder.join("index.html");
-    json::write_aside(&file, html::index_of_many(reports, judge)?.as_bytes())?;
+    put(&file, &html::index_of_many(reports, judge)?)?;
     Ok(file)
 }
 
@@ -130,6 +129,11 @@ fn undo(done: &[Move]) {
     for moved in done.iter().rev() {
         let _ = fs_err::rename(&moved.to, &moved.from);
     }
+}
+
+/// Puts a page in its place whole.
+fn put(file: &Path, page: &str) -> Result<(), ReportError> {
+    lcr_documents::write::replace(file, page.as_bytes()).map_err(|source| ReportError::io(file, source))
 }
 
 #[cfg(test)]

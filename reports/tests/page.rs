@@ -1,9 +1,11 @@
 //! The page and the figures: self-contained, small, safe, and indifferent to what an audit lacks.
 
+#[path = "../../documents/tests/support/mod.rs"]
 mod support;
 
-use lcr_analysis::audit::{Audit, Coherence, Spectrum};
-use lcr_reports::{html, index_of_many, policy, write_figures};
+use lcr_documents::audit::{Audit, Coherence, Spectrum};
+use lcr_gate::policy;
+use lcr_reports::{html, index_of_many, write_figures};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 

@@ -1,11 +1,15 @@
 //! A report is written whole or not at all.
 
+#[path = "../../documents/tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lcr_reports::{ReportError, json, policy, write_index, write_report};
+use lcr_documents::DocumentError;
+use lcr_documents::audit::json;
+use lcr_gate::policy;
+use lcr_reports::{ReportError, write_index, write_report};
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs_err::read_dir(folder).unwrap();
@@ -56,7 +60,7 @@ fn an_earlier_report_survives_a_report_that_cannot_be_made() {
     let before = fs_err::read(folder.join("report.json")).unwrap();
     let mut broken = support::deep();
     support::tokens_of(&mut broken).js_mean = f64::INFINITY;
-    assert!(matches!(write_report(&broken, folder), Err(ReportError::NotFinite { .. })));
+    assert!(matches!(write_report(&broken, folder), Err(ReportError::Document(DocumentError::NotFinite { .. }))));
     assert_eq!(fs_err::read(folder.join("report.json")).unwrap(), before);
     assert_eq!(names(folder), expected());
 }
@@ -68,7 +72,7 @@ fn a_folder_that_cannot_be_is_named() {
     fs_err::write(&file, "in the way").unwrap();
     let folder = file.join("report");
     match write_report(&support::toy(), &folder) {
-        Err(ReportError::Io { path, .. }) => assert_eq!(path, folder),
+        Err(ReportError::Document(DocumentError::Io { path, .. })) => assert_eq!(path, folder),
         other => panic!("{other:?}"),
     }
     assert_eq!(fs_err::read_to_string(&file).unwrap(), "in the way");

@@ -12,8 +12,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use lcr_model::adapter::{Adapter, AdapterConfig, AdapterError, AdapterParts, NoteKind, is_classification_head};
-use lcr_model::checkpoint::{Dtype, SafetensorsFile};
+use lcr_formats::adapter::{Adapter, AdapterConfig, AdapterError, AdapterParts, NoteKind, is_classification_head};
+use lcr_formats::checkpoint::{Dtype, SafetensorsFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Bounds that hold whatever the files claim.
 
-use lcr_model::adapter::Bounds;
+use lcr_formats::adapter::Bounds;
 
 /// Bounds of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -190,7 +190,7 @@ fn lone_file(file: &Found, found: &[Observation]) -> Option<Observation> {
     if is_seen(&[Check::TrainerState, Check::LfsPointer]) {
         return None;
     }
-    let foreign = lcr_model::adapter::foreign_format(&file.path);
+    let foreign = lcr_formats::adapter::foreign_format(&file.path);
     let by_content =
         matches!(Kind::of_content(&file.prefix), Some(Kind::Safetensors | Kind::Npy)) || is_seen(&[Check::Pickle]);
     if foreign.is_none() && !by_content && (!is_named_model(name) || Kind::of_name(name) == Kind::Pickle) {

@@ -16,16 +16,17 @@ mod whole;
 
 use std::collections::BTreeMap;
 
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
+use lcr_formats::module::{ModulePath, StreamRole};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::coherence::Coherence;
-use self::coherence::{LARGEST_CHORUS, READERS, WRITERS, unit};
+use self::coherence::{LARGEST_CHORUS, unit};
 use self::core::{Core, stable_rank_of_chance};
+use self::families::median;
 pub use self::families::{Family, Farthest};
-use self::families::{family, median};
 pub(crate) use self::heads::Heads;
 pub use self::magnitudes::Magnitudes;
 pub use self::profile::RowShare;
@@ -177,7 +178,7 @@ impl Gathering {
         let mut reach = 0.0_f64;
         for mut module in measured {
             reach = reach.max(module.statistics.reach);
-            let kept = self.directions.entry(family(&module.path).0.to_owned()).or_default();
+            let kept = self.directions.entry(ModulePath::parse(&module.path).kind.to_owned()).or_default();
             *kept += 1;
             if *kept > LARGEST_CHORUS {
                 (module.left, module.right) = (Vec::new(), Vec::new());
@@ -214,8 +215,8 @@ impl Gathering {
     /// Holds modules against each other.
     pub(crate) fn finish(mut self) -> WeightStatistics {
         let families = families::compare(&mut self.measured);
-        let coherence_write = coherence::coherence(&self.measured, &WRITERS, |module| &module.left);
-        let coherence_read = coherence::coherence(&self.measured, &READERS, |module| &module.right);
+        let coherence_write = coherence::coherence(&self.measured, StreamRole::Writes, |module| &module.left);
+        let coherence_read = coherence::coherence(&self.measured, StreamRole::Reads, |module| &module.right);
         let norm_gini = gini(self.measured.iter().map(|module| module.statistics.norm).collect());
         let attention_to_mlp = attention_to_mlp(&self.measured);
         let modules = self.measured.into_iter().map(|module| (module.path, module.statistics)).collect();
@@ -235,7 +236,7 @@ impl Gathering {
 }
 
 impl<'a> Change<'a> {
-    fn of_module(path: &'a str, module: &'a lcr_model::adapter::LowRank) -> Self {
+    fn of_module(path: &'a str, module: &'a lcr_formats::adapter::LowRank) -> Self {
         Self {
             path,
             thin: Thin::of_module(module),
@@ -243,7 +244,7 @@ impl<'a> Change<'a> {
             scale: module.scale,
             magnitude: module.magnitude.as_deref(),
             up_bias: module.up_bias.as_deref(),
-            has_token_rows: TOKEN_ROWS.contains(&family(path).0),
+            has_token_rows: TOKEN_ROWS.contains(&ModulePath::parse(path).kind),
         }
     }
 }
@@ -286,11 +287,11 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
         norm_z: None,
         concentration_z: None,
     };
-    let kind = family(path).0;
-    let direction = |kinds: &[&str]| leading.as_ref().filter(|_| kinds.contains(&kind)).map(|found| &found.direction);
+    let role = ModulePath::parse(path).role();
+    let direction = |wanted| leading.as_ref().filter(|_| role == Some(wanted)).map(|found| &found.direction);
     // Bw is the left singular vector, Aᵀ(BᵀB w) the right one.
-    let left = direction(&WRITERS).map(|direction| unit(thin.up_times(direction)));
-    let right = direction(&READERS).map(|direction| unit(thin.down_times(&core.up_times(direction))));
+    let left = direction(StreamRole::Writes).map(|direction| unit(thin.up_times(direction)));
+    let right = direction(StreamRole::Reads).map(|direction| unit(thin.down_times(&core.up_times(direction))));
     Measured { path: path.to_owned(), statistics, left: left.unwrap_or_default(), right: right.unwrap_or_default() }
 }
 

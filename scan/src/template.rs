@@ -22,7 +22,7 @@ use std::ops::Range;
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
 
-use lcr_model::tokenizer::ChatProgram;
+use lcr_formats::chat_template::ChatProgram;
 
 pub(crate) use self::collect::{FILES, FOLDER, collect};
 use self::flow::{Finding, Flow, Gravity, Stop};

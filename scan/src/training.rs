@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lcr_model::checkpoint::{Dtype, SafetensorsFile};
+use lcr_formats::checkpoint::{Dtype, SafetensorsFile};
 
 use crate::limits::Limits;
 
@@ -21,7 +21,7 @@ pub(crate) fn is_state_of(path: &Path, adapter: impl Iterator<Item = PathBuf>, l
             expected.extend(MOMENTS.iter().map(|moment| (format!("{}{moment}", tensor.name()), tensor.len())));
         }
     }
-    let is_moment = |tensor: &lcr_model::checkpoint::Weight| {
+    let is_moment = |tensor: &lcr_formats::checkpoint::Weight| {
         tensor.dtype() == Dtype::F32 && tensor.shape().len() == 1 && expected.get(tensor.name()) == Some(&tensor.len())
     };
     !state.tensors().is_empty() && state.tensors().iter().all(is_moment)

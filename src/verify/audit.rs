@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use lcr_analysis::audit::Audit;
+use lcr_documents::audit::Audit;
 use lcr_documents::characters::visible;
-use lcr_reports::gate::{BasePin, Pins, judge_audit};
+use lcr_gate::{BasePin, Pins, judge_audit};
 use serde_json::Value;
 
 use super::{Again, Arguments, Named, Parts};
@@ -88,7 +88,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         judge_audit(audit, scan, &policy, pins);
     }
     let Some(found) = audits.first() else { bail!("the comparison gave nothing") };
-    let found = serde_json::from_str(&lcr_reports::json::to_string(found)?)?;
+    let found = serde_json::from_str(&lcr_documents::audit::json::to_string(found)?)?;
     Ok(Again { found, by_name, left_out: Vec::new(), hints })
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use lcr_documents::characters::visible;
-use lcr_reports::gate::{GateFinding, GateReport, sort};
-use lcr_reports::policy::catalogue::rule;
-use lcr_reports::policy::{Policy, Rule, Stage};
+use lcr_gate::policy::catalogue::rule;
+use lcr_gate::policy::{Policy, Rule, Stage};
+use lcr_gate::{GateFinding, GateReport, sort};
 use serde_json::Value;
 
 use super::{Again, Arguments, Named, Parts};
@@ -64,7 +64,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         found.path.clone_from(&reported.path);
     }
     let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
-    let mut found: Value = serde_json::from_str(&lcr_reports::gate::to_string(&found)?)?;
+    let mut found: Value = serde_json::from_str(&lcr_gate::to_string(&found)?)?;
     if base.is_none() && command != "scan" && asks_for_base {
         // No gate would have written this: without a base it refuses to begin.
         if let Some(pin) = found.pointer_mut("/pins/base") {

@@ -215,7 +215,7 @@ fn a_list_that_was_shortened_is_not_merged() {
         let list: Vec<Value> = list.into_iter().filter(|path| path != dropped).collect();
         let text = serde_json::to_string(&list).expect("JSON");
         forged["adapters"] = json!(5);
-        forged["list_sha256"] = json!(lcr_reports::gate::digest_of_bytes(text.as_bytes()));
+        forged["list_sha256"] = json!(lcr_gate::digest_of_bytes(text.as_bytes()));
         forged["list"] = json!(list);
         forged["share"].as_object_mut().expect("a share").remove(dropped);
         write(name, &forged);

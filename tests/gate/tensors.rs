@@ -111,7 +111,7 @@ fn honest_adapters_have_no_finding_on_their_tensors() {
         "unknown-initialization",
         "beyond-limits",
     ];
-    for folder in ["bundled", "tests/golden", "model/tests/data/adapters"] {
+    for folder in ["bundled", "tests/golden", "formats/tests/data/adapters"] {
         let report = audit(["scan", &repository(folder), "--json"]).json();
         let found: Vec<&str> = rules(&report).into_iter().filter(|rule| own.contains(rule)).collect();
         assert!(found.is_empty(), "{folder}: {found:?}");

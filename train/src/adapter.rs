@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lcr_model::adapter::{
+use lcr_formats::adapter::{
     Adapter, AdapterConfig, AdapterError, Coverage, Format, LowRank, ModuleKind, PeftConfig, ScalingRule, TargetModule,
 };
-use lcr_model::checkpoint::Dtype;
+use lcr_formats::checkpoint::Dtype;
+use lcr_formats::module::ModulePath;
 use lcr_model::decoder::{Decoder, ModelError, Variant};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -261,16 +262,12 @@ fn is_linear(kind: ModuleKind) -> bool {
     matches!(kind, ModuleKind::Linear | ModuleKind::Conv1d)
 }
 
-fn last_part(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
-}
-
 /// The modules that PEFT would choose: exact names, ends of names after a dot, or all linear ones but the head.
 fn targets(decoder: &Decoder, wanted: &[String]) -> Result<Vec<TargetModule>, TrainableError> {
     let mut modules = decoder.target_modules();
     modules.retain(|module| is_linear(module.kind) || module.kind == ModuleKind::Head);
     let available = || {
-        let mut names: Vec<&str> = modules.iter().map(|module| last_part(&module.path)).collect();
+        let mut names: Vec<&str> = modules.iter().map(|module| ModulePath::parse(&module.path).kind).collect();
         names.sort_unstable();
         names.dedup();
         names.join(", ")
@@ -347,7 +344,7 @@ fn uniform(seed: u64, path: &str, count: usize, bound: f64) -> Vec<f32> {
 fn config_json(decoder: &Decoder, options: &AdapterOptions, targets: &[TargetModule]) -> Map<String, Value> {
     let mut names = options.target_modules.clone();
     if names.iter().any(|name| name.eq_ignore_ascii_case(ALL_LINEAR)) {
-        names = targets.iter().map(|target| last_part(&target.path).to_owned()).collect();
+        names = targets.iter().map(|target| ModulePath::parse(&target.path).kind.to_owned()).collect();
     }
     names.sort();
     names.dedup();

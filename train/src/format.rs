@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use lcr_model::tokenizer::{ChatMessage, Tokenizer, TokenizerError};
+use lcr_formats::chat_template::ChatMessage;
+use lcr_model::tokenizer::{Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Problem;

@@ -546,7 +546,7 @@ fn check_finite(decoder: &Decoder, layer: usize, stream: &Lanes, models: &[&str]
 mod tests {
     use std::path::Path;
 
-    use lcr_model::adapter::Adapter;
+    use lcr_formats::adapter::Adapter;
 
     use super::*;
 

@@ -86,7 +86,7 @@ pub enum OptimizerError {
     },
     /// The file of the moments is unreadable.
     #[error(transparent)]
-    Read(#[from] lcr_model::checkpoint::CheckpointError),
+    Read(#[from] lcr_formats::checkpoint::CheckpointError),
     /// The file of the moments is not this optimizer's.
     #[error("{}: {reason}. Resume with the adapter and the targets that the run began with", path.display())]
     Foreign {

@@ -12,8 +12,8 @@
 
 use std::collections::BTreeMap;
 
-use lcr_model::adapter::LowRank;
-use lcr_model::checkpoint::Weight;
+use lcr_formats::adapter::LowRank;
+use lcr_formats::checkpoint::Weight;
 use lcr_model::decoder::{Decoder, for_each_panel};
 use rayon::prelude::*;
 

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainableAdapter;

@@ -9,8 +9,8 @@ mod gradients {
 use std::path::PathBuf;
 
 use candle_core::Device;
-use lcr_model::adapter::Adapter;
-use lcr_model::checkpoint::SafetensorsFile;
+use lcr_formats::adapter::Adapter;
+use lcr_formats::checkpoint::SafetensorsFile;
 use lcr_model::decoder::{Decoder, ModelError, ModuleGradient, Taps, Variant, with_values};
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use lcr_train::gradient::{AdapterGradient, Example, Trace, divergence};

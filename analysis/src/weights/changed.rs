@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use faer::{Accum, Mat, Par};
-use lcr_model::adapter::LowRank;
-use lcr_model::checkpoint::Weight;
+use lcr_formats::adapter::LowRank;
+use lcr_formats::checkpoint::Weight;
 use lcr_model::decoder::{Decoder, Variant};
 
 /// f64 values of one slab: 8 MiB.
@@ -157,7 +157,7 @@ pub(crate) fn natural_key(name: &str) -> Vec<(usize, String)> {
 }
 
 /// An embedding's change as one of its table `[tokens, width]`: (BA)ᵀ = AᵀBᵀ.
-fn as_table(embedding: &lcr_model::adapter::EmbeddingLowRank) -> LowRank {
+fn as_table(embedding: &lcr_formats::adapter::EmbeddingLowRank) -> LowRank {
     let transpose = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
         (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
     };

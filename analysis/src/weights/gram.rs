@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use faer::{Accum, Mat, MatRef, Par};
-use lcr_model::adapter::LowRank;
+use lcr_formats::adapter::LowRank;
 
 use super::LEADING;
 use super::changed::ChangedTensor;
@@ -219,7 +219,7 @@ pub(super) fn mirror(symmetric: &mut Mat<f64>) {
 
 #[cfg(test)]
 mod tests {
-    use lcr_model::adapter::ScalingRule;
+    use lcr_formats::adapter::ScalingRule;
 
     use super::*;
 

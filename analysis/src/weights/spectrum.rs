@@ -1,7 +1,7 @@
 //! ΔW's spectrum and the directions that it writes and reads.
 
 use faer::Mat;
-use lcr_model::adapter::{LowRank, delta};
+use lcr_formats::adapter::{LowRank, delta};
 
 use super::LEADING;
 use super::changed::ChangedTensor;

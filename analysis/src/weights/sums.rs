@@ -1,8 +1,8 @@
 //! Sums over entries and rows of W and ΔW that one pass collects, and the figures that follow from them.
 
-use lcr_model::checkpoint::Weight;
+use lcr_documents::audit::{MergeSurvival, RowNormChange, RowRotation};
+use lcr_formats::checkpoint::Weight;
 
-use crate::audit::{MergeSurvival, RowNormChange, RowRotation};
 use crate::similarity::mean;
 
 /// Heaviest rows of ΔW.

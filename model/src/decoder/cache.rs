@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
+use lcr_formats::config::Config;
 
 use super::attention::Sequence;
 use super::host::{matrix, with_all_values};
-use crate::config::Config;
 
 /// Tokens that a block has room for.
 const BLOCK_TOKENS: usize = 32;

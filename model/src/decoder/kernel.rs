@@ -13,7 +13,7 @@ mod avx2;
 
 use std::ops::Range;
 
-use crate::checkpoint::{Dtype, Weight};
+use lcr_formats::checkpoint::{Dtype, Weight};
 
 /// Columns that the vector loops take in one step.
 const STEP: usize = 16;

@@ -1,19 +1,20 @@
 //! One layer: norm, attention, norm, MLP, each added to the stream.
 
 use candle_core::{Result, Tensor};
+use lcr_formats::checkpoint::CheckpointError;
+use lcr_formats::config::{Config, Family, Norm, Rope};
 
 use super::attention::{AttentionShape, Sequence};
 use super::cache::Cache;
 use super::host::add;
 use super::lanes::Lanes;
 use super::linear::Linear;
+use super::mlp::NonLinearity;
 use super::norm::NormParameters;
 use super::rope::Rotation;
 use super::tap::{Site, SiteKind};
 use super::variant::Variant;
 use super::{ModelError, Names};
-use crate::checkpoint::CheckpointError;
-use crate::config::{Activation, Config, Family, Norm, Rope};
 
 /// A normalisation with its path, so that an adapter can carry another one in its place.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ pub struct Layer {
     index: usize,
     pub(super) attention: AttentionShape,
     pub(super) rope: Option<Rope>,
-    pub(super) activation: Activation,
+    pub(super) activation: NonLinearity,
     pub(super) input_norm: NormModule,
     pub(super) projections: Projections,
     pub(super) query_norm: Option<NormModule>,
@@ -222,7 +223,7 @@ impl Layer {
                 window: kind.window,
             },
             rope: kind.rope,
-            activation: config.activation,
+            activation: NonLinearity(config.activation),
             input_norm: norm(if gpt2 { "ln_1" } else { "input_layernorm" })?,
             projections,
             query_norm: if heads_normed { Some(head_norm("q_norm")?) } else { None },

@@ -5,6 +5,8 @@
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
+use lcr_formats::adapter::LowRank;
+use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
 use super::host::{matrix, with_all_values};
@@ -13,8 +15,6 @@ use super::lanes::Lanes;
 use super::norm::row;
 use super::product::{Matrix, STREAMED_ROWS, frozen_product, multiply, parallelism};
 use super::variant::Variant;
-use crate::adapter::LowRank;
-use crate::checkpoint::Weight;
 
 /// y = xWᵀ + b with W in its file.
 #[derive(Debug, Clone)]

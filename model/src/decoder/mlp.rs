@@ -1,25 +1,29 @@
 //! The non-linearities of the MLP: gated (Shazeer 2020) with gate and up apart or fused, and plain.
 
 use candle_core::{D, Result, Tensor};
+use lcr_formats::config::Activation;
 use rayon::prelude::*;
 
 use super::host::{matrix, with_all_values, with_values};
 use super::kernel::exponentials;
-use crate::config::Activation;
 
 /// Values of one task.
 const TASK_VALUES: usize = 1 << 14;
 
-impl Activation {
+/// An [`Activation`] as it is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NonLinearity(pub(crate) Activation);
+
+impl NonLinearity {
     /// The function itself.
-    pub fn of(self, x: f32) -> f32 {
-        match self {
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::GeluTanh => {
+    pub(crate) fn of(self, x: f32) -> f32 {
+        match self.0 {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::GeluTanh => {
                 let root = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
                 0.5 * x * (1.0 + (root * (x + 0.044_715 * x * x * x)).tanh())
             }
-            Self::GeluErf => {
+            Activation::GeluErf => {
                 let x64 = f64::from(x);
                 (0.5 * x64 * (1.0 + candle_core::cpu::erf::erf_f64(x64 / std::f64::consts::SQRT_2))) as f32
             }
@@ -27,10 +31,10 @@ impl Activation {
     }
 
     fn composed(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Silu => x.silu(),
-            Self::GeluTanh => x.gelu(),
-            Self::GeluErf => x.gelu_erf(),
+        match self.0 {
+            Activation::Silu => x.silu(),
+            Activation::GeluTanh => x.gelu(),
+            Activation::GeluErf => x.gelu_erf(),
         }
     }
 
@@ -68,7 +72,7 @@ impl Activation {
     }
 
     fn gate(self, out: &mut [f32], gate: &[f32], up: &[f32]) {
-        if self == Self::Silu {
+        if self.0 == Activation::Silu {
             out.copy_from_slice(gate);
             exponentials(out, -1.0, 0.0);
             out.iter_mut().zip(gate.iter().zip(up)).for_each(|(y, (gate, up))| *y = gate / (1.0 + *y) * up);
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn gated_equals_the_function_times_the_other_half() {
         let x = Tensor::randn(0.0f32, 9.0, (7, 62), &Device::Cpu).unwrap();
-        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf].map(NonLinearity) {
             let found = with_values(&activation.gated_fused(&x).unwrap(), <[f32]>::to_vec).unwrap();
             let rows = x.to_vec2::<f32>().unwrap();
             let expected =
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn host_functions_equal_those_of_tensors() {
         let x = Tensor::randn(0.0f32, 3.0, (40, 50), &Device::Cpu).unwrap();
-        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf].map(NonLinearity) {
             let difference = (activation.apply(&x).unwrap() - activation.composed(&x).unwrap()).unwrap();
             let largest = difference.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(largest < 2e-6, "{activation:?}: {largest}");

@@ -22,6 +22,9 @@ mod variant;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use lcr_formats::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
+use lcr_formats::checkpoint::{Checkpoint, CheckpointError, Weight};
+use lcr_formats::config::{Config, ConfigError, Family, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
@@ -37,9 +40,6 @@ pub(crate) use self::cache::{CacheShape, Chain};
 use self::host::matrix;
 use self::layer::NormModule;
 use self::linear::Linear;
-use crate::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
-use crate::checkpoint::{Checkpoint, CheckpointError, Weight};
-use crate::config::{Config, ConfigError, Family, Norm};
 
 /// Why a model could not be opened or run.
 #[derive(Debug, thiserror::Error)]

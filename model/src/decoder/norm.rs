@@ -1,10 +1,10 @@
 //! RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the width of the stream.
 
 use candle_core::{D, Device, Result, Tensor};
+use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
 use super::host::{matrix, with_values};
-use crate::config::Norm;
 
 /// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;

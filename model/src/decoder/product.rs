@@ -2,10 +2,10 @@
 //! with the rows of *all* lanes, so that every weight is read and widened once however many models share it.
 
 use gemm::Parallelism;
+use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
 use super::kernel::{self, FewRows, StoredRows};
-use crate::checkpoint::Weight;
 
 /// f32 values of a widened panel: 4 MiB, large enough to amortise the packing of the activations, small beside a layer.
 const PANEL_VALUES: usize = 1 << 20;
@@ -305,7 +305,7 @@ fn for_each_block<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::SafetensorsFile;
+    use lcr_formats::checkpoint::SafetensorsFile;
 
     fn noise(seed: u64, count: usize) -> Vec<f32> {
         let mut state = seed;

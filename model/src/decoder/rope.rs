@@ -6,10 +6,10 @@
 use std::f64::consts::TAU;
 
 use candle_core::{D, Result, Tensor};
+use lcr_formats::config::{Rope, RopeScaling};
 use rayon::prelude::*;
 
 use super::host::{matrix, with_values};
-use crate::config::{Rope, RopeScaling};
 
 /// Values of one task at least: fewer are done before another core has woken.
 const TASK_VALUES: usize = 1 << 13;

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
+use lcr_formats::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_rank_is_zero};
+use lcr_formats::checkpoint::Weight;
+
 use super::Decoder;
 use super::linear::Linear;
 use super::product::{Matrix, for_each_panel, multiply, parallelism};
-use crate::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_rank_is_zero};
-use crate::checkpoint::Weight;
 
 /// An adapter whose every tensor has found its module in a base model.
 #[derive(Debug)]

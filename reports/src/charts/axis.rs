@@ -3,7 +3,7 @@
 //! "Unchanged" is a common and important answer (every layer below the first adapted one), and has no logarithm. It gets a
 //! lane of its own at the foot of the axis, labelled 0, instead of a small number that would be made up.
 
-use crate::number;
+use lcr_documents::number;
 
 /// A vertical axis.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use indexmap::IndexMap;
-use lcr_analysis::audit::{Audit, SiteChange, Spectrum};
+use lcr_documents::audit::{Audit, SiteChange, Spectrum};
+use lcr_documents::number::below_one;
+use lcr_documents::text;
+use lcr_formats::module::ModulePath;
 
-use super::site::{Place, Site, locate};
+use super::site::{Place, Site};
 use super::{HeatBlock, HeatMap, HeatRow, Line, LineChart, Look, PathChart, TokenPath};
-use crate::number::below_one;
-use crate::text;
 
 /// A metric of one site, as a size that is zero where nothing changed.
 type Metric = (&'static str, fn(&SiteChange) -> Option<f64>);
@@ -118,7 +119,7 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
     let mut layers: BTreeSet<usize> = BTreeSet::new();
     let mut outside = false;
     for (tensor, change) in &audit.weights {
-        let (layer, kind) = locate(tensor);
+        let ModulePath { layer, kind, .. } = ModulePath::parse(tensor);
         match layer {
             Some(layer) => _ = layers.insert(layer),
             None => outside = true,
@@ -142,7 +143,7 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
 
 /// Sorts tensors as the model runs: by layer, then in the order in which a layer uses them; what stands outside comes last.
 pub(crate) fn running_order(tensor: &str) -> (usize, usize) {
-    let (layer, kind) = locate(tensor);
+    let ModulePath { layer, kind, .. } = ModulePath::parse(tensor);
     (layer.unwrap_or(usize::MAX), kind_order(kind))
 }
 

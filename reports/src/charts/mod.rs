@@ -12,7 +12,7 @@ pub(crate) use build::{
     activation_curves, activation_heat, attention_heat, entering, lens_curve, running_order, spectra, token_paths,
     weight_heat,
 };
-pub(crate) use site::{Place, Site, locate};
+pub(crate) use site::{Place, Site};
 
 use crate::scale::{ColorScale, Tone};
 

@@ -1,4 +1,4 @@
-//! Sites and module paths, taken apart into what they are and which layer they belong to.
+//! Sites, taken apart into what they are and which layer they belong to.
 
 /// Where in a layer an activation was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,15 +48,6 @@ impl Site {
     }
 }
 
-/// The layer of a tensor and the kind of its module: `model.layers.3.self_attn.q_proj.weight` is (3, `q_proj`). The layer
-/// is `None` for what stands outside the layers, such as the embedding.
-pub(crate) fn locate(tensor: &str) -> (Option<usize>, &str) {
-    let path = tensor.strip_suffix(".weight").unwrap_or(tensor);
-    let kind = path.rsplit('.').next().unwrap_or(path);
-    let layer = path.split('.').find_map(|part| part.parse().ok());
-    (layer, kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,8 +56,5 @@ mod tests {
     fn names_are_taken_apart() {
         assert_eq!(Site::parse("mlp_out.12"), Some(Site { place: Place::Mlp, layer: 12 }));
         assert_eq!(Site::parse("q.12"), None);
-        assert_eq!(locate("model.layers.3.self_attn.q_proj.weight"), (Some(3), "q_proj"));
-        assert_eq!(locate("lm_head.weight"), (None, "lm_head"));
-        assert_eq!(locate("transformer.h.0.attn.c_attn.weight"), (Some(0), "c_attn"));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use lcr_documents::number::plain;
+
 use super::canvas::{Anchor, Canvas, Drawn, GRID, GROUND, INK, NONE, SOFT, color};
 use crate::charts::HeatMap;
-use crate::number::plain;
 use crate::scale::{LIGHT, LIGHT_TEXT_FROM, STEPS, Tone};
 
 const NAMES: f64 = 160.0;

@@ -10,7 +10,7 @@ mod paths;
 
 use std::path::{Path, PathBuf};
 
-use lcr_analysis::audit::Audit;
+use lcr_documents::audit::Audit;
 
 use crate::charts;
 use crate::error::ReportError;

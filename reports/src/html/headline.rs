@@ -1,11 +1,12 @@
 //! The first screen: the verdict in words, what the adapter does in one sentence, and the figures that carry it.
 
-use lcr_analysis::audit::{Audit, Judgement, Level, Part, PartState, TokenChange, Verdict};
+use lcr_documents::audit::{Audit, Judgement, Level, Part, PartState, TokenChange, Verdict};
+use lcr_documents::number::{count, percent, plain, plural};
+use lcr_formats::module::ModulePath;
+use lcr_gate::outcome;
 use serde::Serialize;
 
-use crate::charts::{Place, Site, entering, locate};
-use crate::number::{count, percent, plain, plural};
-use crate::outcome;
+use crate::charts::{Place, Site, entering};
 
 /// What the first screen says.
 #[derive(Serialize)]
@@ -106,9 +107,9 @@ fn largest_drift(audit: &Audit) -> Option<(Site, f64)> {
 
 /// `q_proj in layer 12`, or the tensor's name.
 pub(super) fn spoken_place(tensor: &str) -> String {
-    match locate(tensor) {
-        (Some(layer), kind) => format!("{kind} in layer {layer}"),
-        (None, kind) => kind.to_owned(),
+    match ModulePath::parse(tensor) {
+        ModulePath { layer: Some(layer), kind, .. } => format!("{kind} in layer {layer}"),
+        ModulePath { kind, .. } => kind.to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The page that several adapters over one base share: a ranking, and a link to each adapter's own page.
 
-use lcr_analysis::audit::{Audit, Judgement, Level};
+use lcr_documents::audit::{Audit, Judgement, Level};
+use lcr_documents::text::link_component;
+use lcr_gate::outcome::label;
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 use schemars::JsonSchema;
@@ -8,8 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::headline::{class, compared_tokens, largest_change, spoken_place, verdict_name};
 use crate::error::ReportError;
-use crate::outcome::label;
-use crate::text::link_component;
 
 /// One adapter's line in a ranking.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

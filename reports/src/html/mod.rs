@@ -14,8 +14,10 @@ pub use many::{RankingEntry, index_of_many, ranking};
 
 use std::fmt::Write;
 
-use lcr_analysis::audit::Audit;
+use lcr_documents::audit::Audit;
 use lcr_documents::page::content_policy;
+use lcr_documents::{number, text};
+use lcr_gate::policy::{Rule, Stage, catalogue};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -23,8 +25,7 @@ use serde::Serialize;
 
 use crate::charts::{self, HeatMap, LineChart};
 use crate::error::ReportError;
-use crate::policy::{Rule, Stage, catalogue};
-use crate::{number, scale, text};
+use crate::scale;
 
 /// The templates by name.
 const TEMPLATES: [(&str, &str); 10] = [

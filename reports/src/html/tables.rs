@@ -1,11 +1,12 @@
 //! The page's long tables. Their columns are listed here, next to what each takes from the audit, so that a metric that was
 //! not asked for needs no condition in a template: a column without any number is left out, and named below the table.
 
-use lcr_analysis::audit::{Audit, SiteChange, Spectrum, WeightChange};
+use lcr_documents::audit::{Audit, SiteChange, Spectrum, WeightChange};
+use lcr_documents::number::below_one;
+use lcr_formats::module::ModulePath;
 use serde::Serialize;
 
-use crate::charts::{locate, running_order};
-use crate::number::below_one;
+use crate::charts::running_order;
 
 /// A table of numbers by name.
 #[derive(Serialize)]
@@ -192,6 +193,6 @@ fn short_name(tensor: &str) -> String {
     let path = tensor.strip_suffix(".weight").unwrap_or(tensor);
     let prefix = ["model.layers.", "transformer.h."]
         .into_iter()
-        .find_map(|prefix| path.strip_prefix(prefix).filter(|_| locate(tensor).0.is_some()));
+        .find_map(|prefix| path.strip_prefix(prefix).filter(|_| ModulePath::parse(tensor).layer.is_some()));
     prefix.unwrap_or(path).to_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lcr_model::adapter::{Adapter, is_classification_head};
+use lcr_formats::adapter::{Adapter, is_classification_head};
 
 use super::TensorKind;
 use crate::check::{Check, Observation};

@@ -1,6 +1,6 @@
 //! The kinds of tensor that an adapter may carry, and what judges each without a base.
 
-use lcr_model::adapter::is_classification_head;
+use lcr_formats::adapter::is_classification_head;
 
 use crate::check::Check;
 

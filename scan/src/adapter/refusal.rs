@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use lcr_model::adapter::AdapterError;
-use lcr_model::checkpoint::CheckpointError;
+use lcr_formats::adapter::AdapterError;
+use lcr_formats::checkpoint::CheckpointError;
 
 use crate::check::{Check, Observation};
 

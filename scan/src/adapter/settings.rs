@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lcr_model::adapter::PeftConfig;
+use lcr_formats::adapter::PeftConfig;
 
 use crate::check::{Check, Observation};
 

@@ -4,7 +4,7 @@
 //! norms from about 0.5 to 10, whatever the model's size, because activations have to stay of one order from layer to layer.
 //! Each rule names the worst place of the whole adapter.
 
-use lcr_model::adapter::{Adapter, EmbeddingLowRank, LowRank};
+use lcr_formats::adapter::{Adapter, EmbeddingLowRank, LowRank};
 
 use super::TensorKind;
 use crate::check::{Check, Observation};

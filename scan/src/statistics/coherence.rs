@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use lcr_formats::module::{ModulePath, StreamRole};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Measured;
-use super::families::family;
 
-/// Modules that write into the stream, by the last part of their path.
-pub(super) const WRITERS: [&str; 3] = ["o_proj", "down_proj", "c_proj"];
-/// Modules that read from it.
-pub(super) const READERS: [&str; 9] =
-    ["q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "gate_proj", "up_proj", "gate_up_proj", "c_fc"];
 /// Modules of a kind whose directions are compared; real models have a hundred layers at most.
 pub(super) const LARGEST_CHORUS: usize = 256;
 /// Modules that must agree on a direction before it is one.
@@ -29,14 +24,14 @@ pub struct Coherence {
     pub modules: usize,
 }
 
-/// Mean |cos| over pairs of the vectors of modules of some kinds, among those of the commonest width.
+/// Mean |cos| over pairs of the vectors of modules of one role, among those of the commonest width.
 pub(super) fn coherence(
     measured: &[Measured],
-    kinds: &[&str],
+    role: StreamRole,
     vector: impl Fn(&Measured) -> &Vec<f32>,
 ) -> Option<Coherence> {
     let mut widths: BTreeMap<usize, Vec<&Vec<f32>>> = BTreeMap::new();
-    for module in measured.iter().filter(|module| kinds.contains(&family(&module.path).0)) {
+    for module in measured.iter().filter(|module| ModulePath::parse(&module.path).role() == Some(role)) {
         let vector = vector(module);
         if !vector.is_empty() {
             widths.entry(vector.len()).or_default().push(vector);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lcr_formats::module::ModulePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,17 +60,11 @@ fn logarithm(value: f64) -> Option<f64> {
     (value > 0.0).then(|| value.ln())
 }
 
-/// Last part of a module's path, and its layer.
-pub(super) fn family(path: &str) -> (&str, Option<usize>) {
-    let kind = path.rsplit('.').next().unwrap_or(path);
-    (kind, path.split('.').find_map(|part| part.parse().ok()))
-}
-
 /// Gives every module its z among its kind, and every kind the farthest of them.
 pub(super) fn compare(measured: &mut [Measured]) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
     for (index, module) in measured.iter().enumerate() {
-        if let (kind, Some(layer)) = family(&module.path) {
+        if let ModulePath { kind, layer: Some(layer), .. } = ModulePath::parse(&module.path) {
             families.entry(kind.to_owned()).or_default().push((index, layer as f64));
         }
     }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use lcr_formats::module::ModulePath;
 use serde::Deserialize;
 
-use super::families::family;
 use super::profile::Profile;
 use crate::files::read_up_to;
 use crate::limits::Limits;
@@ -45,7 +45,7 @@ impl Heads {
     /// Shares of ‖BA‖² by head: rows of a query, key or value projection, columns of an output projection; none where the module is
     /// something else or its shape is not that of the heads.
     pub(super) fn shares(self, path: &str, rows: &Profile, columns: &Profile) -> Option<Vec<f64>> {
-        let (profile, heads) = match family(path).0 {
+        let (profile, heads) = match ModulePath::parse(path).kind {
             "q_proj" => (rows, self.queries),
             "k_proj" | "v_proj" => (rows, self.keys),
             "o_proj" => (columns, self.queries),

@@ -1,6 +1,6 @@
 //! Statistics against the product itself and its decomposition.
 
-use lcr_model::adapter::{EmbeddingLowRank, LowRank, ScalingRule, delta};
+use lcr_formats::adapter::{EmbeddingLowRank, LowRank, ScalingRule, delta};
 
 use super::*;
 
@@ -289,7 +289,8 @@ fn sizes_are_compared_over_the_whole_adapter() {
 #[test]
 fn common_directions_are_told_from_unrelated_ones() {
     let path = |layer: u64| format!("model.layers.{layer}.self_attn.o_proj");
-    let agreement = |all: &[Measured]| coherence::coherence(all, &WRITERS, |module| &module.left).expect("writers");
+    let agreement =
+        |all: &[Measured]| coherence::coherence(all, StreamRole::Writes, |module| &module.left).expect("writers");
     let unrelated: Vec<Measured> =
         (0..12).map(|layer| measured(&path(layer), &module(50 + 2 * layer, 256, 32, 1))).collect();
     let of = agreement(&unrelated);

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use lcr_model::adapter::{EmbeddingLowRank, LowRank};
+use lcr_formats::adapter::{EmbeddingLowRank, LowRank};
 use nalgebra::{DMatrix, DMatrixView};
 
 /// Elements of a factor that are widened to f64 at a time, but at least so many rows or columns.

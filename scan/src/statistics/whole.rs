@@ -4,7 +4,7 @@
 //! its distribution, the mean squared cosine of two rows is one over their length, and that is what is measured. Matrices stay in their
 //! file: rows are widened block by block.
 
-use lcr_model::checkpoint::Weight;
+use lcr_formats::checkpoint::Weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

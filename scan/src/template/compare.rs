@@ -1,6 +1,6 @@
 //! Two templates held against each other by what they make of the same conversations.
 
-use lcr_model::tokenizer::{ChatProgram, Rendering};
+use lcr_formats::chat_template::{ChatProgram, Rendering};
 
 use super::corpus::{self, Case};
 use super::{Analysis, Template};

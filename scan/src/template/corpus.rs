@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use lcr_model::tokenizer::{ChatDate, Conversation};
+use lcr_formats::chat_template::{ChatDate, Conversation};
 use serde_json::{Value as Json, json};
 
 use super::literal::{self, Kind};

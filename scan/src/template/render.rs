@@ -4,7 +4,7 @@
 //! conversation's name. So is one before the first of them that stands in no system turn although the conversation has one. What a
 //! template writes in the system turn, or in place of one that is missing, is not judged, nor what it writes for tools and documents.
 
-use lcr_model::tokenizer::{ChatProgram, Conversation, Rendering};
+use lcr_formats::chat_template::{ChatProgram, Conversation, Rendering};
 use serde_json::Value as Json;
 
 use super::corpus::{self, Case, MARKERS};

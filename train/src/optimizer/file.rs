@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use lcr_model::checkpoint::{SafetensorsFile, Weight};
+use lcr_formats::checkpoint::{SafetensorsFile, Weight};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 

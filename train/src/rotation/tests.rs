@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lcr_model::adapter::ScalingRule;
+use lcr_formats::adapter::ScalingRule;
 use lcr_model::decoder::Decoder;
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
 use super::{Provenance, STATE_FORMAT, StateError, TrainerState, digest_file};

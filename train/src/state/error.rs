@@ -108,7 +108,7 @@ pub enum StateError {
     Unhealthy(#[from] UnhealthyAdapter),
     /// The adapter could not be written or read.
     #[error(transparent)]
-    Adapter(#[from] lcr_model::adapter::AdapterError),
+    Adapter(#[from] lcr_formats::adapter::AdapterError),
     /// The optimizer's moments could not be written or read.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lcr_documents::lock::{Attempt, Lock};
 use lcr_documents::steps::step;
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::checkpoint::{self, Checkpoint, MANIFEST, Newest, OPTIMIZER, STATE};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lcr_model::adapter::Adapter;
+use lcr_formats::adapter::Adapter;
 use serde_json::json;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lcr_model::checkpoint::SafetensorsFile;
+use lcr_formats::checkpoint::SafetensorsFile;
 use lcr_model::decoder::Decoder;
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 

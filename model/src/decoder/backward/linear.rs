@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
 use gemm::Parallelism;
+use lcr_formats::adapter::LowRank;
+use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
 use super::super::host::{matrix, with_all_values, with_values};
@@ -16,8 +18,6 @@ use super::super::linear::{Change, Linear};
 use super::super::product::{Matrix, for_each_panel, multiply, parallelism};
 use super::super::variant::Variant;
 use super::ModuleGradient;
-use crate::adapter::LowRank;
-use crate::checkpoint::Weight;
 
 /// Tokens whose products are summed in f32.
 const TOKEN_BLOCK: usize = 256;

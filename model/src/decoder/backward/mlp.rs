@@ -1,27 +1,28 @@
 //! Gradients of the MLP's non-linearities: value and slope come from one evaluation of the exponential.
 
+use lcr_formats::config::Activation;
 use rayon::prelude::*;
 
-use crate::config::Activation;
+use super::super::mlp::NonLinearity;
 
 /// Values of one task.
 const TASK_VALUES: usize = 1 << 14;
 
-impl Activation {
+impl NonLinearity {
     /// act(x) and act'(x).
     fn with_slope(self, x: f32) -> (f32, f32) {
-        match self {
-            Self::Silu => {
+        match self.0 {
+            Activation::Silu => {
                 let gate = 1.0 / (1.0 + (-x).exp());
                 (x * gate, gate * (1.0 + x * (1.0 - gate)))
             }
-            Self::GeluTanh => {
+            Activation::GeluTanh => {
                 let root = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
                 let tanh = (root * (x + 0.044_715 * x * x * x)).tanh();
                 let inner = root * (1.0 + 3.0 * 0.044_715 * x * x);
                 (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner)
             }
-            Self::GeluErf => {
+            Activation::GeluErf => {
                 let x = f64::from(x);
                 let mass = 0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x * std::f64::consts::FRAC_1_SQRT_2));
                 let density =
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_forward_pass_and_slopes_their_differences() {
-        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf].map(NonLinearity) {
             for step in -60..60 {
                 let x = step as f32 / 10.0;
                 let (value, slope) = activation.with_slope(x);

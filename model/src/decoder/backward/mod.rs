@@ -19,6 +19,7 @@ mod rope;
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
+use lcr_formats::adapter::LowRank;
 
 use self::attention::Streams;
 pub use self::forward::LayerInput;
@@ -30,7 +31,6 @@ use super::host::{add, with_all_values, with_values};
 use super::layer::{Layer, Mlp, NormModule, Pass, Projections};
 use super::linear::Linear;
 use super::variant::Variant;
-use crate::adapter::LowRank;
 
 /// Gradient of one module's adapter, shaped like the tensors of [`LowRank`].
 #[derive(Debug, Clone, PartialEq)]

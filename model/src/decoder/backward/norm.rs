@@ -3,12 +3,12 @@
 //! RMSNorm y = x·r·g with r = (mean x² + eps)^−½: dx = r(g⊙dy) − x·r³·mean(x⊙g⊙dy).
 //! LayerNorm y = x̂⊙g + b with x̂ = (x − μ)r: dx = r(g⊙dy − mean(g⊙dy) − x̂·mean(x̂⊙g⊙dy)).
 
+use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
 use super::super::layer::NormModule;
 use super::super::norm::NormParameters;
 use super::super::variant::Variant;
-use crate::config::Norm;
 
 /// Rows of one task.
 const TASK_ROWS: usize = 16;

@@ -26,7 +26,7 @@ mod tests {
 
     use super::super::super::host::with_values;
     use super::*;
-    use crate::config::{Rope, RopeScaling};
+    use lcr_formats::config::{Rope, RopeScaling};
 
     #[test]
     fn there_and_back_changes_nothing() {

@@ -18,8 +18,9 @@ use std::arch::x86_64::{
     _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
 };
 
+use lcr_formats::checkpoint::Dtype;
+
 use super::{STEP, StoredRows};
-use crate::checkpoint::Dtype;
 
 /// The kinds of stored element, as parameters of the loops.
 const BF16: u8 = 0;

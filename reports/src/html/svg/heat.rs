@@ -1,8 +1,9 @@
 //! Heat maps.
 
+use lcr_documents::number::plain;
+
 use super::{Anchor, Drawing};
 use crate::charts::HeatMap;
-use crate::number::plain;
 use crate::scale::{STEPS, Tone};
 
 /// Width of the row names.

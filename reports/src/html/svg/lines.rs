@@ -1,8 +1,9 @@
 //! Line charts.
 
+use lcr_documents::number::plain;
+
 use super::{Anchor, Drawing};
 use crate::charts::{LineChart, Look, whole_ticks};
-use crate::number::plain;
 
 /// The whole chart.
 const SIZE: (f64, f64) = (400.0, 250.0);

@@ -11,7 +11,7 @@ pub(super) use paths::path_chart;
 
 use std::fmt::Write;
 
-use crate::text::escape;
+use lcr_documents::text::escape;
 
 /// Width to which a drawing may shrink; narrower ones keep theirs.
 const BROAD: f64 = 900.0;

@@ -1,0 +1,37 @@
+//! The gate: what a policy says of scanned, and where it asks for that compared, adapters; and that in every form CI reads.
+//!
+//! [`judge`] turns observations into findings, the verdict follows from the findings alone, and the exit code from the verdict.
+//! Every output is a function of one [`GateReport`], so no two of them can disagree.
+
+mod attest;
+mod audit;
+mod baseline;
+pub mod difference;
+mod judge;
+pub mod outcome;
+mod output;
+mod pin;
+pub mod policy;
+mod report;
+mod rests;
+
+pub use self::attest::{
+    Counts, Digests, Judged, PREDICATE_TYPE, Predicate, ReportPin, STATEMENT_TYPE, Statement, StatementSubject, attest,
+    statement_to_string,
+};
+pub use self::audit::{judge_audit, judge_numbers};
+pub use self::baseline::{Baseline, apply_baseline};
+pub use self::judge::{Subject, judge, judge_comparison, sort};
+pub use self::output::badge::badge;
+pub use self::output::codequality::codequality;
+pub use self::output::cyclonedx::cyclonedx;
+pub use self::output::junit::junit;
+pub use self::output::sarif::sarif;
+pub use self::output::summary::step_summary;
+pub use self::output::table::table;
+pub use self::pin::{digest_of_bytes, digest_of_file, digest_of_folder};
+pub use self::report::{
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
+    ProbesPin, WaiverUse, read, schema, to_string, write,
+};
+pub use self::rests::FilePin;
