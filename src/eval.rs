@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use lcr_documents::statistics::{Confidence, PairedOutcomes, wilson};
 use lcr_documents::write::replace;
 use lcr_model::decoder::Variant;
 use lcr_train::anchors::Anchors;
@@ -11,7 +12,6 @@ use lcr_train::config::BudgetOptions;
 use lcr_train::dataset::Problem;
 use lcr_train::evaluate::{EvaluationOptions, Outcome, Perplexity, evaluate, perplexity};
 use lcr_train::format::{Format, FormatOptions};
-use lcr_train::statistics::{Confidence, PairedOutcomes, wilson};
 use serde::Serialize;
 
 use crate::exit::Status;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use lcr_train::viewer::{ViewerOptions, write_page};
+use lcr_reports::rollouts::{ViewerOptions, write_page};
 
 use crate::exit::Status;
 use crate::terminal::Terminal;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use lcr_documents::statistics::{Confidence, wilson};
 use lcr_train::adapter::TrainableAdapter;
 use lcr_train::anchors::Anchors;
 use lcr_train::config::{Method, TrainConfig};
@@ -16,7 +17,6 @@ use lcr_train::log::StepRecord;
 use lcr_train::preview::{PreviewOptions, preview};
 use lcr_train::run::{Ending, Event, RunRequest, run as run_training};
 use lcr_train::state::Interrupt;
-use lcr_train::statistics::{Confidence, wilson};
 
 use crate::bundled::Bundle;
 use crate::exit::Status;

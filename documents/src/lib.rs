@@ -17,6 +17,8 @@ pub mod number;
 pub mod page;
 pub mod paths;
 pub mod read;
+pub mod rollout;
+pub mod statistics;
 pub mod steps;
 pub mod text;
 pub mod write;

@@ -87,9 +87,43 @@ pub fn plural(number: usize, noun: &str) -> String {
     format!("{} {noun}{ending}", count(number as u64))
 }
 
+/// Three significant digits without thousands; `3.1e-7` for what is smaller than a thousandth or a million and larger.
+pub fn short(value: f64) -> String {
+    if !value.is_finite() {
+        return ABSENT.to_owned();
+    }
+    let size = value.abs();
+    if size == 0.0 || (value.fract() == 0.0 && size < 1e6) {
+        return format!("{:.0}", value + 0.0);
+    }
+    if !(1e-3..1e6).contains(&size) {
+        return format!("{value:.1e}");
+    }
+    // Rounding may carry into the next power of ten (9.996 is 10.0), so the digits are chosen from the rounded number.
+    let rounded: f64 = format!("{size:.2e}").parse().unwrap_or(size);
+    let decimals = (2 - rounded.log10().floor() as i32).max(0) as usize;
+    format!("{value:.decimals$}")
+}
+
+/// `part` of `whole` as a whole percentage; a dash of nothing.
+pub fn percent_of(part: usize, whole: usize) -> String {
+    if whole == 0 { ABSENT.to_owned() } else { format!("{:.0}\u{a0}%", 100.0 * part as f64 / whole as f64) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_numbers_keep_three_digits() {
+        for (value, spelled) in
+            [(0.0, "0"), (-0.0, "0"), (17.0, "17"), (9.996, "10.0"), (0.012_345, "0.0123"), (3.1e-7, "3.1e-7")]
+        {
+            assert_eq!(short(value), spelled);
+        }
+        assert_eq!(percent_of(1, 3), "33\u{a0}%");
+        assert_eq!(percent_of(0, 0), "–");
+    }
 
     #[test]
     fn three_significant_digits() {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-pub use crate::characters::visible;
+pub use crate::characters::{visible, visible_lines};
 
 /// A token's text with the spaces at its ends made visible, which tokenizers put there and a page would not show.
 pub fn edged(text: &str) -> String {
@@ -22,6 +22,11 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     kept + "…"
+}
+
+/// Line breaks and tabs as signs, for text that stands in one line.
+pub fn line(text: &str) -> String {
+    text.replace('\n', "↵").replace('\t', "→")
 }
 
 /// Safe between tags and within double-quoted attributes.
@@ -61,6 +66,9 @@ mod tests {
     #[test]
     fn nothing_hides_and_nothing_reorders() {
         assert_eq!(visible("a\nb\u{202e}c\u{0}"), "a↵b\\u{202e}c\\u{0}");
+        assert_eq!(visible_lines("a\nb\u{202e}c\u{0}\u{1b}[2J\r"), "a\nb\\u{202e}c\\u{0}\\u{1b}[2J␍");
+        assert_eq!(visible_lines("\u{e0041}\u{200b}é漢"), "\\u{e0041}\\u{200b}é漢");
+        assert_eq!(line("a\n\tb"), "a↵→b");
     }
 
     #[test]

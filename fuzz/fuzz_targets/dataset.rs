@@ -3,7 +3,7 @@
 
 use lcr_fuzz::Folder;
 use lcr_train::dataset::Dataset;
-use lcr_train::reward::{Judgement, judge_text};
+use lcr_answers::{Judgement, judge_text};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

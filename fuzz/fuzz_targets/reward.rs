@@ -2,7 +2,7 @@
 #![no_main]
 
 use lcr_fuzz::first_line;
-use lcr_train::reward::{Boxed, Judgement, boxed, equivalent, holds_box, judge, judge_text, unbox};
+use lcr_answers::{Boxed, Judgement, boxed, equivalent, holds_box, judge, judge_text, unbox};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -13,6 +13,7 @@ mod charts;
 mod error;
 mod figures;
 pub mod html;
+pub mod rollouts;
 mod scale;
 mod write;
 

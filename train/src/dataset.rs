@@ -8,7 +8,7 @@
 //! A line that cannot be used is refused with a typed reason, kept in [`Dataset::refused`] and counted; keys that mean
 //! nothing here are noted once. Nothing is dropped in silence but blank lines and a byte-order mark. What a problem promises
 //! afterwards: its prompt, thinking and truth are not blank, its thinking holds neither tag nor box, and its own box is
-//! judged right against its own truth by [`crate::reward`].
+//! judged right against its own truth by [`lcr_answers`].
 
 mod error;
 mod forms;

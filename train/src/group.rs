@@ -11,6 +11,8 @@ pub use views::Growth;
 use std::collections::HashSet;
 use std::ops::Range;
 
+use lcr_answers::{Invalid, Judgement};
+use lcr_documents::rollout::{Leak, RolloutRecord, Said, Segment, SegmentTag, Source, TokenCounts};
 use lcr_model::decoder::{Decoder, Variant};
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::{SequenceId, Session};
@@ -22,10 +24,8 @@ use crate::credit::{CreditOptions, Role, Stretch, jaccard, token_weights};
 use crate::dataset::{Dataset, Problem};
 use crate::evaluate::anchors_in;
 use crate::format::Format;
-use crate::record::{Leak, RolloutRecord, Segment, SegmentTag, Source, TokenCounts};
-use crate::reward::{Invalid, Judgement};
 use crate::rollout::{Member, Rollout, RolloutError, Rules, Sample, View, generate, read_prompts};
-use crate::scaffold::{LeakMode, Plan, PlanRequest, Said, Target, plan, room};
+use crate::scaffold::{LeakMode, Plan, PlanRequest, Target, plan, room};
 use crate::seed::derive;
 
 /// Streams of random numbers of one sample.

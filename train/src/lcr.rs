@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use lcr_documents::rollout::{RolloutRecord, SegmentTag};
 use lcr_model::decoder::{Decoder, ModelError, Variant};
 use lcr_model::tokenizer::TokenizerError;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,6 @@ use crate::format::Format;
 use crate::gradient::{Example, Trace, divergence};
 use crate::group::{Group, GroupMaker, GroupOutcome};
 use crate::optimizer::{AdamW, OptimizerError};
-use crate::record::{RolloutRecord, SegmentTag};
 use crate::rollout::{RolloutError, Span, View};
 use crate::scaffold::Target;
 use crate::tally::Tally;

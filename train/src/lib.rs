@@ -2,9 +2,9 @@
 //! measured against.
 //!
 //! Read in the order in which a training step runs: [`dataset`] and [`anchors`] give a sample, [`scaffold`] plans where the
-//! expert speaks, [`rollout`] lets expert and model write together, [`reward`] judges the boxed answer, [`advantage`]
+//! expert speaks, [`rollout`] lets expert and model write together, `lcr-answers` judges the boxed answer, [`advantage`]
 //! compares a [`group`], [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
-//! [`tally`] counts, [`log`] and [`record`] say what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
+//! [`tally`] counts, [`log`] says what happened, [`state`] keeps it. [`lcr`] is the loop, [`baselines`] are its alternatives,
 //! [`evaluate`] measures what was learned.
 
 pub mod adapter;
@@ -22,17 +22,13 @@ pub mod lcr;
 pub mod log;
 pub mod optimizer;
 pub mod preview;
-pub mod record;
-pub mod reward;
 pub mod rollout;
 pub mod rotation;
 pub mod run;
 pub mod scaffold;
 pub mod seed;
 pub mod state;
-pub mod statistics;
 pub mod tally;
 pub mod tensorboard;
 #[cfg(test)]
 mod tiny;
-pub mod viewer;

@@ -10,8 +10,8 @@ use std::fmt::Write;
 
 use layout::{Row, Weights, rows};
 
-use crate::record::{Segment, SegmentTag, Source};
-use crate::viewer::text::{line, visible};
+use lcr_documents::rollout::{Segment, SegmentTag, Source};
+use lcr_documents::text::{line, visible_lines as visible};
 
 /// How a preview is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use lcr_answers::{Boxed, Invalid, Judgement, boxed, judge};
+use lcr_documents::rollout::{Leak, Said, SegmentTag};
 use lcr_model::decoder::ModelError;
 use lcr_model::sampling::{Sampler, SamplingError};
 use lcr_model::session::{SequenceId, Session};
@@ -16,11 +18,9 @@ use lcr_model::tokenizer::TokenizerError;
 use crate::config::BudgetOptions;
 use crate::dataset::Problem;
 use crate::format::Format;
-use crate::record::{Leak, SegmentTag};
-use crate::reward::{Boxed, Invalid, Judgement, boxed, judge};
 use crate::scaffold::{
-    LeakMode, Plan, Said, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk,
-    next_start, stand_in, tail,
+    LeakMode, Plan, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk, next_start,
+    stand_in, tail,
 };
 
 /// Why a rollout failed.

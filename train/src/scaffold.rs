@@ -23,7 +23,7 @@ mod target;
 
 pub use follow::{chunk_is_complete, next_chunk, next_start, stand_in};
 pub use leak::{LeakMode, cut_before_leak, find_leak, room, tail};
-pub use plan::{Plan, PlanRequest, Said, plan};
+pub use plan::{Plan, PlanRequest, plan};
 pub use target::{Target, check_expert_text, line_tokens};
 
 use serde::{Deserialize, Serialize};

@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use candle_core::Device;
+use lcr_documents::rollout::SegmentTag;
 use lcr_model::decoder::Decoder;
 use lcr_model::tokenizer::Tokenizer;
 use safetensors::tensor::{Dtype, TensorView};
@@ -17,7 +18,6 @@ use crate::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use crate::config::TrainConfig;
 use crate::dataset::Dataset;
 use crate::format::{Format, FormatOptions};
-use crate::record::SegmentTag;
 use crate::rollout::{Rollout, Span};
 
 /// Tokens by id; `Ċ` is how a byte-level vocabulary spells a line break.

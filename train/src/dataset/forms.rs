@@ -1,11 +1,11 @@
 //! The forms of a problem: what each key becomes.
 
+use lcr_answers::{Boxed, Invalid, Judgement, boxed, holds_box, judge, unbox};
 use serde_json::{Map, Number, Value};
 
 use super::object::name;
 use super::published::{gsm8k, math, svamp};
 use super::{Problem, Reason};
-use crate::reward::{Boxed, Invalid, Judgement, boxed, holds_box, judge, unbox};
 
 /// Opens the thinking.
 const OPEN: &str = "<think>";

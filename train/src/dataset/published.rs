@@ -3,10 +3,11 @@
 //! Their worked solution becomes the expert's thinking, and the final text is the box alone, so that what is taught is the same
 //! form for all sources.
 
+use lcr_answers::{Boxed, Judgement, boxed, equivalent, judge, unbox};
+
 use super::Reason;
 use super::forms::{Draft, Fields, Read, finish};
 use super::object::number_text;
-use crate::reward::{Boxed, Judgement, boxed, equivalent, judge, unbox};
 
 /// The box that ends every answer.
 fn final_text(truth: &str) -> String {

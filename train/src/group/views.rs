@@ -4,8 +4,9 @@
 //! not give the answer away. A view that therefore got no more than the one before it is written again, now with a first chunk that
 //! is longer than all that the other got. What remains after that is said by [`Growth`], in the log and on the page.
 
+use lcr_documents::rollout::Said;
+
 use crate::rollout::{Rollout, View};
-use crate::scaffold::Said;
 
 /// Whether the views of a group did what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 //! A word is never broken where a row could end before it, so tokens that continue a word stay beside it. Under a token stands its
 //! number; a token shorter than that is filled up, with dashes where a blank would pretend that a word ends.
 
+use lcr_documents::rollout::Segment;
+
 use super::printable;
-use crate::record::Segment;
 
 /// How weights are shown, and the largest of them.
 pub(super) struct Weights {

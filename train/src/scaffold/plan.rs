@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use lcr_documents::rollout::Said;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -38,22 +39,6 @@ impl Plan {
     /// What the expert would say.
     pub fn said(&self) -> Said {
         Said { tokens: self.expert_chunks.iter().sum(), boundaries: self.boundaries.clone() }
-    }
-}
-
-/// What the expert said in a view, or was to say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
-    /// Target tokens.
-    pub tokens: usize,
-    /// Target indices where it handed over, ascending.
-    pub boundaries: Vec<usize>,
-}
-
-impl Said {
-    /// Whether this is strictly more than `earlier`, with other boundaries.
-    pub fn goes_beyond(&self, earlier: &Self) -> bool {
-        self.tokens > earlier.tokens && self.boundaries != earlier.boundaries
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use lcr_documents::rollout::RolloutRecord;
+
 use super::{EventFile, LogLengths};
 use crate::log::{JsonLines, LogError, StepRecord};
-use crate::record::RolloutRecord;
 use crate::tensorboard::{EventWriter, is_event_file};
 
 /// `metrics.jsonl`, `rollouts.jsonl` and the TensorBoard file of a run.

@@ -3,7 +3,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-use crate::record::{Leak, RolloutRecord, Segment, SegmentTag, Source, TokenCounts};
+use lcr_documents::rollout::{Leak, RolloutRecord, Segment, SegmentTag, Source, TokenCounts};
 
 /// Text that must come out of the page as text.
 pub(super) const HOSTILE: [&str; 6] = [

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use lcr_documents::number::percent_of;
+use lcr_documents::rollout::Leak;
+use lcr_documents::rollout::Said;
+use lcr_documents::statistics::{Confidence, wilson};
+use lcr_documents::text;
 use serde::Serialize;
 
 use super::chart::Right;
-use super::rollouts::{Close, Group, Member, Outcome, Run};
-use super::text;
-use crate::record::Leak;
-use crate::scaffold::Said;
-use crate::statistics::{Confidence, wilson};
+use super::run::{Close, Group, Member, Outcome, Run};
 
 /// Types that the table has room for.
 const KINDS: usize = 30;
@@ -108,11 +109,7 @@ fn cards(run: &Run) -> Vec<Card> {
         accuracy("naked, right", Right::of(members(run).filter(|member| member.naked))),
         accuracy("scaffolded, right, no leak", scaffolded(false)),
         accuracy("scaffolded, right, answer leaked", scaffolded(true)),
-        Card {
-            label: "closed by force",
-            value: text::percent(forced, all),
-            note: format!("{forced} of {all} rollouts"),
-        },
+        Card { label: "closed by force", value: percent_of(forced, all), note: format!("{forced} of {all} rollouts") },
     ]
 }
 
@@ -128,7 +125,7 @@ fn accuracy(label: &'static str, count: Right) -> Card {
         ),
         None => "no such rollout".to_owned(),
     };
-    Card { label, value: text::percent(count.right, count.all), note }
+    Card { label, value: percent_of(count.right, count.all), note }
 }
 
 /// One row for each scaffolded view.
@@ -142,7 +139,7 @@ fn views(run: &Run) -> Vec<ViewRow> {
         let mean =
             |value: &dyn Fn(&Member) -> f64| members.iter().map(|member| value(member)).sum::<f64>() / all as f64;
         let percent =
-            |is: &dyn Fn(&Member) -> bool| text::percent(members.iter().filter(|member| is(member)).count(), all);
+            |is: &dyn Fn(&Member) -> bool| percent_of(members.iter().filter(|member| is(member)).count(), all);
         ViewRow {
             name: text::shortened(name, 60),
             rollouts: all,
@@ -182,7 +179,7 @@ fn kinds(groups: &[Group]) -> (Vec<KindRow>, usize) {
         let right = |naked| {
             let members = groups.iter().flat_map(|group| &group.members).filter(|member| member.naked == naked);
             let count = Right::of(members);
-            text::percent(count.right, count.all)
+            percent_of(count.right, count.all)
         };
         let outcome = |outcome| groups.iter().filter(|group| group.outcome() == outcome).count();
         KindRow {

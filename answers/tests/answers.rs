@@ -1,9 +1,7 @@
 //! Comparison of answers against a table written from mathematical knowledge, against answers of published problems, and against
 //! arbitrary text.
 
-use lcr_train::reward::{
-    Boxed, Invalid, Judgement, MAX_ANSWER_BYTES, Verdict, boxed, equivalent, judge, judge_text, unbox,
-};
+use lcr_answers::{Boxed, Invalid, Judgement, MAX_ANSWER_BYTES, Verdict, boxed, equivalent, judge, judge_text, unbox};
 use proptest::prelude::*;
 use serde::Deserialize;
 

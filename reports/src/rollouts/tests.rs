@@ -79,7 +79,7 @@ fn strangers_text_stays_text() {
     }
     let text = read(&html);
     for hostile in HOSTILE {
-        assert!(text.contains(&text::visible(hostile)), "{hostile:?}");
+        assert!(text.contains(&lcr_documents::text::visible_lines(hostile)), "{hostile:?}");
     }
     assert!(html.contains("{{ 7 * 7 }}"), "text is no template");
 }
@@ -116,7 +116,7 @@ fn nothing_is_loaded_and_only_its_own_script_may_run() {
 fn tokens_carry_their_weights() {
     let mut records = samples::run(1);
     let record = &mut records[0];
-    record.segments = vec![samples::written(crate::record::SegmentTag::Model, "one two three", 3.5)];
+    record.segments = vec![samples::written(lcr_documents::rollout::SegmentTag::Model, "one two three", 3.5)];
     record.segments[0].weights = vec![3.5, 1.75, 0.0];
     let (html, _) = page(&samples::lines(&records[..1]));
     assert!(html.contains(
@@ -128,7 +128,7 @@ fn tokens_carry_their_weights() {
 #[test]
 fn tokens_that_do_not_add_up_show_both_texts() {
     let mut records = samples::run(1);
-    records[0].segments = vec![samples::written(crate::record::SegmentTag::Model, "A é", 3.5)];
+    records[0].segments = vec![samples::written(lcr_documents::rollout::SegmentTag::Model, "A é", 3.5)];
     records[0].segments[0].pieces = vec!["A".to_owned(), " \\xC3\\xA9".to_owned()];
     let (html, _) = page(&samples::lines(&records[..1]));
     assert!(html.contains(r"> \xC3\xA9</i>"));
@@ -172,7 +172,7 @@ fn a_long_run_is_shown_evenly_with_both_ends() {
 #[test]
 fn a_long_rollout_is_cut_and_says_so() {
     let mut records = samples::run(1);
-    records[0].segments = vec![samples::injected(crate::record::SegmentTag::Expert, &"ä".repeat(1_000))];
+    records[0].segments = vec![samples::injected(lcr_documents::rollout::SegmentTag::Expert, &"ä".repeat(1_000))];
     let options = ViewerOptions { characters: 300, ..ViewerOptions::default() };
     let (html, _) = page_with(samples::lines(&records[..1]).as_bytes(), options);
     assert!(html.contains("ä<span class=\"cut\"> … 700 characters are not shown"));
@@ -196,7 +196,7 @@ fn what_a_resumed_run_wrote_again_counts_once() {
 fn outcomes_follow_from_the_group() {
     let mut records = samples::run(40);
     let last = 40;
-    records.push(crate::record::RolloutRecord { iteration: last, correct: false, ..records[0].clone() });
+    records.push(lcr_documents::rollout::RolloutRecord { iteration: last, correct: false, ..records[0].clone() });
     let (html, _) = page(&samples::lines(&records));
     for iteration in 0..=last {
         let members: Vec<_> = records.iter().filter(|record| record.iteration == iteration).collect();

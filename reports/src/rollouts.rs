@@ -10,12 +10,11 @@ mod group;
 mod metrics;
 mod overview;
 mod page;
-mod rollouts;
-pub(crate) mod text;
+mod run;
 
 use std::path::{Path, PathBuf};
 
-use rollouts::Run;
+use run::Run;
 
 /// Why there is no page. Every variant that concerns a file names it.
 #[derive(Debug, thiserror::Error)]

@@ -126,3 +126,19 @@ pub struct RolloutRecord {
     /// Its parts in order; their texts concatenated are the whole sequence.
     pub segments: Vec<Segment>,
 }
+
+/// What the expert said in a view, or was to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Target tokens.
+    pub tokens: usize,
+    /// Target indices where it handed over, ascending.
+    pub boundaries: Vec<usize>,
+}
+
+impl Said {
+    /// Whether this is strictly more than `earlier`, with other boundaries.
+    pub fn goes_beyond(&self, earlier: &Self) -> bool {
+        self.tokens > earlier.tokens && self.boundaries != earlier.boundaries
+    }
+}

@@ -5,9 +5,11 @@
 
 use std::fmt::Write;
 
+use lcr_documents::number::{percent_of, short};
+use lcr_documents::text::{escape, visible_lines};
+
 use super::metrics::Curve;
-use super::rollouts::{Group, Member, Outcome};
-use super::text::{escape, number, percent, visible};
+use super::run::{Group, Member, Outcome};
 
 /// Stretches that a run is cut into, at most and at least (where it has so many groups).
 const BINS: (usize, usize) = (40, 8);
@@ -48,7 +50,7 @@ impl Drawing {
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, text: &str) {
-        let text = escape(&visible(text));
+        let text = escape(&visible_lines(text));
         self.push(format_args!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#));
     }
 }
@@ -119,7 +121,7 @@ fn line(drawing: &mut Drawing, class: &str, name: &str, points: &[(f64, Right, S
     drawing.push(format_args!(r#""/>"#));
     for (x, count, span) in points.iter().filter(|(_, count, _)| count.all > 0) {
         let y = height(count.right as f64 / count.all as f64);
-        let share = percent(count.right, count.all);
+        let share = percent_of(count.right, count.all);
         drawing.push(format_args!(
             r#"<circle class="dot {class}" cx="{x:.1}" cy="{y:.1}" r="2.6"><title>{name}: {share} right ({} of {}), {span}</title></circle>"#,
             count.right, count.all
@@ -180,6 +182,6 @@ pub(super) fn sparkline(curve: &Curve) -> String {
 
 /// First and last value of a curve in words.
 pub(super) fn ends(curve: &Curve) -> String {
-    let spelled = |value: Option<&f64>| value.map_or_else(|| "–".to_owned(), |value| number(*value));
+    let spelled = |value: Option<&f64>| value.map_or_else(|| "–".to_owned(), |value| short(*value));
     format!("{} → {}", spelled(curve.values.first()), spelled(curve.values.last()))
 }

@@ -1,11 +1,12 @@
 //! One group as the template sets it: what its members have in common at the top, then a column for each.
 
+use lcr_documents::number::short;
+use lcr_documents::rollout::{Leak, RolloutRecord, Segment, SegmentTag, Source};
+use lcr_documents::text::shortened;
 use serde::Serialize;
 
 use super::ViewerOptions;
-use super::rollouts::{Group, Outcome};
-use super::text::{number, shortened};
-use crate::record::{Leak, RolloutRecord, Segment, SegmentTag, Source};
+use super::run::{Group, Outcome};
 
 /// Columns that a group has room for.
 pub(super) const COLUMNS: usize = 16;
@@ -172,7 +173,7 @@ fn column(
         view: shortened(&record.view, SHORT),
         correct: record.correct,
         answer: record.generated_answer.as_ref().map(|answer| shortened(answer, SHORT)),
-        reward: number(record.reward),
+        reward: short(record.reward),
         advantage: format!("{:+.2}", record.advantage + 0.0).replace('-', "−"),
         trained: outcome == Outcome::Trained && record.advantage > 0.0,
         leak: leak(record.leak),

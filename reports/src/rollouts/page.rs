@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use lcr_documents::page::content_policy;
+use lcr_documents::text;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -15,8 +16,8 @@ use serde::Serialize;
 
 use super::group::{self, COLUMNS, SHADES};
 use super::metrics::Curve;
-use super::rollouts::{Group, Outcome, Run};
-use super::{ViewerError, ViewerOptions, chart, overview, text};
+use super::run::{Group, Outcome, Run};
+use super::{ViewerError, ViewerOptions, chart, overview};
 
 /// The templates by name.
 const TEMPLATES: [(&str, &str); 4] = [
@@ -93,7 +94,7 @@ fn environment() -> Result<Environment<'static>, ViewerError> {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_formatter(|out, state, value| match value.as_str() {
         Some(foreign) if value.kind() == ValueKind::String && !value.is_safe() => {
-            minijinja::escape_formatter(out, state, &Value::from(text::visible(foreign)))
+            minijinja::escape_formatter(out, state, &Value::from(text::visible_lines(foreign)))
         }
         _ => minijinja::escape_formatter(out, state, value),
     });

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use lcr_documents::rollout::Said;
+use lcr_documents::rollout::{Leak, RolloutRecord, SegmentTag};
 use serde::Serialize;
 
 use super::ViewerError;
-use crate::record::{Leak, RolloutRecord, SegmentTag};
-use crate::scaffold::Said;
 
 /// Bytes of a line above which it is not read.
 const LONGEST_LINE: u64 = 64 << 20;
