@@ -5,8 +5,11 @@ use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+#[cfg(feature = "models")]
 use lcr_documents::audit::Composition;
-use lcr_gate::{BasePin, digest_of_bytes, digest_of_file, digest_of_folder};
+#[cfg(feature = "models")]
+use lcr_gate::digest_of_bytes;
+use lcr_gate::{BasePin, digest_of_file, digest_of_folder};
 use lcr_scan::is_tokenizer_file;
 
 /// Files that hold a chat template.
@@ -29,11 +32,13 @@ fn is_weight(name: &str) -> bool {
 }
 
 /// Whether any digest of a base's pin is over a file of this name.
+#[cfg(feature = "models")]
 pub(crate) fn is_pinned(name: &str) -> bool {
     is_weight(name) || is_tokenizer_file(name) || TEMPLATE.contains(&name)
 }
 
 /// What a comparison rests on, but for the adapter.
+#[cfg(feature = "models")]
 pub(crate) fn composition(base: &BasePin, prompts: &[Vec<u32>], policy: Option<&str>) -> Result<Composition> {
     Ok(Composition {
         tool: tool_digest(),
@@ -65,6 +70,7 @@ pub(crate) fn begin_tool_digest() {
 }
 
 /// Digest of the token ids that models read.
+#[cfg(feature = "models")]
 pub(crate) fn digest_of_prompts(prompts: &[Vec<u32>]) -> Result<String> {
     Ok(digest_of_bytes(&serde_json::to_vec(prompts)?))
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use lcr_gate::GateVerdict;
-use lcr_train::run::RunError;
 
 use crate::terminal::NobodyReads;
 
@@ -23,6 +22,7 @@ pub(crate) enum Status {
     /// Training stopped because the adapter holds NaN, infinities or absurd numbers; the last good checkpoint is kept.
     Diverged,
     /// Training was asked to stop, and everything is saved.
+    #[cfg_attr(not(feature = "models"), expect(dead_code, reason = "nothing is trained in such a build"))]
     Interrupted,
 }
 
@@ -42,7 +42,7 @@ impl Status {
     /// What an error that reached `main` means. Whoever stopped reading what is printed as it comes has what they wanted.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
         let closed = error.is::<NobodyReads>();
-        let diverged = error.chain().any(|cause| cause.downcast_ref().is_some_and(RunError::diverged));
+        let diverged = diverged(error);
         match () {
             () if closed => Self::Done,
             () if diverged => Self::Diverged,
@@ -50,6 +50,17 @@ impl Status {
             () => Self::Broken,
         }
     }
+}
+
+#[cfg(feature = "models")]
+fn diverged(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(lcr_train::run::RunError::diverged))
+}
+
+/// Nothing is trained in such a build.
+#[cfg(not(feature = "models"))]
+fn diverged(_: &anyhow::Error) -> bool {
+    false
 }
 
 impl From<Status> for ExitCode {

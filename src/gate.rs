@@ -4,24 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lcr_documents::audit::Audit;
+use lcr_gate::GateReport;
 use lcr_gate::policy::Policy;
-use lcr_gate::{GateReport, Pins, ProbesPin, Subject};
-use lcr_scan::Artifact;
 
-use crate::composition::{composition, digest_of_prompts, pin_base};
 use crate::exit::Status;
-use crate::model::{Device, Model};
 use crate::outputs::OutputArguments;
 use crate::question::Question;
 use crate::scan::{Renamed, ScanArguments};
-use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
 /// The policy that is taken where none is named.
 pub(crate) const POLICY_FILE: &str = "lcr-audit.toml";
-/// Adapters that go through the base together.
-const TOGETHER: usize = 8;
 
 /// Arguments of `gate`.
 #[derive(Debug, Args)]
@@ -69,7 +62,7 @@ pub(crate) fn judged(
     terminal: &Terminal,
 ) -> Result<GateReport> {
     let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
-    // Of a base that is run the weights are digested once it is open: see `compare_all`.
+    // Of a base that is run the weights are digested once it is open: see `Question::compare`.
     let is_run = common.base.is_some() && question.is_some();
     let mut pins = common.pins(!is_run && command != "scan" && (command != "gate" || asks_for_base))?;
     command.clone_into(&mut pins.command);
@@ -81,7 +74,7 @@ pub(crate) fn judged(
         }
     }
     if let (Some(base), Some(question)) = (&common.base, question) {
-        compare_all(base, question, policy, &mut subjects, &mut pins, terminal)?;
+        question.compare(base, policy, &mut subjects, &mut pins, terminal)?;
     }
     common.judge(subjects, policy, pins)
 }
@@ -95,63 +88,4 @@ pub(crate) fn open_policy(named: Option<&Path>) -> Result<Policy> {
         None if here.symlink_metadata().is_ok() => Policy::open(here)?,
         None => Policy::default(),
     })
-}
-
-/// Runs base and adapters side by side, some at a time; an adapter that cannot be run says so in its subject.
-fn compare_all(
-    base: &Path,
-    question: &Question,
-    policy: &Policy,
-    subjects: &mut [(Artifact, Subject)],
-    pins: &mut Pins,
-    terminal: &Terminal,
-) -> Result<()> {
-    let model = Model::open(base, Device::Cpu)?;
-    // What is open is held against this after every pass, so that numbers and digest are of the same files.
-    pins.base = Some(pin_base(base, true)?);
-    let probes = question.probes(&model)?;
-    pins.probes = Some(ProbesPin { source: probes.source.clone(), sha256: digest_of_prompts(&probes.prompts)? });
-    pins.asked = Some(question.asked.clone());
-    let options = question.options()?;
-    let pinned = pins.base.clone().unwrap_or_default();
-    let composition = composition(&pinned, &probes.prompts, Some(&policy.sha256))?;
-    let pair = SideBySide {
-        model: &model,
-        probes: &probes,
-        options,
-        base: base.display().to_string(),
-        asked: question.asked.clone(),
-        composition,
-    };
-    for group in subjects.chunks_mut(TOGETHER) {
-        let mut fitted: Vec<(&mut Subject, Fitted)> = Vec::new();
-        for (artifact, subject) in group {
-            match Fitted::scanned(&model, artifact, subject, terminal) {
-                Ok(adapter) => fitted.push((subject, adapter)),
-                // What no adapter is expected in needs no comparison.
-                Err(reason) => subject.not_compared = artifact.is_adapter().then_some(reason),
-            }
-        }
-        let (mut subjects, adapters): (Vec<&mut Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
-        if adapters.is_empty() {
-            continue;
-        }
-        if let Ok((audits, _)) = pair.audits(&adapters, terminal) {
-            subjects.iter_mut().zip(audits).for_each(|(subject, audit): (_, Audit)| subject.audit = Some(audit));
-        } else {
-            // One bad adapter (activations that become infinite, say) must not hide the others; of a base that changed nothing is said.
-            pair.refuse_changed_base()?;
-            one_by_one(&pair, subjects, adapters, terminal);
-        }
-    }
-    Ok(())
-}
-
-fn one_by_one(pair: &SideBySide, subjects: Vec<&mut Subject>, adapters: Vec<Fitted>, terminal: &Terminal) {
-    for (subject, adapter) in subjects.into_iter().zip(adapters) {
-        match pair.audits(std::slice::from_ref(&adapter), terminal) {
-            Ok((audits, _)) => subject.audit = audits.into_iter().next(),
-            Err(error) => subject.error = Some(format!("{error:#}")),
-        }
-    }
 }

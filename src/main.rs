@@ -4,32 +4,53 @@
 //! [`terminal::Terminal`]; what it computes is in the crates below it.
 
 mod attestation;
-mod batch;
-mod bundled;
-mod capture;
-mod compare;
 mod composition;
-mod eval;
 mod exit;
 mod gate;
-mod generate;
 mod inspect;
-mod lines;
 mod memory;
-mod merge;
-mod model;
 mod outputs;
 mod policy;
-mod probes;
-mod question;
-mod results;
-mod rollouts;
 mod scan;
-mod side_by_side;
-mod signals;
 mod terminal;
-mod train;
 mod verify;
+
+// What runs models, or reads what only they make.
+#[cfg(feature = "models")]
+mod batch;
+#[cfg(feature = "models")]
+mod bundled;
+#[cfg(feature = "models")]
+mod capture;
+#[cfg(feature = "models")]
+mod compare;
+#[cfg(feature = "models")]
+mod eval;
+#[cfg(feature = "models")]
+mod generate;
+#[cfg(feature = "models")]
+mod lines;
+#[cfg(feature = "models")]
+mod merge;
+#[cfg(feature = "models")]
+mod model;
+#[cfg(feature = "models")]
+mod probes;
+#[cfg(feature = "models")]
+mod question;
+#[cfg(not(feature = "models"))]
+#[path = "files_only.rs"]
+mod question;
+#[cfg(feature = "models")]
+mod results;
+#[cfg(feature = "models")]
+mod rollouts;
+#[cfg(feature = "models")]
+mod side_by_side;
+#[cfg(feature = "models")]
+mod signals;
+#[cfg(feature = "models")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -59,6 +80,17 @@ struct Arguments {
     threads: Option<u16>,
 }
 
+#[cfg(not(feature = "models"))]
+const EXAMPLES: &str = "Examples:
+  lcr-audit scan adapters/                           refuse bad files, without a base
+  lcr-audit gate adapters/                           by the policy in ./lcr-audit.toml
+  lcr-audit inspect my-adapter                       what an adapter file is, without its base
+
+This build judges files alone; one with the default features compares adapters with their base, and trains.
+
+Exit codes: 0 verdict below fail · 1 verdict fail, or findings at or above the policy · 2 could not be analysed · 3 wrong usage.";
+
+#[cfg(feature = "models")]
 const EXAMPLES: &str = "Examples:
   lcr-audit compare                                  audit the bundled adapter on the bundled model
   lcr-audit compare models/Qwen3-4B my-adapter       audit your own
@@ -71,8 +103,10 @@ Exit codes: 0 done, verdict below fail · 1 verdict fail, or findings at or abov
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run base and adapted model side by side and report what differs, layer by layer.
+    #[cfg(feature = "models")]
     Compare(compare::Arguments),
     /// Write the activations themselves to a safetensors file.
+    #[cfg(feature = "models")]
     Capture(capture::Arguments),
     /// Describe an adapter from its files alone.
     Inspect(inspect::Arguments),
@@ -81,20 +115,26 @@ enum Command {
     /// Hold adapters against a policy: their files, and what they do to the base where the policy asks for it.
     Gate(gate::Arguments),
     /// Compare many adapters with one base: shards, resuming, one ranking.
+    #[cfg(feature = "models")]
     Batch(batch::Arguments),
     /// Put the results of a batch's shards together.
+    #[cfg(feature = "models")]
     Merge(merge::MergeArguments),
     /// Recompute the digests and the verdict of a report.
     Verify(verify::Arguments),
     /// Begin a policy, check it, or explain its rules.
     Policy(policy::Arguments),
     /// Continue a prompt with the base or the adapted model.
+    #[cfg(feature = "models")]
     Generate(generate::Arguments),
     /// Teach a model with expert traces and write an adapter.
+    #[cfg(feature = "models")]
     Train(Box<train::Arguments>),
     /// Measure accuracy on problems and perplexity on a text.
+    #[cfg(feature = "models")]
     Eval(eval::Arguments),
     /// Show the rollouts of a training run on one page.
+    #[cfg(feature = "models")]
     Rollouts(rollouts::Arguments),
 }
 
@@ -130,18 +170,26 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
     start_threads(arguments.threads)?;
     match arguments.command {
+        #[cfg(feature = "models")]
         Command::Compare(arguments) => compare::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Capture(arguments) => capture::run(&arguments, terminal),
         Command::Inspect(arguments) => inspect::run(&arguments, terminal),
         Command::Scan(arguments) => scan::run(&arguments, terminal),
         Command::Gate(arguments) => gate::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Batch(arguments) => batch::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Merge(arguments) => merge::run(&arguments, terminal),
         Command::Verify(arguments) => verify::run(&arguments, terminal),
         Command::Policy(arguments) => policy::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Generate(arguments) => generate::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Train(arguments) => train::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Eval(arguments) => eval::run(&arguments, terminal),
+        #[cfg(feature = "models")]
         Command::Rollouts(arguments) => rollouts::run(&arguments, terminal),
     }
 }

@@ -1,5 +1,7 @@
 //! What a comparison asks of the models: which prompts they read, and what is measured. A report keeps it, so that it can be asked again.
 
+mod gate;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};

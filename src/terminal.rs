@@ -61,6 +61,7 @@ impl Terminal {
     }
 
     /// Prints a part of the result as it comes; fails with [`NobodyReads`] where that is so, for the rest need not be made.
+    #[cfg(feature = "models")]
     pub(crate) fn stream(&self, text: &str) -> Result<()> {
         write_out(&self.harmless(text)).map_err(|error| match error.kind() {
             std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
@@ -99,6 +100,7 @@ impl Terminal {
     }
 
     /// Says what the reader must know even where they asked for quiet.
+    #[cfg(feature = "models")]
     pub(crate) fn warn(&self, text: &str) {
         let _ = writeln!(std::io::stderr(), "warning: {}", behind_a_bar(text));
     }

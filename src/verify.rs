@@ -4,8 +4,10 @@
 //! held against the report. Policy, baseline and day are taken from the command line or are the defaults, never from the report:
 //! whoever wrote it would choose them. Paths that it names are taken as names, and said.
 
+#[cfg(feature = "models")]
 mod audit;
 mod gate;
+mod named;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,7 +23,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::attestation;
-use crate::bundled::Bundle;
 use crate::exit::Status;
 use crate::terminal::Terminal;
 
@@ -120,12 +121,17 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         }
         Err(_) => bail!("{} is no report of this program", arguments.report.display()),
     };
-    let (again, numbers, parts): (Again, Numbers, fn(Value) -> Parts) =
-        match reported.get("schema").and_then(Value::as_str) {
-            Some(GATE_SCHEMA) => (gate::again(arguments, &reported, terminal)?, Numbers::Exact, gate::parts),
-            Some(SCHEMA) => (audit::again(arguments, &reported, terminal)?, Numbers::Rounded, audit::parts),
-            _ => bail!("{} is no report of this program", arguments.report.display()),
-        };
+    let (again, numbers, parts): (Again, Numbers, fn(Value) -> Parts) = match reported
+        .get("schema")
+        .and_then(Value::as_str)
+    {
+        Some(GATE_SCHEMA) => (gate::again(arguments, &reported, terminal)?, Numbers::Exact, gate::parts),
+        #[cfg(feature = "models")]
+        Some(SCHEMA) => (audit::again(arguments, &reported, terminal)?, Numbers::Rounded, audit::parts),
+        #[cfg(not(feature = "models"))]
+        Some(SCHEMA) => bail!("{} is of a comparison, but {}", arguments.report.display(), crate::question::REFUSAL),
+        _ => bail!("{} is no report of this program", arguments.report.display()),
+    };
     let mut verification = held_against(reported, again, numbers, parts);
     if let Some(file) = &arguments.attestation {
         let check = attested(arguments, file)?;
@@ -232,26 +238,4 @@ fn table(verification: &Verification) -> Result<String> {
     };
     writeln!(text, "{outcome}")?;
     Ok(text)
-}
-
-/// A folder that a report names: one of the bundle is unpacked.
-struct Named {
-    path: PathBuf,
-    /// Kept as long as it is read from.
-    _bundle: Option<Bundle>,
-}
-
-impl Named {
-    fn open(name: &str) -> Result<Self> {
-        let Some(inner) = name.strip_prefix("bundled:") else {
-            return Ok(Self { path: PathBuf::from(name), _bundle: None });
-        };
-        let bundle = Bundle::unpack()?;
-        let path = bundle.path(inner);
-        let is_part = Path::new(inner).components().count() == 1 && path.is_dir();
-        if !is_part {
-            bail!("the report names `{}`, which does not come with this program", visible(name));
-        }
-        Ok(Self { path, _bundle: Some(bundle) })
-    }
 }

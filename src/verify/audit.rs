@@ -8,7 +8,8 @@ use lcr_documents::characters::visible;
 use lcr_gate::{BasePin, Pins, judge_audit};
 use serde_json::Value;
 
-use super::{Again, Arguments, Named, Parts};
+use super::named::Named;
+use super::{Again, Arguments, Parts};
 use crate::compare::{BUILT_IN, scan_adapter};
 use crate::composition::{composition, date_or_today, pin_base};
 use crate::gate::open_policy;
@@ -36,7 +37,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         if given.display().to_string() != named {
             by_name.push(format!("{what} {}, which the report calls `{}`", given.display(), visible(named)));
         }
-        Ok(Named { path: given.clone(), _bundle: None })
+        Ok(Named::here(given.clone()))
     };
     let base = place("base", arguments.base.as_ref(), &audit.base.path)?;
     let given = arguments.adapter.as_ref().or(arguments.paths.first());

@@ -9,7 +9,8 @@ use lcr_gate::policy::{Policy, Rule, Stage};
 use lcr_gate::{GateFinding, GateReport, sort};
 use serde_json::Value;
 
-use super::{Again, Arguments, Named, Parts};
+use super::named::Named;
+use super::{Again, Arguments, Parts};
 use crate::composition::date_or_today;
 use crate::gate::{judged, open_policy};
 use crate::question::Question;
@@ -151,7 +152,7 @@ impl Names {
             if let Some(named) = named.filter(|named| *named != given) {
                 self.by_name.push(format!("base {given}, which the report calls `{}`", visible(named)));
             }
-            return Ok(Some(Named { path: path.clone(), _bundle: None }));
+            return Ok(Some(Named::here(path.clone())));
         }
         let Some(named) = named else { return Ok(None) };
         self.by_name.push(format!("base `{}`, as the report names it", visible(named)));
