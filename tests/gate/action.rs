@@ -279,11 +279,16 @@ fn without_a_program_the_action_builds_its_own_source() {
     let cargo = runner.bench.write("tools/cargo", stand_in);
     fs_err::set_permissions(&cargo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("made a program");
     runner.path = Some(runner.bench.path("tools"));
-    let ended = runner.run_as_given(&[("paths", "adapter")]);
-    assert_eq!((ended.code, ended.outputs["verdict"].as_str()), (0, "pass"), "{}", ended.log);
-    let call = fs_err::read_to_string(runner.temp.path().join("cargo.log")).expect("cargo was called");
     let root = runner.temp.path().join("lcr-audit");
     let source = repository("");
     let source = source.trim_end_matches('/');
-    assert_eq!(call.trim_end(), format!("{source}: install --locked --path . --root {}", root.display()));
+    runner.bench.base();
+    // Without a base nothing is compared, and the gate alone is built.
+    for (base, features) in [("", " --no-default-features"), ("base", "")] {
+        let inputs = [("paths", "adapter"), ("base", base)].into_iter().filter(|(_, value)| !value.is_empty());
+        let ended = runner.run_as_given(&inputs.collect::<Vec<_>>());
+        assert_eq!((ended.code, ended.outputs["verdict"].as_str()), (0, "pass"), "{}", ended.log);
+        let call = fs_err::read_to_string(runner.temp.path().join("cargo.log")).expect("cargo was called");
+        assert_eq!(call.trim_end(), format!("{source}: install --locked --path .{features} --root {}", root.display()));
+    }
 }
