@@ -2,7 +2,7 @@
 //!
 //! Rendering follows transformers: blocks are trimmed, Python's string methods work, `raise_exception`, `strftime_now`
 //! and `tojson` are there. Two things differ on purpose. The date is an argument, so that two runs of an audit see the
-//! same prompt. And a template may come from a stranger, so it runs within the limits of [`budget`], on a thread
+//! same prompt. And a template may come from a stranger, so it runs within the limits of `budget`, on a thread
 //! of its own whose stack is large enough for what those limits allow.
 
 mod budget;
