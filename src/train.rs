@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use lcr_documents::statistics::{Confidence, wilson};
 use lcr_train::adapter::TrainableAdapter;
 use lcr_train::anchors::Anchors;
-use lcr_train::config::{Method, TrainConfig};
+use lcr_train::config::TrainConfig;
 use lcr_train::dataset::Dataset;
 use lcr_train::evaluate::{EvaluationOptions, evaluate};
 use lcr_train::format::Format;
 use lcr_train::group::GroupOutcome;
 use lcr_train::lcr::{Trainer, Turn};
 use lcr_train::log::StepRecord;
+use lcr_train::methods::{ChosenMethod, METHODS};
 use lcr_train::preview::{PreviewOptions, preview};
 use lcr_train::run::{Ending, Event, RunRequest, run as run_training};
 use lcr_train::state::Interrupt;
@@ -70,8 +72,8 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Method")]
 struct MethodArguments {
     /// How to train.
-    #[arg(long, value_enum)]
-    method: Option<MethodName>,
+    #[arg(long, value_parser = method_names())]
+    method: Option<String>,
 
     /// Seed of everything that is drawn.
     #[arg(long)]
@@ -130,16 +132,9 @@ struct AdapterArguments {
     learning_rate: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MethodName {
-    /// Latent Contextual Reinforcement.
-    Lcr,
-    /// Supervised fine-tuning on the expert's traces.
-    Sft,
-    /// Supervised fine-tuning on the run's own correct rollouts.
-    FilteredSft,
-    /// Group-relative policy optimisation without a scaffold.
-    Grpo,
+/// The names that `--method` takes.
+fn method_names() -> PossibleValuesParser {
+    METHODS.map(|method| PossibleValue::new(method.name()).help(method.about())).into()
 }
 
 /// What `--off` takes.
@@ -206,13 +201,8 @@ impl Arguments {
             (None, Some(_)) => TrainConfig::default(),
         };
         let method = &self.method;
-        if let Some(name) = method.method {
-            config.method = match name {
-                MethodName::Lcr => Method::Lcr,
-                MethodName::Sft => Method::Sft,
-                MethodName::FilteredSft => Method::FilteredSft,
-                MethodName::Grpo => Method::Grpo,
-            };
+        if let Some(chosen) = method.method.as_deref().and_then(ChosenMethod::named) {
+            config.method = chosen;
         }
         if method.tokens.is_some() && method.samples.is_none() {
             config.stop.samples = 0;

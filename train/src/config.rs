@@ -7,35 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::AdapterOptions;
 use crate::credit::{CreditError, CreditOptions};
 use crate::format::FormatOptions;
+use crate::methods::ChosenMethod;
 use crate::optimizer::{OptimizerError, OptimizerOptions};
 use crate::scaffold::{ScaffoldError, ScaffoldOptions};
-
-/// How the adapter is trained.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Latent Contextual Reinforcement.
-    #[default]
-    Lcr,
-    /// Supervised fine-tuning on the expert's traces.
-    Sft,
-    /// Supervised fine-tuning on the run's own correct rollouts, made as LCR makes them, every written token alike.
-    FilteredSft,
-    /// Group-relative policy optimisation without a scaffold (Shao et al. 2024).
-    Grpo,
-}
-
-impl Method {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lcr => "lcr",
-            Self::Sft => "sft",
-            Self::FilteredSft => "filtered-sft",
-            Self::Grpo => "grpo",
-        }
-    }
-}
 
 /// A group of rollouts of one sample.
 #[expect(clippy::struct_excessive_bools, reason = "each mechanism can be switched off alone")]
@@ -197,7 +171,7 @@ impl Default for CheckpointOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// How the adapter is trained.
-    pub method: Method,
+    pub method: ChosenMethod,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// When the run ends.
@@ -298,13 +272,7 @@ impl TrainConfig {
         if self.group.size == 0 {
             return refuse("group.size", "0".into(), "at least 1");
         }
-        if self.method == Method::Lcr && self.group.naked_first && self.group.size < 2 {
-            return refuse(
-                "group.size",
-                self.group.size.to_string(),
-                "at least 2: one naked and one scaffolded rollout",
-            );
-        }
+        self.method.check(self)?;
         if self.group.per_step == 0 {
             return refuse("group.per_step", "0".into(), "at least 1");
         }

@@ -19,7 +19,7 @@ use lcr_model::session::{SequenceId, Session};
 
 use crate::advantage::{AdvantageOptions, coefficients, group_advantages, is_dead};
 use crate::anchors::Anchors;
-use crate::config::{Method, TrainConfig};
+use crate::config::TrainConfig;
 use crate::credit::{CreditOptions, Role, Stretch, jaccard, token_weights};
 use crate::dataset::{Dataset, Problem};
 use crate::evaluate::anchors_in;
@@ -148,7 +148,7 @@ impl GroupMaker<'_> {
         let mut session = Session::new(self.decoder, Some(self.variant));
         let samples = self.read(&mut session, batch)?;
         let mut groups: Vec<Written> = batch.iter().map(|_| Written::default()).collect();
-        let naked = self.naked_views();
+        let naked = self.config.method.naked_views(&self.config.group);
         let first = (0..batch.len()).flat_map(|index| (0..naked).map(move |view| (index, View::Naked(view))));
         let first = first.map(|(index, view)| Wanted { index, view, plan: None, redraw: 0 }).collect();
         for (index, rollout) in self.write(&mut session, &samples, first)? {
@@ -156,7 +156,7 @@ impl GroupMaker<'_> {
         }
         let unsolved =
             |written: &Written| !(self.config.group.early_stop && written.rollouts.iter().any(Rollout::correct));
-        let second = (0..batch.len()).filter(|_| self.config.method != Method::Grpo);
+        let second = (0..batch.len()).filter(|_| self.config.method.has_scaffold());
         let second = second.filter(|index| unsolved(&groups[*index])).flat_map(|index| self.views(&samples, index));
         for (index, rollout) in self.write(&mut session, &samples, second.collect())? {
             groups[index].rollouts.push(rollout);
@@ -185,19 +185,12 @@ impl GroupMaker<'_> {
         Ok(Batch { visited, problems, targets, rooms, prompts, roots })
     }
 
-    /// Rollouts of a sample without the expert.
-    fn naked_views(&self) -> usize {
-        match self.config.method {
-            Method::Grpo => self.config.group.size,
-            _ => usize::from(self.config.group.naked_first),
-        }
-    }
-
     /// The scaffolded views of a sample, each planned to hold more than the ones before.
     fn views(&self, samples: &Batch, index: usize) -> Vec<Wanted> {
         let mut earlier: Vec<Said> = Vec::new();
         let mut wanted = Vec::new();
-        for view in 0..self.config.group.size - self.naked_views() {
+        let group = &self.config.group;
+        for view in 0..group.size - self.config.method.naked_views(group) {
             let plan =
                 self.plan(samples, index, PlanRequest { view, earlier: &earlier, ..self.request(samples, index) });
             earlier.push(plan.said());
@@ -306,7 +299,7 @@ impl GroupMaker<'_> {
     }
 
     fn score(&self, samples: &Batch, index: usize, sample: usize, written: Written) -> Group {
-        let group = &self.config.group;
+        let (method, group) = (&self.config.method, &self.config.group);
         let (rollouts, target) = (written.rollouts, &samples.targets[index]);
         let said = views::said(&rollouts);
         let dropped =
@@ -320,21 +313,20 @@ impl GroupMaker<'_> {
                 judgement => Some(judgement.reward()),
             })
             .collect();
-        let relative = group.relative && self.config.method != Method::FilteredSft;
-        let positive_only = group.positive_only && self.config.method != Method::Grpo;
-        let advantages: Vec<f64> = if relative {
+        let advantages: Vec<f64> = if method.is_relative(group) {
+            let positive_only = method.learns_positive_only(group);
             coefficients(&group_advantages(&rewards), &AdvantageOptions { positive_only })
         } else {
             rewards.iter().map(|reward| reward.unwrap_or(0.0)).collect()
         };
         let solved_alone = rollouts.first().is_some_and(|first| first.view == View::Naked(0) && first.correct());
-        let early = group.early_stop && solved_alone && self.config.method == Method::Lcr;
+        let early = group.early_stop && solved_alone && method.skips_what_is_solved();
         let outcome = match () {
             () if early => GroupOutcome::Skipped,
             () if is_dead(&advantages) => GroupOutcome::Dead,
             () => GroupOutcome::Trained,
         };
-        let credit = credit_of(self.config);
+        let credit = method.credit(&self.config.credit);
         let members = rollouts
             .into_iter()
             .zip(rewards)
@@ -416,14 +408,6 @@ impl GroupMaker<'_> {
                 })
             })
             .collect()
-    }
-}
-
-/// Credit as the method uses it: only LCR tells tokens apart.
-fn credit_of(config: &TrainConfig) -> CreditOptions {
-    match config.method {
-        Method::Lcr => config.credit.clone(),
-        _ => CreditOptions { proximity: false, jaccard: false, answer_weight: 1.0, ..config.credit.clone() },
     }
 }
 

@@ -27,13 +27,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{TrainableAdapter, TrainableError};
 use crate::anchors::{AnchorError, Anchors};
-use crate::baselines::supervised_example;
-use crate::config::{ConfigError, Method, TrainConfig};
+use crate::config::{ConfigError, TrainConfig};
 use crate::credit::{CreditOptions, common_tokens, effective_tokens, normalisers};
 use crate::dataset::Dataset;
 use crate::format::Format;
 use crate::gradient::{Example, Trace, divergence};
 use crate::group::{Group, GroupMaker, GroupOutcome};
+use crate::methods::LearnsFrom;
+use crate::methods::sft::supervised_example;
 use crate::optimizer::{AdamW, OptimizerError};
 use crate::rollout::{RolloutError, Span, View};
 use crate::scaffold::Target;
@@ -303,7 +304,7 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let progress_before = self.done();
         let batch = self.next_samples();
-        let (groups, records, examples) = if self.config.method == Method::Sft {
+        let (groups, records, examples) = if self.config.method.learns_from() == LearnsFrom::Traces {
             (Vec::new(), Vec::new(), self.supervised(&batch)?)
         } else {
             let maker = self.maker(progress_before);
@@ -329,7 +330,7 @@ impl<'a> Trainer<'a> {
 
     /// The groups of the next samples and their records, without a step: nothing of the run changes.
     pub fn rehearse(&mut self) -> Result<(Vec<Group>, Vec<RolloutRecord>), TrainError> {
-        if self.config.method == Method::Sft {
+        if self.config.method.learns_from() == LearnsFrom::Traces {
             return Ok((Vec::new(), Vec::new()));
         }
         let before = self.progress.clone();

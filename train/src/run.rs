@@ -13,10 +13,11 @@ use lcr_formats::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainableAdapter;
-use crate::config::{Method, TrainConfig};
+use crate::config::TrainConfig;
 use crate::group::Group;
 use crate::lcr::{Divergences, Progress, Stepped, TrainError, Trainer, Turn};
 use crate::log::{Divergence, LogError, MemoryMeter, PhaseSeconds, StepRecord};
+use crate::methods::LearnsFrom;
 use crate::optimizer::OptimizerError;
 use crate::rotation::{Rotation, RotationError, rotation_of_adapter};
 use crate::state::{
@@ -255,7 +256,7 @@ impl Run {
         self.manifest.ending = Some(ending);
         self.manifest.progress = progress.clone();
         self.folder.write_json("run.json", &self.manifest)?;
-        let rollouts = trainer.config().method != Method::Sft;
+        let rollouts = trainer.config().method.learns_from() == LearnsFrom::Rollouts;
         if rollouts && progress.correct_rollouts == 0 && progress.iteration > 0 {
             observe(&Event::Note(
                 "no rollout was correct in the whole run, so nothing was learned. Give the expert a larger share \
