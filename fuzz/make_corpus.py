@@ -285,7 +285,7 @@ def tokenizer_settings() -> dict[str, bytes]:
 
 
 def policies() -> dict[str, str]:
-    default = (ROOT / "reports/src/policy/default.toml").read_text()
+    default = (ROOT / "gate/src/policy/default.toml").read_text()
     digest = "0" * 64
     return {
         "default": default,

@@ -47,7 +47,7 @@ pub struct Audit {
     /// Sizes that a policy has a limit for, whether or not it judges by them.
     #[serde(default)]
     pub sizes: Vec<Size>,
-    /// What the report's rules say of all this; filled by the judge in `lcr-reports`.
+    /// What the report's rules say of all this; filled by the judge in `lcr-gate`.
     pub findings: Vec<Finding>,
     /// Which parts of the adapter were looked at; `None` in reports of versions that did not say.
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! How far a measured accuracy can be trusted, and whether two of them differ.
 //!
 //! A few hundred test problems leave an accuracy uncertain by several points, more than most training runs move it, so no
-//! accuracy of this crate is reported without its interval. Two models answer the *same* problems, so they are compared
+//! accuracy is reported without its interval. Two models answer the *same* problems, so they are compared
 //! pair by pair: the problems that both solve, or neither, say nothing about which is better. Counts enter, closed forms
 //! or exact sums answer; nothing here is drawn at random, and nothing is assumed normal but the score statistics that
 //! Wilson's and Tango's intervals invert.
