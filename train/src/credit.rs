@@ -337,6 +337,14 @@ mod tests {
         assert!([22, 23, 1000, usize::MAX].iter().all(|distance| proximity(*distance, &options) == 0.0));
         let off = CreditOptions { proximity: false, ..options };
         assert_eq!((proximity(0, &off), proximity(500, &off)), (1.0, 1.0));
+        // 2·(1/2)³ is the threshold itself, which is not below it.
+        let exact = CreditOptions {
+            proximity_scale: 2.0,
+            proximity_decay: 0.5,
+            proximity_threshold: 0.25,
+            ..CreditOptions::default()
+        };
+        assert_eq!([2, 3, 4].map(|distance| proximity(distance, &exact)), [0.5, 0.25, 0.0]);
     }
 
     #[test]
