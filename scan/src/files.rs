@@ -1,7 +1,7 @@
 //! Files of strangers, as they are kept: what a report says of one, and what a check needs of one that was read.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use lcr_documents::characters::first_deceptive;
@@ -102,9 +102,48 @@ pub(crate) fn read(name: String, path: PathBuf, bytes: u64, limits: &Limits) -> 
     }
 }
 
-/// Reads at most `limit` bytes of a file.
+/// Reads at most `limit` bytes of a file. Room is made once, for what the file says of its length: a buffer that grows is copied, and
+/// for that moment takes twice its memory.
 pub(crate) fn read_up_to(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    let expected = file.metadata()?.len().min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether the first `limit` bytes of a file are these, read a piece at a time.
+pub(crate) fn begins_with_all(path: &Path, mut bytes: &[u8], limit: u64) -> std::io::Result<bool> {
+    let mut file = BufReader::new(File::open(path)?.take(limit));
+    loop {
+        let piece = file.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(bytes.is_empty());
+        }
+        match bytes.strip_prefix(piece) {
+            Some(rest) => bytes = rest,
+            None => return Ok(false),
+        }
+        let length = piece.len();
+        file.consume(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_from_longer_shorter_and_other_ones() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let content: Vec<u8> = (0..40_000_u32).map(|index| (index % 251) as u8).collect();
+        std::fs::write(file.path(), &content).expect("written");
+        let holds = |bytes: &[u8], limit| begins_with_all(file.path(), bytes, limit).expect("readable");
+        assert!(holds(&content, u64::MAX) && holds(&content[..9000], 9000) && holds(&[], 0));
+        assert!(!holds(&content[..39_999], u64::MAX) && !holds(&[&content[..], b"x"].concat(), u64::MAX));
+        let mut other = content.clone();
+        other[30_000] ^= 1;
+        assert!(!holds(&other, u64::MAX) && !holds(&[], u64::MAX));
+        assert_eq!(read_up_to(file.path(), 9000).expect("readable"), &content[..9000]);
+    }
 }

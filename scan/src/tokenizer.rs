@@ -25,7 +25,7 @@ use self::fingerprint::Fingerprint;
 use self::known::{Known, counterpart, spellings};
 use self::statements::{Settings, Statement};
 use crate::check::{Check, Observation};
-use crate::files::{Found, read_up_to};
+use crate::files::{Found, begins_with_all, read_up_to};
 use crate::json::shown;
 use crate::limits::Limits;
 
@@ -148,13 +148,17 @@ fn file_name(path: &str) -> &str {
 fn own<'a>(file: &'a Found, base: Option<&Path>, limits: &Limits) -> Option<Own<'a>> {
     let name = file.record.path.as_str();
     let bytes = read_up_to(&file.path, limits.text_bytes).unwrap_or_default();
-    let known = base.and_then(|base| read_up_to(&counterpart(base, name), limits.text_bytes).ok());
+    let known = base.map(|base| counterpart(base, name));
+    let is_known = known.as_ref().and_then(|known| begins_with_all(known, &bytes, limits.text_bytes).ok());
     // Of what is longer than the limit only the beginning was read.
-    if known.as_ref() == Some(&bytes) && (bytes.len() as u64) < limits.text_bytes {
+    if is_known == Some(true) && (bytes.len() as u64) < limits.text_bytes {
         return None;
     }
-    let is_in_base = known.is_some();
     let content = content(name, &bytes);
+    // A tokenizer may be as long as the limit: the adapter's and the base's are never in memory together.
+    drop(bytes);
+    let known = known.filter(|_| is_known.is_some()).and_then(|known| read_up_to(&known, limits.text_bytes).ok());
+    let is_in_base = known.is_some();
     let counterpart = known.and_then(|known| print(name, &known));
     Some(Own { name, content, is_in_base, counterpart })
 }
