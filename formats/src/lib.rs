@@ -8,4 +8,5 @@ pub mod adapter;
 pub mod chat_template;
 pub mod checkpoint;
 pub mod config;
+pub mod factored;
 pub mod module;

@@ -3,7 +3,6 @@
 //! Everything is a function of the product BA, so rewriting A → MA, B → BM⁻¹ moves nothing but the last digits.
 
 mod coherence;
-mod core;
 mod families;
 mod heads;
 mod magnitudes;
@@ -11,12 +10,12 @@ mod profile;
 mod reach;
 #[cfg(test)]
 mod tests;
-mod thin;
 mod whole;
 
 use std::collections::BTreeMap;
 
 use lcr_formats::adapter::Adapter;
+use lcr_formats::factored::FactoredMatrix;
 use lcr_formats::module::{ModulePath, StreamRole};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -24,7 +23,6 @@ use serde::{Deserialize, Serialize};
 
 pub use self::coherence::Coherence;
 use self::coherence::{LARGEST_CHORUS, unit};
-use self::core::{Core, stable_rank_of_chance};
 use self::families::median;
 pub use self::families::{Family, Farthest};
 pub(crate) use self::heads::Heads;
@@ -33,7 +31,6 @@ pub use self::profile::RowShare;
 use self::profile::{Profile, gini};
 pub use self::reach::BiasSize;
 use self::reach::Reach;
-use self::thin::Thin;
 pub use self::whole::{VectorStatistics, WholeStatistics};
 pub(crate) use self::whole::{measure_vector, measure_whole};
 use crate::adapter::TensorKind;
@@ -142,9 +139,9 @@ struct Measured {
 /// One change to be measured: its path, its factors, and what is known of it beside them.
 struct Change<'a> {
     path: &'a str,
-    thin: Thin<'a>,
+    /// Its rank may be less than the file's.
+    matrix: FactoredMatrix<'a>,
     rank: usize,
-    scale: f64,
     magnitude: Option<&'a [f32]>,
     up_bias: Option<&'a [f32]>,
     has_token_rows: bool,
@@ -188,9 +185,8 @@ impl Gathering {
         for (path, embedding) in &adapter.embeddings {
             let change = Change {
                 path,
-                thin: Thin::of_embedding(embedding),
+                matrix: FactoredMatrix::of_embedding(embedding).reduced(),
                 rank: embedding.rank,
-                scale: embedding.scale,
                 magnitude: None,
                 up_bias: None,
                 has_token_rows: true,
@@ -239,9 +235,8 @@ impl<'a> Change<'a> {
     fn of_module(path: &'a str, module: &'a lcr_formats::adapter::LowRank) -> Self {
         Self {
             path,
-            thin: Thin::of_module(module),
+            matrix: FactoredMatrix::of_module(module).reduced(),
             rank: module.rank,
-            scale: module.scale,
             magnitude: module.magnitude.as_deref(),
             up_bias: module.up_bias.as_deref(),
             has_token_rows: TOKEN_ROWS.contains(&ModulePath::parse(path).kind),
@@ -250,32 +245,32 @@ impl<'a> Change<'a> {
 }
 
 fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
-    let Change { path, ref thin, rank, .. } = *change;
-    let scale = change.scale.abs();
-    let core = Core::of(thin);
-    let leading = core.leading();
-    let row_squares = thin.row_squares(&core.down);
-    let reach = Reach::of(thin, &core, &row_squares, change.scale);
+    let Change { path, ref matrix, rank, .. } = *change;
+    let scale = matrix.scale.abs();
+    let grams = matrix.grams();
+    let leading = grams.leading();
+    let row_squares = matrix.row_squares(&grams);
+    let reach = Reach::of(matrix, &grams, &row_squares);
     let bias = change.up_bias.map(|bias| BiasSize::of(bias, scale, &row_squares));
     let rows = Profile::of(row_squares);
-    let columns = Profile::of(thin.column_squares(&core.up));
+    let columns = Profile::of(matrix.column_squares(&grams));
     let first = leading.as_ref().map(|leading| leading.value);
-    let shares = |first: f64| (first * first / core.square).min(1.0);
+    let shares = |first: f64| (first * first / grams.square).min(1.0);
     let statistics = ModuleStatistics {
-        shape: [thin.rows, thin.columns],
+        shape: [matrix.rows, matrix.columns],
         rank,
-        scale: change.scale,
-        norm: scale * core.square.sqrt(),
+        scale: matrix.scale,
+        norm: scale * grams.square.sqrt(),
         spectral_norm: scale * first.unwrap_or(0.0),
         largest_row: reach.largest_row,
         reach: reach.largest_value,
         bias,
         stable_rank: first.map(|first| 1.0 / shares(first)),
-        stable_rank_chance: first.map(|_| stable_rank_of_chance(thin.rows, thin.columns, rank)),
+        stable_rank_chance: first.map(|_| stable_rank_of_chance(matrix.rows, matrix.columns, rank)),
         top1_share: first.map(shares),
-        participation_ratio: core.participation_ratio(),
-        effective_rank: core.effective_rank(),
-        kurtosis: rows.kurtosis(thin),
+        participation_ratio: grams.participation_ratio(),
+        effective_rank: grams.effective_rank(),
+        kurtosis: rows.kurtosis(matrix),
         row_top8_share: rows.heavy_share(),
         row_hoyer: rows.hoyer(),
         row_gini: rows.gini(),
@@ -290,8 +285,9 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
     let role = ModulePath::parse(path).role();
     let direction = |wanted| leading.as_ref().filter(|_| role == Some(wanted)).map(|found| &found.direction);
     // Bw is the left singular vector, Aᵀ(BᵀB w) the right one.
-    let left = direction(StreamRole::Writes).map(|direction| unit(thin.up_times(direction)));
-    let right = direction(StreamRole::Reads).map(|direction| unit(thin.down_times(&core.up_times(direction))));
+    let left = direction(StreamRole::Writes).map(|direction| unit(matrix.b_times(direction)));
+    let right =
+        direction(StreamRole::Reads).map(|direction| unit(matrix.transposed_a_times(&grams.b_gram_times(direction))));
     Measured { path: path.to_owned(), statistics, left: left.unwrap_or_default(), right: right.unwrap_or_default() }
 }
 
@@ -308,4 +304,19 @@ fn attention_to_mlp(measured: &[Measured]) -> Option<f64> {
     let attention = typical(&["self_attn", "attn", "attention", "self_attention"])?;
     let mlp = typical(&["mlp", "feed_forward", "ffn", "block_sparse_moe"])?;
     Some((attention / mlp).ln()).filter(|ratio| ratio.is_finite())
+}
+
+/// Σσ²/σ₁² that a product of two random factors has: `rank`/min over z of (1 + z)(1 + z·r/rows)(1 + z·r/columns)/z, the edge of the
+/// product of two Marchenko–Pastur laws (the S-transform of each is 1/(1 + cz)).
+pub(super) fn stable_rank_of_chance(rows: usize, columns: usize, rank: usize) -> f64 {
+    let rank = rank as f64;
+    let (first, second) = (rank / rows.max(1) as f64, rank / columns.max(1) as f64);
+    // The derivative vanishes where 2c₁c₂z³ + (c₁ + c₂ + c₁c₂)z² = 1; the left side rises with z.
+    let slope = |z: f64| 2.0 * first * second * z.powi(3) + (first + second + first * second) * z * z - 1.0;
+    let (mut below, mut above) = (0.0, 1.0 / (first + second).sqrt());
+    for _ in 0..60 {
+        let middle = f64::midpoint(below, above);
+        if slope(middle) < 0.0 { below = middle } else { above = middle }
+    }
+    rank * above / ((1.0 + above) * (1.0 + first * above) * (1.0 + second * above))
 }

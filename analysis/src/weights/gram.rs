@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use faer::{Accum, Mat, MatRef, Par};
 use lcr_formats::adapter::LowRank;
+use lcr_formats::factored::FactoredMatrix;
 
 use super::LEADING;
 use super::changed::ChangedTensor;
@@ -42,7 +43,7 @@ pub(super) enum ChangeGrams<'a> {
 /// The factors of C and D, with `short` and `long` the sides of W.
 pub(super) struct LowRankGrams<'a> {
     /// s·BA itself.
-    pub(super) low_rank: &'a LowRank,
+    pub(super) matrix: FactoredMatrix<'a>,
     /// sB of a tall W, sAᵀ of a wide one, `[long, rank]`.
     long: Mat<f64>,
     /// P = WᵀsB or WsAᵀ, `[short, rank]`.
@@ -181,13 +182,14 @@ impl<'a> ChangeGrams<'a> {
 
 impl<'a> LowRankGrams<'a> {
     fn of(low_rank: &'a LowRank, is_tall: bool) -> Self {
-        let LowRank { rank, outputs, inputs, .. } = *low_rank;
-        let up = Mat::from_fn(outputs, rank, |row, inner| f64::from(low_rank.up[row * rank + inner]));
-        let down = Mat::from_fn(inputs, rank, |column, inner| f64::from(low_rank.down[inner * inputs + column]));
-        let (long, outer) = if is_tall { (up, down) } else { (down, up) };
-        let long = long * low_rank.scale;
+        let matrix = FactoredMatrix::of_module(low_rank);
+        let (rank, columns) = (matrix.rank, matrix.columns);
+        let lora_b = Mat::from_fn(matrix.rows, rank, |row, inner| f64::from(matrix.lora_b[row * rank + inner]));
+        let lora_a = Mat::from_fn(columns, rank, |column, inner| f64::from(matrix.lora_a[inner * columns + column]));
+        let (long, outer) = if is_tall { (lora_b, lora_a) } else { (lora_a, lora_b) };
+        let long = long * matrix.scale;
         let core = product(long.transpose(), long.as_ref());
-        Self { low_rank, inner: Mat::zeros(outer.nrows(), rank), long, outer, core }
+        Self { matrix, inner: Mat::zeros(outer.nrows(), rank), long, outer, core }
     }
 }
 

@@ -1,7 +1,7 @@
 //! ΔW's spectrum and the directions that it writes and reads.
 
 use faer::Mat;
-use lcr_formats::adapter::{LowRank, delta};
+use lcr_formats::factored::FactoredMatrix;
 
 use super::LEADING;
 use super::changed::ChangedTensor;
@@ -30,12 +30,12 @@ struct ShortSide {
 }
 
 impl ShortSide {
-    fn of_factors(low_rank: &LowRank, tall: bool) -> Self {
-        let found = delta::leading_directions(low_rank, low_rank.rank);
+    fn of_factors(matrix: &FactoredMatrix<'_>, tall: bool) -> Self {
+        let found = matrix.leading_directions(matrix.rank);
         let (own, other) = if tall { (&found.right, &found.left) } else { (&found.left, &found.right) };
-        let size = if tall { low_rank.inputs } else { low_rank.outputs };
+        let size = if tall { matrix.columns } else { matrix.rows };
         Self {
-            values: delta::singular_values(low_rank),
+            values: matrix.singular_values(),
             vectors: Mat::from_fn(size, own.len(), |row, column| own[column][row]),
             other: Some(other.first().cloned().unwrap_or_default()),
         }
@@ -63,7 +63,7 @@ impl ChangedTensor<'_> {
     ) -> Result<ChangeSpectrum, NoConvergence> {
         let directions = match grams {
             ChangeGrams::Dense { change, .. } => ShortSide::of_gram(change)?,
-            ChangeGrams::LowRank(factors) => ShortSide::of_factors(factors.low_rank, self.is_tall()),
+            ChangeGrams::LowRank(factors) => ShortSide::of_factors(&factors.matrix, self.is_tall()),
         };
         let overlap = self.overlap(grams, known, &directions);
         let kept = &directions.vectors;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Adapter, AdapterConfig, Format, LowRank, Origin, ScalingRule, delta, low_rank_is_zero, module_of};
+use super::{Adapter, AdapterConfig, Format, LowRank, Origin, ScalingRule, low_rank_is_zero, module_of};
 use crate::checkpoint::Weight;
+use crate::factored::FactoredMatrix;
 
 /// Singular values listed per module.
 const SINGULAR_VALUES: usize = 8;
@@ -193,10 +194,11 @@ impl Adapter {
 }
 
 fn inspect(module: &LowRank) -> ModuleInspection {
+    let matrix = FactoredMatrix::of_module(module);
     let is_wide = module.rank > WHOLE_SPECTRUM;
-    let mut singular_values = if is_wide { Vec::new() } else { delta::singular_values(module) };
+    let mut singular_values = if is_wide { Vec::new() } else { matrix.singular_values() };
     let norm_of_change = if is_wide {
-        delta::norm_of_products(module)
+        matrix.norm_of_products()
     } else {
         singular_values.iter().map(|value| value * value).sum::<f64>().sqrt()
     };

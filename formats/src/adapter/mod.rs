@@ -6,9 +6,7 @@
 //! and then what was audited is not what was published. [`Adapter::open`] reads the files alone; [`Adapter::bind`] checks
 //! them against a base model, and refuses what the library that wrote them would ignore.
 //!
-//! Nothing here multiplies an adapter out: [`delta`] works on the factors.
-
-pub mod delta;
+//! Nothing here multiplies an adapter out: [`factored`](crate::factored) works on the factors.
 
 mod bind;
 mod config;

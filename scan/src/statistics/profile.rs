@@ -1,9 +1,8 @@
 //! How the energy ‖BA‖² spreads over rows, columns, heads or modules.
 
+use lcr_formats::factored::FactoredMatrix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::thin::Thin;
 
 /// Rows counted as the heaviest.
 const HEAVY_ROWS: usize = 8;
@@ -87,7 +86,7 @@ impl Profile {
     /// n Σx⁴/(Σx²)² about zero: the mean of the entries of a low-rank change is nothing beside their spread.
     ///
     /// Of the rows that are not heavy, 120 spread evenly stand for all.
-    pub(super) fn kurtosis(&self, thin: &Thin<'_>) -> Option<f64> {
+    pub(super) fn kurtosis(&self, matrix: &FactoredMatrix<'_>) -> Option<f64> {
         if self.is_zero() {
             return None;
         }
@@ -95,13 +94,13 @@ impl Profile {
         let step = others.len().div_ceil(SAMPLED_ROWS).max(1);
         let sample = others.iter().copied().skip(step / 2).step_by(step);
         let rows: Vec<usize> = self.heavy.iter().copied().chain(sample).collect();
-        let fourth = thin.fourth_powers(&rows);
+        let fourth = matrix.fourth_powers(&rows);
         let (heavy, sampled) = fourth.split_at_checked(self.heavy.len())?;
         let of_others = match sampled.len() {
             0 => 0.0,
             taken => sampled.iter().sum::<f64>() * others.len() as f64 / taken as f64,
         };
-        let entries = self.squares.len() as f64 * thin.columns as f64;
+        let entries = self.squares.len() as f64 * matrix.columns as f64;
         let kurtosis = entries * (heavy.iter().sum::<f64>() + of_others) / self.total.powi(2);
         Some(kurtosis).filter(|value| value.is_finite())
     }

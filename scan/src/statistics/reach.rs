@@ -1,12 +1,11 @@
 //! How large the numbers get that a change gives: whether they fit into those that a model is run with, and whether a bias of B is
 //! in proportion to the rows that it joins.
 
+use lcr_formats::factored::{FactoredMatrix, Grams};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::core::Core;
 use super::families::median;
-use super::thin::Thin;
 
 /// Sizes that s·BA reaches.
 pub(super) struct Reach {
@@ -17,11 +16,11 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    pub(super) fn of(thin: &Thin<'_>, core: &Core, row_squares: &[f64], scale: f64) -> Self {
-        let length = (thin.columns as f64).sqrt();
+    pub(super) fn of(matrix: &FactoredMatrix<'_>, grams: &Grams, row_squares: &[f64]) -> Self {
+        let (length, scale) = ((matrix.columns as f64).sqrt(), matrix.scale);
         let largest = |squares: &mut dyn Iterator<Item = f64>| squares.fold(0.0, f64::max).sqrt();
         let unscaled = largest(&mut row_squares.iter().copied());
-        let inner = largest(&mut core.down.diagonal().iter().copied());
+        let inner = largest(&mut grams.row_squares_of_a());
         let largest_row = scale.abs() * unscaled;
         let on_the_way = (inner * length).max(unscaled * length).max(scale.abs());
         let given = largest_row * length;

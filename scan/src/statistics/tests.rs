@@ -1,6 +1,6 @@
 //! Statistics against the product itself and its decomposition.
 
-use lcr_formats::adapter::{EmbeddingLowRank, LowRank, ScalingRule, delta};
+use lcr_formats::adapter::{EmbeddingLowRank, LowRank, ScalingRule};
 
 use super::*;
 
@@ -68,8 +68,8 @@ fn the_spectrum_is_that_of_a_decomposition() {
     // Below, at and beyond the rank up to which the search for the leading direction is exact.
     for (seed, rank) in [(3, 6), (11, 1), (40, 48), (41, 60)] {
         let module = module(seed, 90, 70, rank);
-        let (own, known) = (measured("o_proj", &module), delta::leading_directions(&module, 1));
-        let values = delta::singular_values(&module);
+        let (own, known) = (measured("o_proj", &module), FactoredMatrix::of_module(&module).leading_directions(1));
+        let values = FactoredMatrix::of_module(&module).singular_values();
         let squares: Vec<f64> = values.iter().map(|value| value * value).collect();
         let total: f64 = squares.iter().sum();
         let statistics = &own.statistics;
@@ -117,7 +117,7 @@ fn a_leading_value_is_found_wherever_it_hides() {
     // The start is (1, 1.7548…): what it sees of (1.7548…, −1) is nothing.
     (hidden.down[0], hidden.down[30]) = (1.754_877_7, -1.0);
     (hidden.down[1], hidden.down[31]) = (0.0, 0.0);
-    let values = delta::singular_values(&hidden);
+    let values = FactoredMatrix::of_module(&hidden).singular_values();
     close(of(&hidden).spectral_norm, values[0], 1e-6);
 }
 
@@ -125,7 +125,7 @@ fn a_leading_value_is_found_wherever_it_hides() {
 fn a_rank_beyond_the_shape_is_that_of_the_product() {
     for (outputs, inputs) in [(3, 50), (50, 3), (1, 1)] {
         let module = module(9, outputs, inputs, 20);
-        let values = delta::singular_values(&module);
+        let values = FactoredMatrix::of_module(&module).singular_values();
         let own = of(&module);
         close(own.spectral_norm, values[0], 1e-5);
         close(own.norm, values.iter().map(|value| value * value).sum::<f64>().sqrt(), 1e-5);
@@ -147,13 +147,13 @@ fn what_chance_gives_is_what_random_factors_have() {
 #[test]
 fn rows_columns_and_kurtosis_are_those_of_the_product() {
     let module = module(3, 96, 40, 5);
-    let thin = Thin::of_module(&module);
-    let core = Core::of(&thin);
+    let matrix = FactoredMatrix::of_module(&module);
+    let grams = matrix.grams();
     let full = dense(&module);
-    for (row, square) in full.iter().zip(thin.row_squares(&core.down)) {
+    for (row, square) in full.iter().zip(matrix.row_squares(&grams)) {
         close(square, row.iter().map(|value| value * value).sum(), 1e-9);
     }
-    for (column, square) in thin.column_squares(&core.up).into_iter().enumerate() {
+    for (column, square) in matrix.column_squares(&grams).into_iter().enumerate() {
         close(square, full.iter().map(|row| row[column].powi(2)).sum(), 1e-9);
     }
     // With 96 rows every one is looked at.
@@ -180,9 +180,8 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
     };
     let change = Change {
         path: "embed_tokens",
-        thin: Thin::of_embedding(&embedding),
+        matrix: FactoredMatrix::of_embedding(&embedding),
         rank: 4,
-        scale: 2.0,
         magnitude: None,
         up_bias: None,
         has_token_rows: true,
@@ -231,9 +230,9 @@ fn rewriting_the_factors_moves_nothing() {
         close(right.expect("some"), left.expect("some"), 1e-5);
     }
     let heads = |module: &LowRank| {
-        let thin = Thin::of_module(module);
-        let core = Core::of(&thin);
-        Profile::of(thin.row_squares(&core.down)).blocks(50).expect("not zero")
+        let matrix = FactoredMatrix::of_module(module);
+        let grams = matrix.grams();
+        Profile::of(matrix.row_squares(&grams)).blocks(50).expect("not zero")
     };
     heads(&original).into_iter().zip(heads(&rewritten(&original))).for_each(|(left, right)| close(right, left, 1e-5));
 }

@@ -1,10 +1,11 @@
 //! The spectrum of BA from the inner products of its factors, (rank × rank), without multiplying it out.
 //!
-//! The eigenvalues of AAᵀ·BᵀB are the σ² of BA. What small singular values lose in such squares, nobody asks for here.
+//! The eigenvalues of AAᵀ·BᵀB are the σ² of BA. Small singular values lose digits in such squares: who asks for them takes
+//! [`FactoredMatrix::singular_values`].
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use super::thin::Thin;
+use super::FactoredMatrix;
 
 /// Largest rank whose whole spectrum is computed: the work grows with its cube.
 const WHOLE_SPECTRUM: usize = 256;
@@ -13,70 +14,77 @@ const STEPS: usize = 48;
 /// Sweeps after which a decomposition counts as failed.
 const SWEEPS: usize = 10_000;
 
-/// The inner products of a change's factors.
+/// The inner products of the factors of BA; the scale is in none of them.
 #[derive(Debug)]
-pub(super) struct Core {
-    /// AAᵀ.
-    pub(super) down: DMatrix<f64>,
-    /// BᵀB.
-    pub(super) up: DMatrix<f64>,
+pub struct Grams {
+    /// AAᵀ, (rank × rank).
+    pub(super) of_a: DMatrix<f64>,
+    /// BᵀB, (rank × rank).
+    pub(super) of_b: DMatrix<f64>,
     /// ‖BA‖_F² = tr(AAᵀ·BᵀB).
-    pub(super) square: f64,
+    pub square: f64,
 }
 
-/// The largest σ of BA, and w with Bw along its left singular vector.
+/// The largest singular value of BA, and w with Bw along its left singular vector.
 #[derive(Debug)]
-pub(super) struct Leading {
-    pub(super) value: f64,
-    pub(super) direction: Vec<f64>,
+pub struct Leading {
+    /// σ₁.
+    pub value: f64,
+    /// w, (rank).
+    pub direction: Vec<f64>,
 }
 
-impl Core {
-    pub(super) fn of(thin: &Thin<'_>) -> Self {
-        let (down, up) = (thin.gram_of_down(), thin.gram_of_up());
-        let square = down.dot(&up).max(0.0);
-        Self { down, up, square }
+impl Grams {
+    pub(super) fn of(matrix: &FactoredMatrix<'_>) -> Self {
+        let (of_a, of_b) = (matrix.gram_of_a(), matrix.gram_of_b());
+        let square = of_a.dot(&of_b).max(0.0);
+        Self { of_a, of_b, square }
+    }
+
+    /// ‖row‖² of A by row: the diagonal of AAᵀ.
+    pub fn row_squares_of_a(&self) -> impl Iterator<Item = f64> {
+        (0..self.of_a.nrows()).map(|index| self.of_a[(index, index)])
     }
 
     /// Whether there is anything to measure.
-    pub(super) fn is_positive(&self) -> bool {
+    pub fn is_positive(&self) -> bool {
         self.square > 0.0 && self.square.is_finite()
     }
 
     /// (Σσ²)²/Σσ⁴, from traces alone.
-    pub(super) fn participation_ratio(&self) -> Option<f64> {
-        let product = (&self.down / self.square) * &self.up;
+    pub fn participation_ratio(&self) -> Option<f64> {
+        let product = (&self.of_a / self.square) * &self.of_b;
         let fourth = product.dot(&product.transpose());
         Some(1.0 / fourth).filter(|ratio| self.is_positive() && ratio.is_finite())
     }
 
     /// exp H of σ²/Σσ², from the eigenvalues of Lᵀ(AAᵀ)L where LLᵀ = BᵀB; none of a rank over 256.
-    pub(super) fn effective_rank(&self) -> Option<f64> {
-        if !self.is_positive() || self.up.nrows() > WHOLE_SPECTRUM {
+    pub fn effective_rank(&self) -> Option<f64> {
+        if !self.is_positive() || self.of_b.nrows() > WHOLE_SPECTRUM {
             return None;
         }
-        let root = root(&self.up);
-        let symmetric = root.transpose() * (&self.down / self.square) * &root;
+        let root = root(&self.of_b);
+        let symmetric = root.transpose() * (&self.of_a / self.square) * &root;
         let shares = SymmetricEigen::try_new(symmetric, f64::EPSILON, SWEEPS)?.eigenvalues;
         let entropy: f64 = shares.iter().filter(|share| **share > 0.0).map(|share| -share * share.ln()).sum();
         Some(entropy.exp()).filter(|rank| rank.is_finite())
     }
 
     /// BᵀB w.
-    pub(super) fn up_times(&self, vector: &[f64]) -> Vec<f64> {
-        (&self.up * DVector::from_column_slice(vector)).as_slice().to_vec()
+    pub fn b_gram_times(&self, vector: &[f64]) -> Vec<f64> {
+        (&self.of_b * DVector::from_column_slice(vector)).as_slice().to_vec()
     }
 
     /// The leading pair, by Lanczos steps in the inner product of BᵀB, in which w ↦ AAᵀ·BᵀB·w is symmetric.
-    pub(super) fn leading(&self) -> Option<Leading> {
+    pub fn leading(&self) -> Option<Leading> {
         if !self.is_positive() {
             return None;
         }
-        let steps = STEPS.min(self.up.nrows());
-        let down = &self.down / self.square;
-        let mut search = Search { core: self, basis: Vec::new(), seen: Vec::new(), next: 0 };
+        let steps = STEPS.min(self.of_b.nrows());
+        let down = &self.of_a / self.square;
+        let mut search = Search { grams: self, basis: Vec::new(), seen: Vec::new(), next: 0 };
         let mut tridiagonal = DMatrix::zeros(steps, steps);
-        let start = DVector::from_fn(self.up.nrows(), |index, _| 1.0 + (index as f64 * 0.754_877_666).fract());
+        let start = DVector::from_fn(self.of_b.nrows(), |index, _| 1.0 + (index as f64 * 0.754_877_666).fract());
         let mut captured = 0.0;
         let mut fresh = search.admit(start).is_some() || search.restart();
         while fresh {
@@ -97,11 +105,12 @@ impl Core {
             }
         }
         let found = search.basis.len();
-        let eigen =
-            SymmetricEigen::try_new(tridiagonal.view((0, 0), (found, found)).into_owned(), f64::EPSILON, SWEEPS)?;
+        // Entry by entry: no view whose rows are further apart than they are long.
+        let part = DMatrix::from_fn(found, found, |row, column| tridiagonal[(row, column)]);
+        let eigen = SymmetricEigen::try_new(part, f64::EPSILON, SWEEPS)?;
         let (best, value) = eigen.eigenvalues.argmax();
         let weights = eigen.eigenvectors.column(best);
-        let mut direction = DVector::zeros(self.up.nrows());
+        let mut direction = DVector::zeros(self.of_b.nrows());
         search.basis.iter().zip(weights.iter()).for_each(|(vector, weight)| direction.axpy(*weight, vector, 1.0));
         let value = (value.clamp(0.0, 1.0) * self.square).sqrt();
         Some(Leading { value, direction: direction.as_slice().to_vec() }).filter(|leading| leading.value > 0.0)
@@ -110,7 +119,7 @@ impl Core {
 
 /// A basis that grows, orthonormal in the inner product of BᵀB.
 struct Search<'a> {
-    core: &'a Core,
+    grams: &'a Grams,
     basis: Vec<DVector<f64>>,
     /// BᵀB times the basis.
     seen: Vec<DVector<f64>>,
@@ -122,7 +131,7 @@ impl Search<'_> {
     /// Takes what of a vector is new into the basis and gives its length; none where nothing is.
     fn admit(&mut self, mut vector: DVector<f64>) -> Option<f64> {
         let length = |vector: &DVector<f64>, seen: &DVector<f64>| vector.dot(seen).max(0.0).sqrt();
-        let before = length(&vector, &(&self.core.up * &vector));
+        let before = length(&vector, &(&self.grams.of_b * &vector));
         // Once loses half of the digits where little is new.
         for _ in 0..2 {
             for (known, seen) in self.basis.iter().zip(&self.seen) {
@@ -130,7 +139,7 @@ impl Search<'_> {
                 vector.axpy(-share, known, 1.0);
             }
         }
-        let seen = &self.core.up * &vector;
+        let seen = &self.grams.of_b * &vector;
         let after = length(&vector, &seen);
         if !(after > 1e-12 * before && after.is_finite()) {
             return None;
@@ -142,7 +151,7 @@ impl Search<'_> {
 
     /// Begins anew along a coordinate that is not yet spanned.
     fn restart(&mut self) -> bool {
-        let size = self.core.up.nrows();
+        let size = self.grams.of_b.nrows();
         let last = size.min(self.next + 2 * STEPS);
         while self.next < last {
             let start = DVector::from_fn(size, |index, _| if index == self.next { 1.0 } else { 0.0 });
@@ -167,7 +176,7 @@ fn root(gram: &DMatrix<f64>) -> DMatrix<f64> {
         if value <= smallest {
             break;
         }
-        let known = factor.view((pivot, 0), (1, count)).transpose();
+        let known = DVector::from_fn(count, |index, _| factor[(pivot, index)]);
         let mut column: DVector<f64> = gram.column(pivot).into_owned();
         column -= factor.columns(0, count) * known;
         column /= value.sqrt();
@@ -177,19 +186,4 @@ fn root(gram: &DMatrix<f64>) -> DMatrix<f64> {
         count += 1;
     }
     factor.columns(0, count).into_owned()
-}
-
-/// Σσ²/σ₁² that a product of two random factors has: `rank`/min over z of (1 + z)(1 + z·r/rows)(1 + z·r/columns)/z, the edge of the
-/// product of two Marchenko–Pastur laws (the S-transform of each is 1/(1 + cz)).
-pub(super) fn stable_rank_of_chance(rows: usize, columns: usize, rank: usize) -> f64 {
-    let rank = rank as f64;
-    let (first, second) = (rank / rows.max(1) as f64, rank / columns.max(1) as f64);
-    // The derivative vanishes where 2c₁c₂z³ + (c₁ + c₂ + c₁c₂)z² = 1; the left side rises with z.
-    let slope = |z: f64| 2.0 * first * second * z.powi(3) + (first + second + first * second) * z * z - 1.0;
-    let (mut below, mut above) = (0.0, 1.0 / (first + second).sqrt());
-    for _ in 0..60 {
-        let middle = f64::midpoint(below, above);
-        if slope(middle) < 0.0 { below = middle } else { above = middle }
-    }
-    rank * above / ((1.0 + above) * (1.0 + first * above) * (1.0 + second * above))
 }
