@@ -154,7 +154,7 @@ impl SideBySide<'_> {
             tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             base: Base {
                 path: self.base.clone(),
-                family: config.family.name().to_owned(),
+                family: config.family.model_type.to_owned(),
                 layers: config.layers.len(),
                 width: config.width,
                 heads: config.heads,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lcr_formats::config::{Config, ConfigError, Family, Rope, RopeScaling};
+use lcr_formats::config::{Config, ConfigError, Rope, RopeScaling};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -31,7 +31,7 @@ const LLAMA3: RopeScaling =
     RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
 
 /// What a model is: family, layers, width, heads, key-value heads, head width, θ, scaling, window, tied head, q/k/v bias.
-type Facts = (Family, usize, usize, usize, usize, usize, f64, RopeScaling, Option<usize>, bool, bool);
+type Facts = (&'static str, usize, usize, usize, usize, usize, f64, RopeScaling, Option<usize>, bool, bool);
 
 /// Reads a model whose layers are all of one kind.
 fn facts(name: &str) -> Facts {
@@ -41,7 +41,7 @@ fn facts(name: &str) -> Facts {
     let rope = first.rope.unwrap();
     assert_eq!(rope.dimensions, config.head_dim, "{name}: whole heads are rotated");
     (
-        config.family,
+        config.family.model_type,
         config.layers.len(),
         config.width,
         config.heads,
@@ -57,19 +57,18 @@ fn facts(name: &str) -> Facts {
 
 #[test]
 fn published_models_of_one_kind_of_layer_are_read() {
-    use Family::{Llama, Mistral, Qwen2, Qwen3};
     use RopeScaling::None as Plain;
     let expected: [(&str, Facts); 10] = [
-        ("Llama-3.2-1B", (Llama, 16, 2048, 32, 8, 64, 5e5, LLAMA3, None, true, false)),
-        ("Mistral-7B-v0.1", (Mistral, 32, 4096, 32, 8, 128, 1e4, Plain, Some(4096), false, false)),
-        ("Qwen2.5-0.5B-Instruct", (Qwen2, 24, 896, 14, 2, 64, 1e6, Plain, None, true, true)),
-        ("Qwen2.5-1.5B-Instruct", (Qwen2, 28, 1536, 12, 2, 128, 1e6, Plain, None, true, true)),
-        ("Qwen3-0.6B", (Qwen3, 28, 1024, 16, 8, 128, 1e6, Plain, None, true, false)),
-        ("Qwen3-1.7B", (Qwen3, 28, 2048, 16, 8, 128, 1e6, Plain, None, true, false)),
-        ("Qwen3-4B", (Qwen3, 36, 2560, 32, 8, 128, 1e6, Plain, None, true, false)),
-        ("SmolLM2-135M", (Llama, 30, 576, 9, 3, 64, 1e5, Plain, None, true, false)),
-        ("SmolLM2-360M-Instruct", (Llama, 32, 960, 15, 5, 64, 1e5, Plain, None, true, false)),
-        ("TinyLlama-1.1B-Chat-v1.0", (Llama, 22, 2048, 32, 4, 64, 1e4, Plain, None, false, false)),
+        ("Llama-3.2-1B", ("llama", 16, 2048, 32, 8, 64, 5e5, LLAMA3, None, true, false)),
+        ("Mistral-7B-v0.1", ("mistral", 32, 4096, 32, 8, 128, 1e4, Plain, Some(4096), false, false)),
+        ("Qwen2.5-0.5B-Instruct", ("qwen2", 24, 896, 14, 2, 64, 1e6, Plain, None, true, true)),
+        ("Qwen2.5-1.5B-Instruct", ("qwen2", 28, 1536, 12, 2, 128, 1e6, Plain, None, true, true)),
+        ("Qwen3-0.6B", ("qwen3", 28, 1024, 16, 8, 128, 1e6, Plain, None, true, false)),
+        ("Qwen3-1.7B", ("qwen3", 28, 2048, 16, 8, 128, 1e6, Plain, None, true, false)),
+        ("Qwen3-4B", ("qwen3", 36, 2560, 32, 8, 128, 1e6, Plain, None, true, false)),
+        ("SmolLM2-135M", ("llama", 30, 576, 9, 3, 64, 1e5, Plain, None, true, false)),
+        ("SmolLM2-360M-Instruct", ("llama", 32, 960, 15, 5, 64, 1e5, Plain, None, true, false)),
+        ("TinyLlama-1.1B-Chat-v1.0", ("llama", 22, 2048, 32, 4, 64, 1e4, Plain, None, false, false)),
     ];
     for (name, facts_of_card) in expected {
         assert_eq!(facts(name), facts_of_card, "{name}");
@@ -79,7 +78,7 @@ fn published_models_of_one_kind_of_layer_are_read() {
 #[test]
 fn gemma_alternates_local_and_global_layers() {
     let config = parse(&published("gemma-3-270m-it")).unwrap();
-    assert_eq!((config.family, config.layers.len(), config.head_dim), (Family::Gemma3, 18, 256));
+    assert_eq!((config.family.model_type, config.layers.len(), config.head_dim), ("gemma3_text", 18, 256));
     assert!(config.tied_head);
     assert_eq!((config.embedding_scale, config.attention_scale), (640_f32.sqrt(), 1.0 / 16.0));
     let rope = |theta| Some(Rope { theta, scaling: RopeScaling::None, dimensions: 256 });
@@ -93,7 +92,7 @@ fn gemma_alternates_local_and_global_layers() {
 #[test]
 fn gpt2_has_learned_positions_and_no_rotation() {
     let config = parse(&published("gpt2")).unwrap();
-    assert_eq!((config.family, config.layers.len(), config.head_dim), (Family::Gpt2, 12, 64));
+    assert_eq!((config.family.model_type, config.layers.len(), config.head_dim), ("gpt2", 12, 64));
     assert_eq!((config.width, config.intermediate, config.max_positions), (768, 3072, 1024));
     assert!(config.tied_head);
     assert!(config.layers.iter().all(|layer| layer.rope.is_none() && layer.window.is_none()));

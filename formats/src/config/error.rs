@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Family;
+use crate::families;
 
 /// Why a config.json was refused.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A family this program has no decoder for.
-    #[error("{path}: model_type `{model_type}` is not supported. Supported: {}", Family::names())]
+    #[error("{path}: model_type `{model_type}` is not supported. Supported: {}", families::names())]
     Family {
         /// File.
         path: PathBuf,

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use lcr_formats::checkpoint::CheckpointError;
-use lcr_formats::config::{Config, Family, Norm, Rope};
+use lcr_formats::config::{Config, FeedForwardNames, Norm, ProjectionNames, Rope};
 
 use super::attention::{AttentionShape, Sequence};
 use super::cache::Cache;
@@ -173,44 +173,43 @@ impl Taps {
 
 impl Layer {
     pub(crate) fn open(names: &Names, config: &Config, index: usize) -> std::result::Result<Self, CheckpointError> {
-        let family = config.family;
-        let gpt2 = family == Family::Gpt2;
-        let prefix = if gpt2 { format!("transformer.h.{index}") } else { format!("model.layers.{index}") };
+        let layout = &config.layout;
         let (width, inner) = (config.width, config.intermediate);
         let (query_width, key_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let norm = |name: &str| names.norm(format!("{prefix}.{name}"), config.norm, width);
-        let head_norm = |name: &str| names.norm(format!("{prefix}.self_attn.{name}"), config.norm, config.head_dim);
+        let norm = |name: &str, width: usize| names.norm(layout.in_layer(index, name), config.norm, width);
+        let optional_norm = |name: Option<&str>, width: usize| name.map(|name| norm(name, width)).transpose();
         let linear = |name: &str, inputs: usize, outputs: usize, bias: bool| {
-            names.linear(format!("{prefix}.{name}"), inputs, outputs, bias, family)
+            names.linear(layout.in_layer(index, name), inputs, outputs, bias, layout.transposed)
         };
-        let projections = match family {
-            Family::Gpt2 => Projections::Fused(linear("attn.c_attn", width, 3 * width, true)?),
-            Family::Phi3 => {
-                Projections::Fused(linear("self_attn.qkv_proj", width, query_width + 2 * key_width, config.qkv_bias)?)
+        let projections = match layout.projections {
+            ProjectionNames::Fused(fused) => {
+                Projections::Fused(linear(fused, width, query_width + 2 * key_width, config.qkv_bias)?)
             }
-            _ => Projections::Apart(Box::new([
-                linear("self_attn.q_proj", width, query_width, config.qkv_bias)?,
-                linear("self_attn.k_proj", width, key_width, config.qkv_bias)?,
-                linear("self_attn.v_proj", width, key_width, config.qkv_bias)?,
+            ProjectionNames::Apart([query, key, value]) => Projections::Apart(Box::new([
+                linear(query, width, query_width, config.qkv_bias)?,
+                linear(key, width, key_width, config.qkv_bias)?,
+                linear(value, width, key_width, config.qkv_bias)?,
             ])),
         };
-        let mlp = match family {
-            Family::Gpt2 => Mlp::Plain {
-                up: linear("mlp.c_fc", width, inner, true)?,
-                down: linear("mlp.c_proj", inner, width, true)?,
+        let bias = config.mlp_bias;
+        let mlp = match layout.feed_forward {
+            FeedForwardNames::Plain { up, down } => {
+                Mlp::Plain { up: linear(up, width, inner, bias)?, down: linear(down, inner, width, bias)? }
+            }
+            FeedForwardNames::GatedFused { gate_up, down } => Mlp::GatedFused {
+                gate_up: linear(gate_up, width, 2 * inner, bias)?,
+                down: linear(down, inner, width, bias)?,
             },
-            Family::Phi3 => Mlp::GatedFused {
-                gate_up: linear("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias)?,
-                down: linear("mlp.down_proj", inner, width, config.mlp_bias)?,
-            },
-            _ => Mlp::Gated {
-                gate: linear("mlp.gate_proj", width, inner, config.mlp_bias)?,
-                up: linear("mlp.up_proj", width, inner, config.mlp_bias)?,
-                down: linear("mlp.down_proj", inner, width, config.mlp_bias)?,
+            FeedForwardNames::Gated { gate, up, down } => Mlp::Gated {
+                gate: linear(gate, width, inner, bias)?,
+                up: linear(up, width, inner, bias)?,
+                down: linear(down, inner, width, bias)?,
             },
         };
-        let heads_normed = matches!(family, Family::Qwen3 | Family::Gemma3);
-        let post_normed = matches!(family, Family::Gemma2 | Family::Gemma3);
+        let [query_norm, key_norm] = layout
+            .head_norms
+            .map_or([None, None], |names| names.map(Some))
+            .map(|name| optional_norm(name, config.head_dim));
         let kind = config.layers[index];
         Ok(Self {
             index,
@@ -224,24 +223,15 @@ impl Layer {
             },
             rope: kind.rope,
             activation: NonLinearity(config.activation),
-            input_norm: norm(if gpt2 { "ln_1" } else { "input_layernorm" })?,
+            input_norm: norm(layout.input_norm, width)?,
             projections,
-            query_norm: if heads_normed { Some(head_norm("q_norm")?) } else { None },
-            key_norm: if heads_normed { Some(head_norm("k_norm")?) } else { None },
-            output: linear(
-                if gpt2 { "attn.c_proj" } else { "self_attn.o_proj" },
-                query_width,
-                width,
-                config.output_bias,
-            )?,
-            post_attention_norm: if post_normed { Some(norm("post_attention_layernorm")?) } else { None },
-            mlp_norm: norm(match family {
-                Family::Gpt2 => "ln_2",
-                Family::Gemma2 | Family::Gemma3 => "pre_feedforward_layernorm",
-                _ => "post_attention_layernorm",
-            })?,
+            query_norm: query_norm?,
+            key_norm: key_norm?,
+            output: linear(layout.output, query_width, width, config.output_bias)?,
+            post_attention_norm: optional_norm(layout.post_attention_norm, width)?,
+            mlp_norm: norm(layout.feed_forward_norm, width)?,
             mlp,
-            post_mlp_norm: if post_normed { Some(norm("post_feedforward_layernorm")?) } else { None },
+            post_mlp_norm: optional_norm(layout.post_feed_forward_norm, width)?,
         })
     }
 

@@ -24,7 +24,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use lcr_formats::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
 use lcr_formats::checkpoint::{Checkpoint, CheckpointError, Weight};
-use lcr_formats::config::{Config, ConfigError, Family, Norm};
+use lcr_formats::config::{Config, ConfigError, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
@@ -157,12 +157,13 @@ struct Embedding {
 /// Finds tensors under the module paths that transformers uses, also in checkpoints saved without the model's prefix.
 pub(crate) struct Names<'a> {
     checkpoint: &'a Checkpoint,
-    root: &'static str,
+    /// The body's path, as in [`Layout::body`](lcr_formats::config::Layout).
+    body: &'static str,
 }
 
 impl Names<'_> {
     fn stored<'n>(&self, name: &'n str) -> &'n str {
-        match name.strip_prefix(self.root) {
+        match name.strip_prefix(self.body).and_then(|rest| rest.strip_prefix('.')) {
             Some(bare) if self.checkpoint.find(name).is_none() && self.checkpoint.find(bare).is_some() => bare,
             _ => name,
         }
@@ -191,9 +192,8 @@ impl Names<'_> {
         inputs: usize,
         outputs: usize,
         bias: bool,
-        family: Family,
+        transposed: bool,
     ) -> Result<Linear, CheckpointError> {
-        let transposed = family == Family::Gpt2;
         let shape = if transposed { [inputs, outputs] } else { [outputs, inputs] };
         let weight = self.weight(&format!("{path}.weight"), &shape)?;
         let bias = if bias { Some(self.vector(&format!("{path}.bias"), outputs)?) } else { None };
@@ -206,19 +206,17 @@ impl Decoder {
     pub fn open(folder: &Path, device: Device) -> Result<Self, ModelError> {
         let checkpoint = Checkpoint::open(folder)?;
         let config = Config::open(folder)?;
-        let gpt2 = config.family == Family::Gpt2;
-        let names = Names { checkpoint: &checkpoint, root: if gpt2 { "transformer." } else { "model." } };
-        let (token_path, norm_path) =
-            if gpt2 { ("transformer.wte", "transformer.ln_f") } else { ("model.embed_tokens", "model.norm") };
+        let layout = &config.layout;
+        let names = Names { checkpoint: &checkpoint, body: layout.body };
+        let (token_path, norm_path) = (layout.in_body(layout.embedding), layout.in_body(layout.final_norm));
         let tokens = names.weight(&format!("{token_path}.weight"), &[config.vocab_size, config.width])?;
-        let positions = if gpt2 {
-            Some(names.weight("transformer.wpe.weight", &[config.max_positions, config.width])?)
-        } else {
-            None
+        let table = |name: &str| {
+            names.weight(&format!("{}.weight", layout.in_body(name)), &[config.max_positions, config.width])
         };
+        let positions = layout.positions.map(table).transpose()?;
         let layers =
             (0..config.layers.len()).map(|index| Layer::open(&names, &config, index)).collect::<Result<_, _>>()?;
-        let final_norm = names.norm(norm_path.to_owned(), config.norm, config.width)?;
+        let final_norm = names.norm(norm_path, config.norm, config.width)?;
         let weight = if config.tied_head {
             tokens.clone()
         } else {
@@ -232,7 +230,7 @@ impl Decoder {
             outputs: config.vocab_size,
             bias: None,
         };
-        let embedding = Embedding { path: token_path.to_owned(), tokens, positions };
+        let embedding = Embedding { path: token_path, tokens, positions };
         Ok(Self { config, checkpoint, device, embedding, layers, final_norm, head })
     }
 
@@ -267,8 +265,7 @@ impl Decoder {
 
     /// A tensor of the base under its module's name, whatever prefix the file uses.
     pub fn tensor(&self, name: &str) -> Option<&Weight> {
-        let root = if self.config.family == Family::Gpt2 { "transformer." } else { "model." };
-        let names = Names { checkpoint: &self.checkpoint, root };
+        let names = Names { checkpoint: &self.checkpoint, body: self.config.layout.body };
         if name == "lm_head.weight" {
             return Some(&self.head.weight);
         }
