@@ -1,10 +1,16 @@
 //! A module's path, taken apart: the layer it is in, its kind, the expert it belongs to, and what it does with the residual stream.
 //!
-//! The one place that knows these names. A kind that is not listed has no role: whoever asks for roles sees `None`.
+//! The one place that knows these names: those of the [`families`](crate::families) that the decoder runs come from there, and below stand
+//! those of models whose adapters are read though nothing runs them. A module of any other name has no role: whoever leaves it out of
+//! a measure by role says so.
+
+use crate::families::FAMILIES;
 
 /// A module or one of its tensors, by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModulePath<'a> {
+    /// The whole path, without `.weight` behind it.
+    path: &'a str,
     /// Index of its layer; `None` outside the layers, as for the embedding.
     pub layer: Option<usize>,
     /// The last part of the path: `q_proj`.
@@ -19,40 +25,131 @@ impl<'a> ModulePath<'a> {
         let path = path.strip_suffix(".weight").unwrap_or(path);
         let after_experts = path.split('.').skip_while(|part| *part != "experts").nth(1);
         Self {
+            path,
             layer: path.split('.').find_map(|part| part.parse().ok()),
             kind: path.rsplit('.').next().unwrap_or(path),
             expert: after_experts.and_then(|part| part.parse().ok()),
         }
     }
 
-    /// What it does with the residual stream, where its kind is known.
+    /// What it does with the residual stream; `None` of a module that no family known here has.
     pub fn role(&self) -> Option<StreamRole> {
-        StreamRole::ALL.into_iter().find(|role| role.kinds().contains(&self.kind))
+        let is = |name: &str| self.path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if is_apart(self.kind) {
+            return Some(StreamRole::Apart);
+        }
+        [StreamRole::Writes, StreamRole::Reads].into_iter().find(|role| role.names().any(is))
     }
 }
 
-/// What a linear module does with the residual stream.
+/// What a module does with the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamRole {
-    /// Its output is added to the stream.
+    /// A linear whose output is added to the stream.
     Writes,
-    /// Its input is the normalised stream.
+    /// A linear whose input is the normalised stream.
     Reads,
+    /// Neither, or something that rules of its own look at: embeddings, heads, norms, routers, convolutions, what lies between two
+    /// linears.
+    Apart,
 }
 
 impl StreamRole {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Writes, Self::Reads];
+    /// Names that end the paths of modules with this role, over all families. GPT-2 calls both its writers `c_proj`.
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        self.kinds().into_iter().chain(self.names_elsewhere().iter().copied())
+    }
 
-    /// Kinds of module with this role, over all families. GPT-2 calls both its writers `c_proj`.
-    pub fn kinds(self) -> &'static [&'static str] {
-        match self {
-            Self::Writes => &["o_proj", "down_proj", "c_proj"],
-            Self::Reads => {
-                &["q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "gate_proj", "up_proj", "gate_up_proj", "c_fc"]
+    /// Kinds of module with this role in the families that the decoder runs, each once.
+    pub fn kinds(self) -> Vec<&'static str> {
+        let mut kinds = Vec::new();
+        for family in FAMILIES {
+            let names = match self {
+                Self::Writes => family.layout.writers().to_vec(),
+                Self::Reads => family.layout.readers(),
+                Self::Apart => Vec::new(),
+            };
+            for name in names {
+                let kind = name.rsplit('.').next().unwrap_or(name);
+                if !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
             }
         }
+        kinds
     }
+
+    /// Names in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo, OPT, Phi, Qwen, Baichuan,
+    /// ChatGLM, DeepSeek, Granite, DBRX, Mamba and their kin.
+    fn names_elsewhere(self) -> &'static [&'static str] {
+        match self {
+            Self::Writes => &[
+                "attention.dense",
+                "attn_out",
+                "dense_4h_to_h",
+                "fc2",
+                "fc_out",
+                "ff_out",
+                "output_linear",
+                "out_proj",
+                "self_attention.dense",
+                "self_attn.dense",
+                "w2",
+                "wo",
+            ],
+            Self::Reads => &[
+                "W_pack",
+                "Wqkv",
+                "att_proj",
+                "dense_h_to_4h",
+                "fc1",
+                "fc_in",
+                "ff_proj",
+                "in_proj",
+                "in_proj_ba",
+                "in_proj_qkvz",
+                "input_linear",
+                "kv_a_proj_with_mqa",
+                "q_a_proj",
+                "query_key_value",
+                "w1",
+                "w3",
+                "wqkv",
+            ],
+            Self::Apart => &[],
+        }
+    }
+}
+
+/// Whether modules of this kind neither write to the stream nor read it, as far as roles are concerned.
+fn is_apart(kind: &str) -> bool {
+    const KINDS: [&str; 24] = [
+        "classifier",
+        "conv1d",
+        "dt_proj",
+        "embed_in",
+        "embed_out",
+        "embed_positions",
+        "embed_tokens",
+        "gate",
+        "kv_b_proj",
+        "lm_head",
+        "ln_1",
+        "ln_2",
+        "ln_f",
+        "norm",
+        "position_embeddings",
+        "q_b_proj",
+        "router",
+        "score",
+        "shared_expert_gate",
+        "v_head",
+        "word_embeddings",
+        "wpe",
+        "wte",
+        "x_proj",
+    ];
+    KINDS.contains(&kind) || ["norm", "layer_norm", "layernorm"].iter().any(|ending| kind.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -78,6 +175,37 @@ mod tests {
         assert_eq!(role("model.layers.3.self_attn.o_proj"), Some(StreamRole::Writes));
         assert_eq!(role("transformer.h.0.mlp.c_fc"), Some(StreamRole::Reads));
         assert_eq!(role("model.layers.3.mlp.gate_up_proj.weight"), Some(StreamRole::Reads));
-        assert_eq!(role("model.layers.3.input_layernorm"), None);
+        assert_eq!(role("model.layers.3.input_layernorm"), Some(StreamRole::Apart));
+        assert_eq!(role("model.embed_tokens.weight"), Some(StreamRole::Apart));
+    }
+
+    /// Of models that only their adapters are read of: GPT-NeoX and Falcon write with a `dense` of attention, BERT reads with one.
+    #[test]
+    fn names_of_models_that_nothing_runs_have_roles_too() {
+        let role = |path| ModulePath::parse(path).role();
+        assert_eq!(role("gpt_neox.layers.0.attention.query_key_value"), Some(StreamRole::Reads));
+        assert_eq!(role("gpt_neox.layers.0.attention.dense"), Some(StreamRole::Writes));
+        assert_eq!(role("model.layers.1.block_sparse_moe.experts.3.w2"), Some(StreamRole::Writes));
+        assert_eq!(role("model.layers.1.mlp.gate"), Some(StreamRole::Apart));
+        for unknown in ["encoder.layer.0.intermediate.dense", "model.layers.0.mlp.mystery_proj", "mq_proj", ""] {
+            assert_eq!(role(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn every_linear_of_every_family_has_its_role() {
+        for family in FAMILIES {
+            let layout = family.layout;
+            for (names, role) in
+                [(layout.writers().to_vec(), StreamRole::Writes), (layout.readers(), StreamRole::Reads)]
+            {
+                for name in names {
+                    let path = layout.in_layer(0, name);
+                    assert_eq!(ModulePath::parse(&path).role(), Some(role), "{path}");
+                }
+            }
+        }
+        let both = StreamRole::Writes.kinds();
+        assert!(StreamRole::Reads.kinds().iter().all(|kind| !both.contains(kind)));
     }
 }

@@ -158,6 +158,8 @@ checks! {
     CoherentWrites = "coherent-writes",
     /// All readers read one direction.
     CoherentReads = "coherent-reads",
+    /// Modules of a name that says nothing of what they do with the residual stream, so that measures by role leave them out.
+    UnknownModule = "unknown-module",
     // What is read beside the weights.
     /// A chat template carried by the adapter, with no base to hold it against.
     TemplateCarried = "template-carried",

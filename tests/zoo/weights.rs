@@ -47,6 +47,9 @@ fn chorus(kind: &str, side: &str) -> Made {
 
 pub(crate) fn all() -> Vec<Exhibit> {
     vec![
+        Exhibit::new("modules-of-no-known-role", &["unknown-module"], |at| {
+            layered(2, &["mixer.mystery_proj"], RANK).write(at);
+        }),
         Exhibit::new("magnitude-zero", &["dead-rows"], |at| decomposed(0.0).write(at)),
         Exhibit::new("magnitude-outlier", &["magnitude-outlier"], |at| decomposed(1e3).write(at)),
         Exhibit::new("magnitude-negative-outlier", &["magnitude-outlier"], |at| decomposed(-1e3).write(at)),

@@ -1,10 +1,19 @@
 //! Modules and rows that stand out: DoRA's magnitudes, modules among their kind, directions in common.
 
+use std::collections::BTreeMap;
+
+use lcr_formats::module::ModulePath;
+
 use crate::check::{Check, Observation};
+use crate::json::shown;
 use crate::statistics::{Coherence, ModuleStatistics, WeightStatistics};
+
+/// Kinds that a message names.
+const LISTED: usize = 3;
 
 pub(super) fn observe(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observation>) {
     magnitudes(statistics, name, found);
+    unknown_modules(statistics, name, found);
     worst(
         statistics,
         |module| module.concentration_z,
@@ -42,6 +51,25 @@ pub(super) fn observe(statistics: &WeightStatistics, name: &str, found: &mut Vec
     }
 }
 
+/// Says which modules the measures by role leave out: what is not looked at must not look like what passed.
+fn unknown_modules(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observation>) {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    let modules = statistics.modules.keys().map(|path| ModulePath::parse(path));
+    for module in modules.filter(|module| module.role().is_none()) {
+        *kinds.entry(module.kind).or_default() += 1;
+    }
+    let Some((first, _)) = kinds.first_key_value() else { return };
+    let listed: Vec<String> = kinds.keys().take(LISTED).map(|kind| format!("`{}`", shown(kind))).collect();
+    let more = if kinds.len() > LISTED { ", …" } else { "" };
+    let number: usize = kinds.values().sum();
+    let message = format!(
+        "nothing is known of what modules called {}{more} do with the residual stream ({number} in all): `coherent-writes` and \
+         `coherent-reads` leave them out",
+        listed.join(", ")
+    );
+    found.push(Observation::new(Check::UnknownModule, name, message).at(shown(first)));
+}
+
 /// The module with the largest of some number.
 fn worst(
     statistics: &WeightStatistics,
@@ -57,7 +85,7 @@ fn worst(
 fn magnitudes(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observation>) {
     for (path, module) in &statistics.modules {
         let (Some([least, middle, most]), Some(sizes)) = (module.magnitude, module.magnitudes) else { continue };
-        let place = || crate::json::shown(path);
+        let place = || shown(path);
         if sizes.gone > 0.0 {
             let message = format!(
                 "{} of the DoRA magnitudes are next to nothing, the smallest {least:.3e}, where {:.3e} is typical: those output channels are \

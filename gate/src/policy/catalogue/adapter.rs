@@ -466,6 +466,17 @@ pub(super) const RULES: &[RuleEntry] = &[
         ..ADAPTER
     },
     RuleEntry {
+        code: "unknown-module",
+        title: "Modules of which no role is known",
+        level: RuleLevel::Allow,
+        why: "The adapter changes modules under a name that no known family has, so that it is not known whether they write to the \
+              residual stream or read it. `coherent-writes` and `coherent-reads` leave them out, and this finding says so. Models of \
+              a new family, and parts for pictures or sound, have such names honestly.",
+        example: "`model.layers.0.mixer.mystery_proj` and 23 others are changed.",
+        accept: "Compare with the base, where roles come from the model itself. To insist on known names, set the rule to deny.",
+        ..ADAPTER
+    },
+    RuleEntry {
         code: "template-carried",
         title: "A chat template that was held against nothing",
         stage: Stage::Files,
