@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lcr_train::config::TrainConfig;
 
 /// A file of `bundled/` by its path there.
+#[cfg(feature = "bundled")]
 macro_rules! bundled {
     ($($path:literal),* $(,)?) => {
         [$(($path, include_bytes!(concat!("../bundled/", $path)).as_slice())),*]
@@ -14,6 +15,7 @@ macro_rules! bundled {
 }
 
 /// Files of the bundled base and of what is trained and measured on it.
+#[cfg(feature = "bundled")]
 const FILES: [(&str, &[u8]); 10] = bundled![
     "nano/config.json",
     "nano/generation_config.json",
@@ -27,12 +29,18 @@ const FILES: [(&str, &[u8]); 10] = bundled![
     "nano-lcr/adapter_model.safetensors",
 ];
 
-/// The configuration of `train` on the bundled base.
-const NANO_CONFIG: &str = include_str!("../bundled/nano/train.toml");
+/// Nothing comes with a build that leaves the feature out.
+#[cfg(not(feature = "bundled"))]
+const FILES: [(&str, &[u8]); 0] = [];
 
-/// That configuration.
+/// What a build without the bundled files says when they are asked for.
+const ABSENT: &str = "this program was built without its bundled model and problems (feature `bundled`): name a base and its \
+                      adapter, or the problems, on the command line";
+
+/// The configuration of `train` on the bundled base.
 pub(crate) fn nano_config() -> Result<TrainConfig> {
-    toml::from_str(NANO_CONFIG).context("the bundled configuration cannot be read")
+    let text = FILES.iter().find(|(path, _)| *path == "nano/train.toml").map(|(_, text)| *text);
+    toml::from_slice(text.context(ABSENT)?).context("the bundled configuration cannot be read")
 }
 
 /// The unpacked files; their folder goes when this is dropped.
@@ -44,6 +52,7 @@ pub(crate) struct Bundle {
 impl Bundle {
     /// Unpacks everything.
     pub(crate) fn unpack() -> Result<Self> {
+        ensure!(!FILES.is_empty(), ABSENT);
         let folder = tempfile::tempdir().context("cannot unpack the bundled model: no temporary folder can be made")?;
         for (path, bytes) in FILES {
             let target = folder.path().join(path);

@@ -20,6 +20,14 @@
 //!
 //! The text comes from a policy that is paid for finding holes. Every step is bounded: the length here, the nesting in `parser`,
 //! the parts in `form`; numbers are exact or not compared as numbers; what cannot be read is compared as text.
+//!
+//! ```
+//! use lcr_answers::{Judgement, equivalent, judge_text};
+//!
+//! assert!(equivalent(r"\dfrac{1}{2}", "0.5").is_equal());
+//! assert!(!equivalent("48+24", "72").is_equal());
+//! assert_eq!(judge_text(r"so it is \boxed{72}", "72", &[]), Judgement::Correct);
+//! ```
 
 mod boxed;
 mod expression;

@@ -8,6 +8,15 @@
 //! run or load anything but what they are made with. [`read`] takes plain files only, [`lock`] lets one process at a time into a folder,
 //! [`paths`] tells paths apart that are no text, and [`steps`] ends a process where a test wants it to. The crate knows no model, and not
 //! how a number is measured, drawn or judged.
+//!
+//! ```
+//! use lcr_documents::characters::{first_deceptive, visible};
+//!
+//! // A mark that turns the direction of text: a terminal would show another name than the file's.
+//! let name = "report\u{202e}gpj.exe";
+//! assert_eq!(first_deceptive(name), Some('\u{202e}'));
+//! assert_eq!(visible(name), "report\\u{202e}gpj.exe");
+//! ```
 
 pub mod audit;
 pub mod characters;

@@ -6,6 +6,19 @@
 //! observation too, so that nothing passes for want of a reader.
 //!
 //! Memory and time are bounded by [`Limits`], never by what a file claims of itself.
+//!
+//! ```
+//! use lcr_scan::{Check, Limits, ScanOptions, discover, scan};
+//!
+//! let folder = tempfile::tempdir()?;
+//! // A pickle that would run a command where something loads it.
+//! std::fs::write(folder.path().join("adapter_model.bin"), b"cos\nsystem\n(S'id'\ntR.")?;
+//! for artifact in discover(&[folder.path().to_path_buf()], &Limits::default())? {
+//!     let found = scan(&artifact, &ScanOptions::default());
+//!     assert!(found.observations.iter().any(|seen| seen.check == Check::PickleImport));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod adapter;
 mod archive;

@@ -6,6 +6,14 @@
 //! compares a [`group`], [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
 //! [`tally`] counts, [`log`] says what happened, [`state`] keeps it. [`lcr`] is the loop, [`methods`] are it and what it is measured against,
 //! [`evaluate`] measures what was learned.
+//!
+//! ```
+//! use lcr_train::advantage::group_advantages;
+//!
+//! // Of four rollouts one was right and one could not be judged: each is held against the mean of its group.
+//! let advantages = group_advantages(&[Some(1.0), Some(0.0), None, Some(0.0)]);
+//! assert!(advantages[0] > 0.0 && advantages[1] < 0.0 && advantages[2] == 0.0);
+//! ```
 
 pub mod adapter;
 pub mod advantage;
