@@ -15,6 +15,7 @@ use lcr_documents::paths::shown;
 use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
 use lcr_gate::policy::Policy;
+use lcr_gate::rules::WAIVER_STALE;
 use lcr_gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, Subject, judge};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
@@ -393,7 +394,7 @@ pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Pins)
     report.artifacts = lines;
     report.artifacts.sort_by(|left, right| left.path.cmp(&right.path));
     // Which waivers were needed, each adapter's own judgement knows, and no single one can say that none was.
-    report.policy_findings.retain(|finding| finding.rule != "waiver-stale");
+    report.policy_findings.retain(|finding| finding.rule != WAIVER_STALE.code);
     report.conclude();
     report
 }

@@ -5,7 +5,7 @@ use lcr_fuzz::{Folder, outputs};
 use lcr_gate::{
     ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin, WaiverUse, read,
 };
-use lcr_gate::policy::RuleLevel;
+use lcr_gate::rules::Severity;
 use lcr_scan::FileRecord;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -80,8 +80,8 @@ fn finding(from: &mut Unstructured<'_>) -> Result<GateFinding> {
     })
 }
 
-fn level(from: &mut Unstructured<'_>) -> Result<RuleLevel> {
-    Ok(*from.choose(&[RuleLevel::Allow, RuleLevel::Warn, RuleLevel::Deny])?)
+fn level(from: &mut Unstructured<'_>) -> Result<Severity> {
+    Ok(*from.choose(&[Severity::Allow, Severity::Warn, Severity::Deny])?)
 }
 
 /// Any text; what is no UTF-8 is replaced.

@@ -14,6 +14,8 @@ mod pin;
 pub mod policy;
 mod report;
 mod rests;
+pub mod rules;
+mod waivers;
 
 pub use self::attest::{
     Counts, Digests, Judged, PREDICATE_TYPE, Predicate, ReportPin, STATEMENT_TYPE, Statement, StatementSubject, attest,

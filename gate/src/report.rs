@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rests::FilePin;
-use crate::policy::RuleLevel;
+use crate::rules::Severity;
 
 /// The schema that [`GateReport`] is written under.
 pub const GATE_SCHEMA: &str = "lcr-audit/gate/1";
@@ -24,7 +24,7 @@ pub struct GateReport {
     /// Digests of everything that the verdict rests on, less the adapters' own, which stand with them.
     pub pins: Pins,
     /// Lowest level that makes the gate fail.
-    pub fail_on: RuleLevel,
+    pub fail_on: Severity,
     /// The adapters, in the order of their paths.
     pub artifacts: Vec<ArtifactReport>,
     /// Findings about the policy itself: waivers that expired or that nothing needs.
@@ -128,7 +128,7 @@ pub struct GateFinding {
     /// Code of the rule.
     pub rule: String,
     /// What the policy makes of it.
-    pub level: RuleLevel,
+    pub level: Severity,
     /// The artifact's path.
     pub artifact: String,
     /// File in it; empty where the finding is about the whole.
@@ -209,7 +209,7 @@ impl GateVerdict {
     }
 
     /// What findings and errors amount to.
-    pub fn of<'a>(fail_on: RuleLevel, findings: impl Iterator<Item = &'a GateFinding>, incomplete: bool) -> Self {
+    pub fn of<'a>(fail_on: Severity, findings: impl Iterator<Item = &'a GateFinding>, incomplete: bool) -> Self {
         let mut findings = findings;
         if findings.any(|finding| finding.counts() && finding.level >= fail_on) {
             Self::Fail
