@@ -13,6 +13,15 @@ pub(crate) static RULES: &[&Rule] =
 /// What these rules share.
 const FAMILY: Rule = Rule { stage: Stage::Comparison, level: Severity::Warn, rests_on: RestsOn::ItsFile, ..Rule::NONE };
 
+/// |cos| below which a direction counts as an intruder; where chance reaches it the count says nothing.
+const INTRUDER_COSINE: f64 = 0.5;
+
+/// Share of entries that must change in a merge for the change to count as merged.
+const CHANGED_SHARE_LIMIT: f64 = 0.05;
+
+/// Cosine of merged and trained change under which the merged model is another one.
+const MERGE_COSINE_LIMIT: f64 = 0.5;
+
 pub(crate) static LARGER_THAN_WEIGHT: Rule = Rule {
     code: "larger-than-weight",
     title: "A change as large as the weight",
@@ -200,15 +209,6 @@ fn vanishes_when_merged(audit: &Audit, _: f64) -> Option<Found> {
         Found::at(tensor, message).beyond(1.0 - lost, CHANGED_SHARE_LIMIT)
     })
 }
-
-/// |cos| below which a direction counts as an intruder; where chance reaches it the count says nothing.
-const INTRUDER_COSINE: f64 = 0.5;
-
-/// Share of entries that must change in a merge for the change to count as merged.
-const CHANGED_SHARE_LIMIT: f64 = 0.05;
-
-/// Cosine of merged and trained change under which the merged model is another one.
-const MERGE_COSINE_LIMIT: f64 = 0.5;
 
 /// By which factor the norm of a row changes, if by more than `limit` either way. A norm cannot shrink by more than itself, so what
 /// changes by more has grown. Rows that are gone are left to `dead-rows`.
