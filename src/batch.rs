@@ -16,7 +16,7 @@ use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
 use lcr_gate::policy::Policy;
 use lcr_gate::rules::WAIVER_STALE;
-use lcr_gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, Subject, judge};
+use lcr_gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, ScannedAdapter, judge};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
@@ -183,7 +183,7 @@ impl Arguments {
 }
 
 /// An adapter's files, and what a scan of them said.
-type Scanned = (Artifact, Subject);
+type Scanned = (Artifact, ScannedAdapter);
 
 /// Takes out the adapters of the pass that was interrupted, those that have a result already among them: only together can they go on
 /// from where it stood. None where one of them is gone or all have their result.
@@ -201,7 +201,7 @@ fn interrupted(waiting: &mut Vec<Scanned>, results: &Results) -> Vec<Scanned> {
 }
 
 /// How the standing of a pass names an adapter: the same path with the same bytes.
-fn name_in_pass(subject: &Subject) -> String {
+fn name_in_pass(subject: &ScannedAdapter) -> String {
     format!("{}  {}", subject.scan.sha256, subject.path)
 }
 
@@ -226,7 +226,7 @@ impl Batch<'_> {
                 let done = progress.1;
                 progress.0.update("scan", done, count);
             }
-            (artifact, Subject { path, scan: found, audit: None, not_compared: None, error: None })
+            (artifact, ScannedAdapter { path, scan: found, audit: None, not_compared: None, error: None })
         });
         scanned.collect()
     }
@@ -302,7 +302,7 @@ impl Batch<'_> {
 
     /// Some adapters through the base together; their results are written one by one. Says where the time went.
     fn group(&self, group: Vec<Scanned>, results: &mut Results) -> Result<Phases> {
-        let mut fitted: Vec<(Subject, Fitted)> = Vec::new();
+        let mut fitted: Vec<(ScannedAdapter, Fitted)> = Vec::new();
         for (artifact, mut subject) in group {
             match Fitted::scanned(self.pair.model, &artifact, &subject, self.terminal) {
                 Ok(adapter) => fitted.push((subject, adapter)),
@@ -312,7 +312,7 @@ impl Batch<'_> {
                 }
             }
         }
-        let (subjects, adapters): (Vec<Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
+        let (subjects, adapters): (Vec<ScannedAdapter>, Vec<Fitted>) = fitted.into_iter().unzip();
         if adapters.is_empty() {
             return Ok(Phases::default());
         }
@@ -336,7 +336,12 @@ impl Batch<'_> {
         Ok(phases)
     }
 
-    fn one_by_one(&self, subjects: Vec<Subject>, adapters: Vec<Fitted>, results: &mut Results) -> Result<Phases> {
+    fn one_by_one(
+        &self,
+        subjects: Vec<ScannedAdapter>,
+        adapters: Vec<Fitted>,
+        results: &mut Results,
+    ) -> Result<Phases> {
         let mut total = Phases::default();
         for (mut subject, adapter) in subjects.into_iter().zip(adapters) {
             if results.knows(&subject.path) {
@@ -355,7 +360,7 @@ impl Batch<'_> {
     }
 
     /// Judges one adapter and writes its report and its line.
-    fn record(&self, subject: Subject, results: &mut Results) -> Result<()> {
+    fn record(&self, subject: ScannedAdapter, results: &mut Results) -> Result<()> {
         if let Some(reason) = &subject.not_compared {
             self.terminal.warn(&format!("{}: {reason}", subject.path));
         }

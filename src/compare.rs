@@ -13,7 +13,7 @@ use lcr_documents::audit::{Audit, Judgement, Level, Verdict};
 use lcr_documents::characters::visible;
 use lcr_gate::outcome;
 use lcr_gate::policy::Policy;
-use lcr_gate::{self as gate, BasePin, GateVerdict, Pins, Subject, judge, judge_audit};
+use lcr_gate::{self as gate, BasePin, GateVerdict, Pins, ScannedAdapter, judge, judge_audit};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
@@ -160,7 +160,7 @@ impl Scanned<'_> {
             let found = discover(std::slice::from_ref(folder), &Limits::default()).unwrap_or_default();
             found.iter().any(Artifact::is_adapter)
         };
-        let subject = |(folder, scan): (&PathBuf, Scan)| Subject {
+        let subject = |(folder, scan): (&PathBuf, Scan)| ScannedAdapter {
             path: inputs.shown(folder),
             scan,
             audit: None,

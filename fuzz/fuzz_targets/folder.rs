@@ -4,8 +4,8 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, outputs, seeds};
-use lcr_gate::{Pins, Subject, judge};
 use lcr_gate::policy::Policy;
+use lcr_gate::{Pins, ScannedAdapter, judge};
 use libfuzzer_sys::fuzz_target;
 
 /// Names that a file may have; the first ones are in the seeds by their number.
@@ -46,7 +46,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let policy = Policy::default();
     for base in [None, Some(base.path())] {
-        let subjects = folder.scans(base).into_iter().enumerate().map(|(index, scan)| Subject {
+        let subjects = folder.scans(base).into_iter().enumerate().map(|(index, scan)| ScannedAdapter {
             path: format!("adapters/{index}"),
             scan,
             audit: None,

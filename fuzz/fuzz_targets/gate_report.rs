@@ -2,10 +2,10 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, outputs};
+use lcr_gate::rules::Severity;
 use lcr_gate::{
     ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin, WaiverUse, read,
 };
-use lcr_gate::rules::Severity;
 use lcr_scan::FileRecord;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use lcr_documents::audit::{Audit, Checked, Finding, Judgement, Level, Part, PartState, Verdict};
 use lcr_scan::Scan;
 
-use super::judge::{Subject, judge, judge_comparison};
+use super::judge::{ScannedAdapter, judge, judge_comparison};
 use super::report::{GateFinding, Pins};
 use crate::policy::Policy;
 use crate::rules::{self, Found, Rule, Severity, Stage, verdict_of};
@@ -19,7 +19,7 @@ pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Pins) {
     if let (Some(composition), false) = (&mut audit.composition, policy.waivers.is_empty()) {
         composition.date = Some(pins.date.clone());
     }
-    let subject = Subject { path, scan, audit: Some(audit.clone()), not_compared: None, error: None };
+    let subject = ScannedAdapter { path, scan, audit: Some(audit.clone()), not_compared: None, error: None };
     // Findings about the policy itself, such as waivers that this one adapter does not need, are no matter of the comparison.
     let artifacts = judge(vec![subject], policy, pins).artifacts;
     let found: Vec<GateFinding> = artifacts.into_iter().flat_map(|artifact| artifact.findings).collect();

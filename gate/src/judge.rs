@@ -15,7 +15,7 @@ use crate::rules::{self, Evidence, Found, Judge, Rule};
 
 /// One adapter, as far as it was looked at.
 #[derive(Debug)]
-pub struct Subject {
+pub struct ScannedAdapter {
     /// Folder or file.
     pub path: String,
     /// What its files hold.
@@ -29,7 +29,7 @@ pub struct Subject {
 }
 
 /// Judges every subject; `pins.policy` is filled in here, and waivers are held against `pins.date`.
-pub fn judge(subjects: Vec<Subject>, policy: &Policy, mut pins: Pins) -> GateReport {
+pub fn judge(subjects: Vec<ScannedAdapter>, policy: &Policy, mut pins: Pins) -> GateReport {
     pins.policy = PolicyPin { source: policy.source.clone(), sha256: policy.sha256.clone() };
     let base_digest = pins.base.as_ref().and_then(|base| base.sha256.clone());
     let mut waivers = Waivers::new(policy, &pins.date);
@@ -50,8 +50,8 @@ pub fn judge(subjects: Vec<Subject>, policy: &Policy, mut pins: Pins) -> GateRep
     report
 }
 
-fn artifact(subject: Subject, policy: &Policy, base: Option<&str>, waivers: &mut Waivers<'_>) -> ArtifactReport {
-    let Subject { path, scan, audit, not_compared, error } = subject;
+fn artifact(subject: ScannedAdapter, policy: &Policy, base: Option<&str>, waivers: &mut Waivers<'_>) -> ArtifactReport {
+    let ScannedAdapter { path, scan, audit, not_compared, error } = subject;
     let settings = policy.at(&path);
     let evidence =
         Evidence { scan: &scan, policy, settings: &settings, base_sha256: base, not_compared: not_compared.as_deref() };

@@ -23,7 +23,7 @@ pub use self::attest::{
 };
 pub use self::audit::{judge_audit, judge_numbers};
 pub use self::baseline::{Baseline, apply_baseline};
-pub use self::judge::{Subject, judge, judge_comparison, sort};
+pub use self::judge::{ScannedAdapter, judge, judge_comparison, sort};
 pub use self::output::badge::badge;
 pub use self::output::codequality::codequality;
 pub use self::output::cyclonedx::cyclonedx;

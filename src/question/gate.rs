@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use lcr_documents::audit::Audit;
 use lcr_gate::policy::Policy;
-use lcr_gate::{Pins, ProbesPin, Subject};
+use lcr_gate::{Pins, ProbesPin, ScannedAdapter};
 use lcr_scan::Artifact;
 
 use super::Question;
@@ -23,7 +23,7 @@ impl Question {
         &self,
         base: &Path,
         policy: &Policy,
-        subjects: &mut [(Artifact, Subject)],
+        subjects: &mut [(Artifact, ScannedAdapter)],
         pins: &mut Pins,
         terminal: &Terminal,
     ) -> Result<()> {
@@ -45,7 +45,7 @@ impl Question {
             composition,
         };
         for group in subjects.chunks_mut(TOGETHER) {
-            let mut fitted: Vec<(&mut Subject, Fitted)> = Vec::new();
+            let mut fitted: Vec<(&mut ScannedAdapter, Fitted)> = Vec::new();
             for (artifact, subject) in group {
                 match Fitted::scanned(&model, artifact, subject, terminal) {
                     Ok(adapter) => fitted.push((subject, adapter)),
@@ -53,7 +53,7 @@ impl Question {
                     Err(reason) => subject.not_compared = artifact.is_adapter().then_some(reason),
                 }
             }
-            let (mut subjects, adapters): (Vec<&mut Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
+            let (mut subjects, adapters): (Vec<&mut ScannedAdapter>, Vec<Fitted>) = fitted.into_iter().unzip();
             if adapters.is_empty() {
                 continue;
             }
@@ -69,7 +69,7 @@ impl Question {
     }
 }
 
-fn one_by_one(pair: &SideBySide, subjects: Vec<&mut Subject>, adapters: Vec<Fitted>, terminal: &Terminal) {
+fn one_by_one(pair: &SideBySide, subjects: Vec<&mut ScannedAdapter>, adapters: Vec<Fitted>, terminal: &Terminal) {
     for (subject, adapter) in subjects.into_iter().zip(adapters) {
         match pair.audits(std::slice::from_ref(&adapter), terminal) {
             Ok((audits, _)) => subject.audit = audits.into_iter().next(),

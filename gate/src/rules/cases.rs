@@ -44,7 +44,7 @@ use super::tokenizer::{ADDED_TOKENS, TOKENIZER_CARRIED, TOKENIZER_DIFFERS, TOKEN
 use super::waivers::{WAIVER_EXPIRED, WAIVER_REFUSED, WAIVER_STALE};
 use super::{Judge, Rule, rules, support};
 use crate::policy::Policy;
-use crate::{BasePin, Pins, Subject, judge};
+use crate::{BasePin, Pins, ScannedAdapter, judge};
 
 const TENSORS: &str = "adapter_model.safetensors";
 const DAY: &str = "2026-06-30";
@@ -122,7 +122,7 @@ impl Trial {
         let base = self.base_sha256.map(|sha256| BasePin { sha256: Some(sha256), ..BasePin::default() });
         let pins = Pins { base, date: DAY.to_owned(), ..Pins::default() };
         let Self { scan, audit, not_compared, .. } = self;
-        let subject = Subject { path: "adapter".to_owned(), scan, audit, not_compared, error: None };
+        let subject = ScannedAdapter { path: "adapter".to_owned(), scan, audit, not_compared, error: None };
         judge(vec![subject], &policy, pins).findings().map(|finding| finding.rule.clone()).collect()
     }
 }
