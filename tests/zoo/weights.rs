@@ -36,7 +36,7 @@ fn multiplied(part: &str, factor: f32) -> Made {
 }
 
 /// Twenty layers of one kind, rank one, with one factor the same in all.
-fn chorus(kind: &str, side: &str) -> Made {
+fn in_one_direction(kind: &str, side: &str) -> Made {
     let mut made = layered(20, &[kind], 1);
     let shape = if side == "lora_A" { [1, WIDTH] } else { [WIDTH, 1] };
     for layer in 0..20 {
@@ -105,7 +105,11 @@ pub(crate) fn all() -> Vec<HostileCase> {
             made.set(&format!("{}.lora_B.weight", path(11, "mlp.down_proj")), &[WIDTH, RANK], up);
             made.write(at);
         }),
-        HostileCase::new("coherent-writes", &["coherent-writes"], |at| chorus("mlp.down_proj", "lora_B").write(at)),
-        HostileCase::new("coherent-reads", &["coherent-reads"], |at| chorus("self_attn.q_proj", "lora_A").write(at)),
+        HostileCase::new("coherent-writes", &["coherent-writes"], |at| {
+            in_one_direction("mlp.down_proj", "lora_B").write(at)
+        }),
+        HostileCase::new("coherent-reads", &["coherent-reads"], |at| {
+            in_one_direction("self_attn.q_proj", "lora_A").write(at)
+        }),
     ]
 }
