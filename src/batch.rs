@@ -16,16 +16,16 @@ use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
 use lcr_gate::policy::Policy;
 use lcr_gate::rules::WAIVER_STALE;
-use lcr_gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, ScannedAdapter, judge};
+use lcr_gate::{ArtifactReport, GateReport, PolicyPin, ProbesPin, Provenance, ScannedAdapter, judge};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::{composition, date_or_today, digest_of_prompts, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::{OutputArguments, refuse_inside};
+use crate::provenance::{date_or_today, digest_of_prompts, pin_base, provenance, tool_digest};
 use crate::question::asked;
 use crate::results::{Earlier, Manifest, Results};
 use crate::side_by_side::{Fitted, SideBySide};
@@ -130,9 +130,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let roots = arguments.adapters.iter().map(|root| shown(root)).collect();
     let manifest = Manifest::new(&pins, &options, arguments.shard, list, roots);
     let (mut results, earlier) = Results::open(&arguments.out, manifest)?;
-    let composition = composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
+    let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
-    let pair = SideBySide { model: &model, probes: &probes, options, base, asked, composition };
+    let pair = SideBySide { model: &model, probes: &probes, options, base, asked, provenance };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let share = everything.into_iter().enumerate();
     let share = share.filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1);
@@ -168,8 +168,8 @@ impl Arguments {
         }
     }
 
-    fn pins(&self, source: &str, prompts: &[Vec<u32>], policy: &Policy) -> Result<Pins> {
-        Ok(Pins {
+    fn pins(&self, source: &str, prompts: &[Vec<u32>], policy: &Policy) -> Result<Provenance> {
+        Ok(Provenance {
             policy: PolicyPin { source: policy.source.clone(), sha256: policy.sha256.clone() },
             base: Some(pin_base(&self.base, true)?),
             probes: Some(ProbesPin { source: source.to_owned(), sha256: digest_of_prompts(prompts)? }),
@@ -177,7 +177,7 @@ impl Arguments {
             tool: tool_digest(),
             command: "batch".to_owned(),
             paths: self.adapters.iter().map(|path| path.display().to_string()).collect(),
-            ..Pins::default()
+            ..Provenance::default()
         })
     }
 }
@@ -209,7 +209,7 @@ fn name_in_pass(subject: &ScannedAdapter) -> String {
 struct Batch<'a> {
     arguments: &'a Arguments,
     policy: &'a Policy,
-    pins: &'a Pins,
+    pins: &'a Provenance,
     pair: SideBySide<'a>,
     terminal: &'a Terminal,
 }
@@ -253,7 +253,7 @@ impl Batch<'_> {
     }
 
     /// The line as it is now: an earlier one on the same bytes, judged again from a scan and from its stored report.
-    fn again(&self, line: &BatchLine, earlier: &Pins, scan: &Scan) -> Result<BatchLine> {
+    fn again(&self, line: &BatchLine, earlier: &Provenance, scan: &Scan) -> Result<BatchLine> {
         let page = !self.arguments.no_reports;
         let subject = || line.subject(scan.clone(), &self.arguments.out, self.pins);
         // By the day on which it was judged; waivers that expired since are no misfit.
@@ -394,7 +394,7 @@ impl Batch<'_> {
 }
 
 /// A report over lines; what `merge` makes of shards is the same.
-pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Pins) -> GateReport {
+pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Provenance) -> GateReport {
     let mut report = judge(Vec::new(), policy, pins);
     report.artifacts = lines;
     report.artifacts.sort_by(|left, right| left.path.cmp(&right.path));

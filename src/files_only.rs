@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use lcr_documents::audit::Asked;
 use lcr_gate::policy::{CompareSection, Policy};
-use lcr_gate::{Pins, ScannedAdapter};
+use lcr_gate::{Provenance, ScannedAdapter};
 use lcr_scan::Artifact;
 
 use crate::terminal::Terminal;
@@ -35,7 +35,7 @@ impl Question {
         _: &Path,
         _: &Policy,
         _: &mut [(Artifact, ScannedAdapter)],
-        _: &mut Pins,
+        _: &mut Provenance,
         _: &Terminal,
     ) -> Result<()> {
         match *self {}

@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use lcr_documents::audit::{Audit, Composition};
+use lcr_documents::audit::{self, Audit};
 use lcr_gate::policy::Policy;
-use lcr_gate::{ArtifactReport, GateVerdict, Pins, ScannedAdapter, digest_of_bytes, judge, judge_audit};
+use lcr_gate::{ArtifactReport, GateVerdict, Provenance, ScannedAdapter, digest_of_bytes, judge, judge_audit};
 use lcr_reports::html::RankingEntry;
 use lcr_scan::{Observation, Scan, WeightStatistics};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ impl BatchLine {
         subject: ScannedAdapter,
         page: bool,
         policy: &Policy,
-        pins: &Pins,
+        pins: &Provenance,
     ) -> Result<(Self, Option<Audit>)> {
         let mut audit = subject.audit.clone();
         if let Some(audit) = &mut audit {
@@ -87,7 +87,7 @@ impl BatchLine {
     /// The subject that this line is about, made of a scan and of the report in the batch's folder; an error says what does not fit.
     ///
     /// `pins` is what the report must rest on, the policy's digest among it.
-    pub(crate) fn subject(&self, scan: Scan, folder: &Path, pins: &Pins) -> Result<ScannedAdapter> {
+    pub(crate) fn subject(&self, scan: Scan, folder: &Path, pins: &Provenance) -> Result<ScannedAdapter> {
         let (path, error) = (self.artifact.path.clone(), self.artifact.error.clone());
         let audit = match &self.evidence.report {
             Some(sha256) => Some(self.audit(sha256, folder, pins)?),
@@ -101,14 +101,14 @@ impl BatchLine {
     }
 
     /// The stored report, if it is the one that the line pins and of this adapter over this base.
-    fn audit(&self, sha256: &str, folder: &Path, pins: &Pins) -> Result<Audit> {
+    fn audit(&self, sha256: &str, folder: &Path, pins: &Provenance) -> Result<Audit> {
         let (path, bytes) = self.stored(folder)?;
         if digest_of_bytes(&bytes) != sha256 {
             bail!("{} is not the report that the line was made from", path.display());
         }
         let audit = lcr_documents::audit::json::parse(&path, &bytes)?;
         let base = pins.base.clone().unwrap_or_default();
-        let expected = Composition {
+        let expected = audit::Provenance {
             tool: None,
             base: base.sha256,
             tokenizer: base.tokenizer,
@@ -119,7 +119,7 @@ impl BatchLine {
             date: None,
         };
         // Neither the build that made it nor the day is part of what it is about.
-        let found = audit.composition.clone().map(|found| Composition { tool: None, date: None, ..found });
+        let found = audit.provenance.clone().map(|found| audit::Provenance { tool: None, date: None, ..found });
         if found != Some(expected) || audit.asked != pins.asked || audit.adapter.path != self.artifact.path {
             bail!("{} is a report on something else", path.display());
         }

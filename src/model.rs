@@ -10,8 +10,8 @@ use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Variant};
 use lcr_model::tokenizer::Tokenizer;
 
-use crate::composition::{is_pinned, pin_base};
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
+use crate::provenance::{is_pinned, pin_base};
 use crate::terminal::Terminal;
 
 /// Where to compute.

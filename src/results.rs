@@ -15,7 +15,7 @@ use lcr_documents::read::plain;
 use lcr_documents::steps::step;
 use lcr_documents::write::{UNFINISHED, append, replace, sweep};
 use lcr_gate::policy::Policy;
-use lcr_gate::{GateReport, Pins, digest_of_bytes};
+use lcr_gate::{GateReport, Provenance, digest_of_bytes};
 use lcr_reports::EARLIER;
 use lcr_reports::html::{RankingEntry, ranking};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub(crate) struct Manifest {
     pub(crate) schema: String,
     pub(crate) tool: String,
     /// Digests of base, probes and policy.
-    pub(crate) pins: Pins,
+    pub(crate) pins: Provenance,
     /// Metrics and seed.
     pub(crate) options: String,
     pub(crate) shard: String,
@@ -56,7 +56,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// The manifest of a shard whose adapters have not been looked into yet.
     pub(crate) fn new(
-        pins: &Pins,
+        pins: &Provenance,
         options: &CompareOptions,
         shard: Shard,
         list: Vec<String>,
@@ -139,7 +139,7 @@ fn digest_of_list(list: &[String]) -> String {
 /// What an earlier run left: its lines by the adapter's path, and what they were judged by.
 #[derive(Debug, Default)]
 pub(crate) struct Earlier {
-    pub(crate) pins: Pins,
+    pub(crate) pins: Provenance,
     pub(crate) lines: BTreeMap<String, BatchLine>,
 }
 
@@ -262,7 +262,7 @@ impl Results {
     }
 
     /// Writes lines in order and the ranking, removes what earlier runs left behind, and gives the report over all.
-    pub(crate) fn finish(self, policy: &Policy, pins: Pins) -> Result<GateReport> {
+    pub(crate) fn finish(self, policy: &Policy, pins: Provenance) -> Result<GateReport> {
         self.rewrite()?;
         let base = pins.base.as_ref().map(|base| base.path.clone());
         let mut entries: Vec<RankingEntry> = self.lines.values().map(|line| line.ranking.clone()).collect();

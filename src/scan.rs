@@ -7,14 +7,14 @@ use anyhow::Result;
 use clap::Args;
 use lcr_documents::paths::shown;
 use lcr_gate::policy::Policy;
-use lcr_gate::{Baseline, GateReport, Pins, ScannedAdapter, apply_baseline, judge};
+use lcr_gate::{Baseline, GateReport, Provenance, ScannedAdapter, apply_baseline, judge};
 use lcr_scan::{Artifact, Limits, ScanOptions, WeightStatistics, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::{begin_tool_digest, date_or_today, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::judged;
 use crate::outputs::OutputArguments;
+use crate::provenance::{begin_tool_digest, date_or_today, pin_base, tool_digest};
 use crate::terminal::Terminal;
 
 /// Arguments of `scan`.
@@ -120,14 +120,14 @@ impl ScanArguments {
     }
 
     /// Digests of what the verdict rests on; those of the base's weights only where they are needed.
-    pub(crate) fn pins(&self, weights: bool) -> Result<Pins> {
+    pub(crate) fn pins(&self, weights: bool) -> Result<Provenance> {
         let base = self.base.as_deref().map(|folder| pin_base(folder, weights)).transpose()?;
-        Ok(Pins {
+        Ok(Provenance {
             base,
             date: date_or_today(self.date.as_deref())?,
             tool: tool_digest(),
             statistics: self.statistics,
-            ..Pins::default()
+            ..Provenance::default()
         })
     }
 
@@ -136,7 +136,7 @@ impl ScanArguments {
         &self,
         scanned: Vec<(Artifact, ScannedAdapter)>,
         policy: &Policy,
-        pins: Pins,
+        pins: Provenance,
     ) -> Result<GateReport> {
         let subjects: Vec<ScannedAdapter> = scanned.into_iter().map(|(_, subject)| subject).collect();
         let weights = |subject: &ScannedAdapter| (subject.path.clone(), subject.scan.weights.clone());

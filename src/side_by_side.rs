@@ -7,7 +7,7 @@ use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, com
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
 use lcr_documents::audit::{
-    AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, ResizedTable, SCHEMA, Tool, Verdict,
+    AdapterFacts, Asked, Audit, Base, Coverage, Probes, Provenance, ResizedTable, SCHEMA, Tool, Verdict,
 };
 use lcr_formats::adapter::{Adapter, Resized};
 use lcr_gate::ScannedAdapter;
@@ -33,7 +33,7 @@ pub(crate) struct SideBySide<'a> {
     /// What is asked, for the reports.
     pub(crate) asked: Asked,
     /// What the reports rest on, but for the adapter.
-    pub(crate) composition: Composition,
+    pub(crate) provenance: Provenance,
 }
 
 /// An adapter fitted to the base, and how reports name its path.
@@ -141,7 +141,7 @@ impl SideBySide<'_> {
 
     /// Refuses a base that is not what it was when it was opened.
     pub(crate) fn refuse_changed_base(&self) -> Result<()> {
-        self.model.refuse_changed(self.composition.base.as_deref())
+        self.model.refuse_changed(self.provenance.base.as_deref())
     }
 
     /// Puts facts and numbers of one adapter together.
@@ -196,7 +196,7 @@ impl SideBySide<'_> {
                 keep_sinks: self.options.sites.keep_sinks,
                 seed: self.options.sites.seed,
             },
-            composition: Some(Composition { adapter: sha256.clone(), ..self.composition.clone() }),
+            provenance: Some(Provenance { adapter: sha256.clone(), ..self.provenance.clone() }),
             asked: Some(self.asked.clone()),
             weights: found.weights,
             layers: found.layers,

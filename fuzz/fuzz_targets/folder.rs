@@ -5,7 +5,7 @@
 
 use lcr_fuzz::{Folder, outputs, seeds};
 use lcr_gate::policy::Policy;
-use lcr_gate::{Pins, ScannedAdapter, judge};
+use lcr_gate::{Provenance, ScannedAdapter, judge};
 use libfuzzer_sys::fuzz_target;
 
 /// Names that a file may have; the first ones are in the seeds by their number.
@@ -53,7 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
             not_compared: None,
             error: None,
         });
-        let pins = Pins { date: "2026-02-28".to_owned(), ..Pins::default() };
+        let pins = Provenance { date: "2026-02-28".to_owned(), ..Provenance::default() };
         outputs::check(&judge(subjects.collect(), &policy, pins));
     }
 });

@@ -4,7 +4,7 @@
 use lcr_fuzz::{Folder, outputs};
 use lcr_gate::rules::Severity;
 use lcr_gate::{
-    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin, WaiverUse, read,
+    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Provenance, PolicyPin, WaiverUse, read,
 };
 use lcr_scan::FileRecord;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
@@ -42,7 +42,7 @@ fn report(from: &mut Unstructured<'_>) -> Result<GateReport> {
         schema: GATE_SCHEMA.to_owned(),
         tool: serde_json::from_value(serde_json::json!({ "name": "lcr-audit", "version": "0" }))
             .map_err(|_| libfuzzer_sys::arbitrary::Error::IncorrectFormat)?,
-        pins: Pins { policy, date: text(from)?, ..Pins::default() },
+        pins: Provenance { policy, date: text(from)?, ..Provenance::default() },
         fail_on: level(from)?,
         artifacts,
         policy_findings: findings(from)?,

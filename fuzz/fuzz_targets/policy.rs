@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use lcr_fuzz::outputs;
 use lcr_gate::policy::Policy;
-use lcr_gate::{Pins, ScannedAdapter, judge};
+use lcr_gate::{Provenance, ScannedAdapter, judge};
 use lcr_scan::{Check, FileRecord, Observation, Scan};
 use libfuzzer_sys::fuzz_target;
 
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
         not_compared: None,
         error: None,
     };
-    let pins = Pins { date: "2026-02-28".to_owned(), ..Pins::default() };
+    let pins = Provenance { date: "2026-02-28".to_owned(), ..Provenance::default() };
     let report = judge(vec![subject("adapters/a"), subject("experiments/b")], &policy, pins);
     assert_eq!(report.verdict, report.concluded());
     outputs::check(&report);

@@ -6,7 +6,7 @@
 use lcr_documents::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use super::report::{ArtifactReport, GateFinding, GateReport, GateVerdict, Pins, to_string};
+use super::report::{ArtifactReport, GateFinding, GateReport, GateVerdict, Provenance, to_string};
 use crate::rules::Severity;
 
 use super::pin::digest_of_bytes;
@@ -66,7 +66,7 @@ pub struct Predicate {
     /// The program: name, version.
     pub tool: lcr_documents::audit::Tool,
     /// Digests of policy, base, probes, baseline and program, and the day.
-    pub pins: Pins,
+    pub pins: Provenance,
     /// What was said of each adapter.
     pub adapters: Vec<Judged>,
     /// The report that this was made from.

@@ -9,15 +9,15 @@ use lcr_documents::audit::{Audit, Checked, Finding, Judgement, Level, Part, Part
 use lcr_scan::Scan;
 
 use super::judge::{ScannedAdapter, judge, judge_comparison};
-use super::report::{GateFinding, Pins};
+use super::report::{GateFinding, Provenance};
 use crate::policy::Policy;
 use crate::rules::{self, Found, Rule, Severity, Stage, verdict_of};
 
 /// Replaces the audit's findings and verdict by what the policy makes of its numbers and of its adapter's files.
-pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Pins) {
+pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Provenance) {
     let path = audit.adapter.path.clone();
-    if let (Some(composition), false) = (&mut audit.composition, policy.waivers.is_empty()) {
-        composition.date = Some(pins.date.clone());
+    if let (Some(provenance), false) = (&mut audit.provenance, policy.waivers.is_empty()) {
+        provenance.date = Some(pins.date.clone());
     }
     let subject = ScannedAdapter { path, scan, audit: Some(audit.clone()), not_compared: None, error: None };
     // Findings about the policy itself, such as waivers that this one adapter does not need, are no matter of the comparison.

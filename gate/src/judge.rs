@@ -6,7 +6,7 @@ use lcr_scan::Scan;
 
 use super::pin::digest_of_bytes;
 use super::report::{
-    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
+    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, PolicyPin, Provenance,
 };
 use super::rests;
 use super::waivers::Waivers;
@@ -29,7 +29,7 @@ pub struct ScannedAdapter {
 }
 
 /// Judges every subject; `pins.policy` is filled in here, and waivers are held against `pins.date`.
-pub fn judge(subjects: Vec<ScannedAdapter>, policy: &Policy, mut pins: Pins) -> GateReport {
+pub fn judge(subjects: Vec<ScannedAdapter>, policy: &Policy, mut pins: Provenance) -> GateReport {
     pins.policy = PolicyPin { source: policy.source.clone(), sha256: policy.sha256.clone() };
     let base_digest = pins.base.as_ref().and_then(|base| base.sha256.clone());
     let mut waivers = Waivers::new(policy, &pins.date);

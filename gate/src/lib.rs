@@ -33,7 +33,7 @@ pub use self::output::summary::step_summary;
 pub use self::output::table::table;
 pub use self::pin::{digest_of_bytes, digest_of_file, digest_of_folder};
 pub use self::report::{
-    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
-    ProbesPin, WaiverUse, read, schema, to_string, write,
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, PolicyPin, ProbesPin,
+    Provenance, WaiverUse, read, schema, to_string, write,
 };
 pub use self::rests::FilePin;

@@ -22,7 +22,7 @@ pub struct GateReport {
     /// The program that wrote this.
     pub tool: Tool,
     /// Digests of everything that the verdict rests on, less the adapters' own, which stand with them.
-    pub pins: Pins,
+    pub pins: Provenance,
     /// Lowest level that makes the gate fail.
     pub fail_on: Severity,
     /// The adapters, in the order of their paths.
@@ -37,7 +37,7 @@ pub struct GateReport {
 
 /// Digests of what the verdict rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Pins {
+pub struct Provenance {
     /// The command that made the report: `scan`, `gate`, or `batch`, whose shards may have been merged; empty in reports of versions
     /// that did not say.
     #[serde(default)]

@@ -4,7 +4,7 @@
 use lcr_documents::audit::Tool;
 use lcr_gate::rules::Severity;
 use lcr_gate::{
-    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, PolicyPin, Provenance,
     Statement, StatementSubject, WaiverUse, attest, badge, codequality, cyclonedx, junit, sarif, statement_to_string,
     step_summary, table,
 };
@@ -78,10 +78,10 @@ fn report(artifacts: Vec<ArtifactReport>) -> GateReport {
     let mut report = GateReport {
         schema: GATE_SCHEMA.to_owned(),
         tool: Tool { name: "lcr-audit".to_owned(), version: "0.1.0".to_owned() },
-        pins: Pins {
+        pins: Provenance {
             policy: PolicyPin { source: "policy.toml".to_owned(), sha256: "23".repeat(32) },
             date: "2026-08-23".to_owned(),
-            ..Pins::default()
+            ..Provenance::default()
         },
         fail_on: Severity::Deny,
         artifacts,

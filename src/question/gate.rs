@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 use lcr_documents::audit::Audit;
 use lcr_gate::policy::Policy;
-use lcr_gate::{Pins, ProbesPin, ScannedAdapter};
+use lcr_gate::{ProbesPin, Provenance, ScannedAdapter};
 use lcr_scan::Artifact;
 
 use super::Question;
-use crate::composition::{composition, digest_of_prompts, pin_base};
 use crate::model::{Device, Model};
+use crate::provenance::{digest_of_prompts, pin_base, provenance};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
@@ -24,7 +24,7 @@ impl Question {
         base: &Path,
         policy: &Policy,
         subjects: &mut [(Artifact, ScannedAdapter)],
-        pins: &mut Pins,
+        pins: &mut Provenance,
         terminal: &Terminal,
     ) -> Result<()> {
         let model = Model::open(base, Device::Cpu)?;
@@ -35,14 +35,14 @@ impl Question {
         pins.asked = Some(self.asked.clone());
         let options = self.options()?;
         let pinned = pins.base.clone().unwrap_or_default();
-        let composition = composition(&pinned, &probes.prompts, Some(&policy.sha256))?;
+        let provenance = provenance(&pinned, &probes.prompts, Some(&policy.sha256))?;
         let pair = SideBySide {
             model: &model,
             probes: &probes,
             options,
             base: base.display().to_string(),
             asked: self.asked.clone(),
-            composition,
+            provenance,
         };
         for group in subjects.chunks_mut(TOGETHER) {
             let mut fitted: Vec<(&mut ScannedAdapter, Fitted)> = Vec::new();

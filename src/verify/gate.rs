@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::named::Named;
 use super::{Again, Arguments, Parts};
-use crate::composition::date_or_today;
 use crate::gate::{judged, open_policy};
+use crate::provenance::date_or_today;
 use crate::question::Question;
 use crate::scan::{Renamed, ScanArguments};
 use crate::terminal::Terminal;

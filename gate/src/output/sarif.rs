@@ -11,7 +11,7 @@ use lcr_documents::DocumentError;
 use lcr_documents::text::{link_component, shortened, visible};
 use serde::Serialize;
 
-use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, GateVerdict, Pins};
+use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, GateVerdict, Provenance};
 use crate::rules::{Severity, rule};
 
 /// Where the standard's schema is published.
@@ -58,7 +58,7 @@ struct RunProperties<'a> {
     schema: &'a str,
     verdict: GateVerdict,
     fail_on: Severity,
-    pins: &'a Pins,
+    pins: &'a Provenance,
 }
 
 #[derive(Serialize)]

@@ -44,7 +44,7 @@ use super::tokenizer::{ADDED_TOKENS, TOKENIZER_CARRIED, TOKENIZER_DIFFERS, TOKEN
 use super::waivers::{WAIVER_EXPIRED, WAIVER_REFUSED, WAIVER_STALE};
 use super::{Judge, Rule, rules, support};
 use crate::policy::Policy;
-use crate::{BasePin, Pins, ScannedAdapter, judge};
+use crate::{BasePin, Provenance, ScannedAdapter, judge};
 
 const TENSORS: &str = "adapter_model.safetensors";
 const DAY: &str = "2026-06-30";
@@ -120,7 +120,7 @@ impl Trial {
     fn raised(self) -> BTreeSet<String> {
         let policy = Policy::parse("test", &format!("version = 1\n{}", self.policy)).expect("a policy");
         let base = self.base_sha256.map(|sha256| BasePin { sha256: Some(sha256), ..BasePin::default() });
-        let pins = Pins { base, date: DAY.to_owned(), ..Pins::default() };
+        let pins = Provenance { base, date: DAY.to_owned(), ..Provenance::default() };
         let Self { scan, audit, not_compared, .. } = self;
         let subject = ScannedAdapter { path: "adapter".to_owned(), scan, audit, not_compared, error: None };
         judge(vec![subject], &policy, pins).findings().map(|finding| finding.rule.clone()).collect()
