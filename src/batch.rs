@@ -64,8 +64,8 @@ pub(crate) struct Arguments {
     shard: Shard,
     /// Adapters that go through the base together: more is faster, and takes memory for their activations [default: up to 16, as
     /// many as take about 2 GiB].
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
-    together: Option<u16>,
+    #[arg(long, alias = "together", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    adapters_per_pass: Option<u16>,
     /// Seconds between two savings of how far a pass has come.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     save_every: f64,
@@ -276,12 +276,12 @@ impl Batch<'_> {
         if !results.is_empty() {
             self.terminal.note(&format!("{} of {count} adapters are done already", results.len()));
         }
-        let together = self.arguments.together.map_or_else(|| self.that_fit(), usize::from);
+        let per_pass = self.arguments.adapters_per_pass.map_or_else(|| self.that_fit(), usize::from);
         let mut group = interrupted(waiting, results);
         waiting.retain(|(_, subject)| !results.knows(&subject.path));
         loop {
             if group.is_empty() {
-                group = waiting.drain(..waiting.len().min(together)).collect();
+                group = waiting.drain(..waiting.len().min(per_pass)).collect();
             }
             if group.is_empty() {
                 return Ok(());
