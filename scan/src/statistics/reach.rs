@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::core::Core;
-use super::families::median;
+use super::module_groups::median;
 use super::thin::Thin;
 
 /// Sizes that s·BA reaches.
