@@ -45,85 +45,6 @@ const TIME: Duration = Duration::from_secs(1);
 const BUSY_TIME: Duration = Duration::from_secs(10);
 /// Bytes up to which these hold. What takes longer by its length alone, an honest adapter of as many bytes takes too.
 const VOLUME: u64 = 32 << 20;
-/// Every check of the scanner.
-const CODES: &[&str] = &[
-    "unreadable-file",
-    "beyond-limits",
-    "link-outside",
-    "special-file",
-    "not-entered",
-    "git-folder",
-    "cache-mismatch",
-    "deceptive-name",
-    "disguised-file",
-    "executable",
-    "script",
-    "remote-code",
-    "unknown-file",
-    "lfs-pointer",
-    "pickle",
-    "trainer-state",
-    "pickle-import",
-    "pickle-malformed",
-    "archive",
-    "archive-hostile",
-    "header-size",
-    "header-syntax",
-    "truncated",
-    "tensor-layout",
-    "overlapping-tensors",
-    "unclaimed-bytes",
-    "non-finite",
-    "metadata",
-    "unanalysed-tensor",
-    "no-adapter",
-    "foreign-format",
-    "whole-model",
-    "config-syntax",
-    "duplicate-key",
-    "config-unsupported",
-    "config-mismatch",
-    "adapter-name-in-keys",
-    "loaders-disagree",
-    "base-changed",
-    "unknown-initialization",
-    "targeted-without-tensors",
-    "zero-effect",
-    "whole-tensor",
-    "classification-head",
-    "embedding-change",
-    "bias-change",
-    "router-change",
-    "rank",
-    "scale",
-    "negative-scale",
-    "overflow",
-    "change-size",
-    "tensor-size",
-    "whole-outlier",
-    "untrained-tensor",
-    "bias-outlier",
-    "flipped-rows",
-    "dead-rows",
-    "magnitude-outlier",
-    "concentrated-module",
-    "norm-outlier",
-    "coherent-writes",
-    "coherent-reads",
-    "template-carried",
-    "template-differs",
-    "template-suspicious",
-    "tokenizer-carried",
-    "tokenizer-differs",
-    "tokenizer-settings",
-    "tokenizer-rewrites",
-    "added-tokens",
-    "template-unread",
-    "template-equivalent",
-    "template-conditional",
-    "base-name-mismatch",
-    "base-revision",
-];
 
 fn cases() -> Vec<HostileCase> {
     use zoo::{archives, bombs, configs, files, pickles, polyglots, tensors, texts, weights};
@@ -290,7 +211,7 @@ fn visits(cases: &[HostileCase]) -> Vec<Visit> {
 }
 
 #[test]
-fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
+fn every_case_is_found_out_in_time_and_in_little_memory() {
     let wanted = std::env::var("ZOO").unwrap_or_default();
     let all: Vec<HostileCase> = cases().into_iter().filter(|case| case.name.starts_with(&wanted)).collect();
     let mut visits = visits(&all);
@@ -331,15 +252,14 @@ fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
 }
 
 #[test]
-fn the_zoo_is_large_and_every_check_has_an_exhibit() {
-    let known: BTreeSet<&str> = lcr_scan::Check::ALL.iter().map(|check| check.code()).collect();
-    assert_eq!(known, CODES.iter().copied().collect(), "the list of codes here is not that of the scanner");
+fn the_zoo_is_large_and_every_check_has_a_case() {
     let all = cases();
     assert!(all.len() >= 90, "{}", all.len());
     let names: BTreeSet<&str> = all.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), all.len(), "two cases have one name");
     let shown: BTreeSet<&str> = all.iter().flat_map(|case| case.rules).copied().collect();
-    let missing: Vec<&str> = CODES.iter().copied().filter(|code| !shown.contains(code)).collect();
+    let codes = lcr_scan::Check::ALL.iter().map(|check| check.code());
+    let missing: Vec<&str> = codes.filter(|code| !shown.contains(code)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
 }
 
