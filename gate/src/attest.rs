@@ -6,7 +6,8 @@
 use lcr_documents::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use super::report::{ArtifactReport, GateFinding, GateReport, GateVerdict, Provenance, to_string};
+use super::report::{ArtifactReport, GateFinding, GateReport, Provenance, to_string};
+use super::verdict::GateVerdict;
 use crate::rules::Severity;
 
 use super::pin::digest_of_bytes;

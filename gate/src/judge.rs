@@ -5,10 +5,9 @@ use lcr_documents::number::plain;
 use lcr_scan::Scan;
 
 use super::pin::digest_of_bytes;
-use super::report::{
-    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, PolicyPin, Provenance,
-};
+use super::report::{ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, PolicyPin, Provenance};
 use super::rests;
+use super::verdict::GateVerdict;
 use super::waivers::Waivers;
 use crate::policy::{Policy, Settings};
 use crate::rules::{self, Evidence, Found, Judge, Rule};

@@ -15,6 +15,7 @@ pub mod policy;
 mod report;
 mod rests;
 pub mod rules;
+mod verdict;
 mod waivers;
 
 pub use self::attest::{
@@ -33,7 +34,8 @@ pub use self::output::summary::step_summary;
 pub use self::output::table::table;
 pub use self::pin::{digest_of_bytes, digest_of_file, digest_of_folder};
 pub use self::report::{
-    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, PolicyPin, ProbesPin,
-    Provenance, WaiverUse, read, schema, to_string, write,
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, PolicyPin, ProbesPin, Provenance,
+    WaiverUse, read, schema, to_string, write,
 };
 pub use self::rests::FilePin;
+pub use self::verdict::GateVerdict;

@@ -11,8 +11,9 @@ use lcr_documents::DocumentError;
 use lcr_documents::text::{link_component, shortened, visible};
 use serde::Serialize;
 
-use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, GateVerdict, Provenance};
+use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, Provenance};
 use crate::rules::{Severity, rule};
+use crate::verdict::GateVerdict;
 
 /// Where the standard's schema is published.
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";

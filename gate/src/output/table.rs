@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use lcr_documents::number::{bytes, count, plural};
 use lcr_documents::text::{shortened, visible};
 
-use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, GateVerdict};
+use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport};
 use crate::rules::{Severity, rule};
+use crate::verdict::GateVerdict;
 
 /// Narrower than this, a table is unreadable however it is wrapped.
 const NARROWEST: usize = 40;
