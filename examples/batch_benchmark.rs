@@ -119,7 +119,7 @@ fn audit(
         program.args(["--metrics", metrics]);
     }
     if let (Some(together), "batch") = (arguments.together, command) {
-        program.arg("--together").arg(together.to_string());
+        program.arg("--adapters-per-pass").arg(together.to_string());
     }
     measure(program)
 }

@@ -21,7 +21,7 @@ fn main() -> Result<(), Fault> {
     let search = Search { root: folder.path().to_owned(), program };
     search.lay_out()?;
     let (began, mut random, mut kills, mut rounds) = (Instant::now(), seed, 0_u64, 0_u64);
-    let ways: [&[&str]; 3] = [&["--together", "1"], &[], &["--save-every", "0"]];
+    let ways: [&[&str]; 3] = [&["--adapters-per-pass", "1"], &[], &["--save-every", "0"]];
     while began.elapsed() < Duration::from_secs(seconds) {
         let more = ways[rounds as usize % ways.len()];
         search.clear("whole")?;

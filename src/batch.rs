@@ -15,16 +15,17 @@ use lcr_documents::paths::shown;
 use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
 use lcr_gate::policy::Policy;
-use lcr_gate::{ArtifactReport, GateReport, Pins, PolicyPin, ProbesPin, Subject, judge};
+use lcr_gate::rules::WAIVER_STALE;
+use lcr_gate::{ArtifactReport, GateReport, PolicyPin, ProbesPin, Provenance, ScannedAdapter, judge};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::{composition, date_or_today, digest_of_prompts, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::{OutputArguments, refuse_inside};
+use crate::provenance::{date_or_today, digest_of_prompts, pin_base, provenance, tool_digest};
 use crate::question::asked;
 use crate::results::{Earlier, Manifest, Results};
 use crate::side_by_side::{Fitted, SideBySide};
@@ -63,8 +64,8 @@ pub(crate) struct Arguments {
     shard: Shard,
     /// Adapters that go through the base together: more is faster, and takes memory for their activations [default: up to 16, as
     /// many as take about 2 GiB].
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
-    together: Option<u16>,
+    #[arg(long, alias = "together", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    adapters_per_pass: Option<u16>,
     /// Seconds between two savings of how far a pass has come.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     save_every: f64,
@@ -129,9 +130,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let roots = arguments.adapters.iter().map(|root| shown(root)).collect();
     let manifest = Manifest::new(&pins, &options, arguments.shard, list, roots);
     let (mut results, earlier) = Results::open(&arguments.out, manifest)?;
-    let composition = composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
+    let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
-    let pair = SideBySide { model: &model, probes: &probes, options, base, asked, composition };
+    let pair = SideBySide { model: &model, probes: &probes, options, base, asked, provenance };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let share = everything.into_iter().enumerate();
     let share = share.filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1);
@@ -167,8 +168,8 @@ impl Arguments {
         }
     }
 
-    fn pins(&self, source: &str, prompts: &[Vec<u32>], policy: &Policy) -> Result<Pins> {
-        Ok(Pins {
+    fn pins(&self, source: &str, prompts: &[Vec<u32>], policy: &Policy) -> Result<Provenance> {
+        Ok(Provenance {
             policy: PolicyPin { source: policy.source.clone(), sha256: policy.sha256.clone() },
             base: Some(pin_base(&self.base, true)?),
             probes: Some(ProbesPin { source: source.to_owned(), sha256: digest_of_prompts(prompts)? }),
@@ -176,13 +177,13 @@ impl Arguments {
             tool: tool_digest(),
             command: "batch".to_owned(),
             paths: self.adapters.iter().map(|path| path.display().to_string()).collect(),
-            ..Pins::default()
+            ..Provenance::default()
         })
     }
 }
 
 /// An adapter's files, and what a scan of them said.
-type Scanned = (Artifact, Subject);
+type Scanned = (Artifact, ScannedAdapter);
 
 /// Takes out the adapters of the pass that was interrupted, those that have a result already among them: only together can they go on
 /// from where it stood. None where one of them is gone or all have their result.
@@ -200,7 +201,7 @@ fn interrupted(waiting: &mut Vec<Scanned>, results: &Results) -> Vec<Scanned> {
 }
 
 /// How the standing of a pass names an adapter: the same path with the same bytes.
-fn name_in_pass(subject: &Subject) -> String {
+fn name_in_pass(subject: &ScannedAdapter) -> String {
     format!("{}  {}", subject.scan.sha256, subject.path)
 }
 
@@ -208,7 +209,7 @@ fn name_in_pass(subject: &Subject) -> String {
 struct Batch<'a> {
     arguments: &'a Arguments,
     policy: &'a Policy,
-    pins: &'a Pins,
+    pins: &'a Provenance,
     pair: SideBySide<'a>,
     terminal: &'a Terminal,
 }
@@ -225,7 +226,7 @@ impl Batch<'_> {
                 let done = progress.1;
                 progress.0.update("scan", done, count);
             }
-            (artifact, Subject { path, scan: found, audit: None, not_compared: None, error: None })
+            (artifact, ScannedAdapter { path, scan: found, audit: None, not_compared: None, error: None })
         });
         scanned.collect()
     }
@@ -252,7 +253,7 @@ impl Batch<'_> {
     }
 
     /// The line as it is now: an earlier one on the same bytes, judged again from a scan and from its stored report.
-    fn again(&self, line: &BatchLine, earlier: &Pins, scan: &Scan) -> Result<BatchLine> {
+    fn again(&self, line: &BatchLine, earlier: &Provenance, scan: &Scan) -> Result<BatchLine> {
         let page = !self.arguments.no_reports;
         let subject = || line.subject(scan.clone(), &self.arguments.out, self.pins);
         // By the day on which it was judged; waivers that expired since are no misfit.
@@ -275,12 +276,12 @@ impl Batch<'_> {
         if !results.is_empty() {
             self.terminal.note(&format!("{} of {count} adapters are done already", results.len()));
         }
-        let together = self.arguments.together.map_or_else(|| self.that_fit(), usize::from);
+        let per_pass = self.arguments.adapters_per_pass.map_or_else(|| self.that_fit(), usize::from);
         let mut group = interrupted(waiting, results);
         waiting.retain(|(_, subject)| !results.knows(&subject.path));
         loop {
             if group.is_empty() {
-                group = waiting.drain(..waiting.len().min(together)).collect();
+                group = waiting.drain(..waiting.len().min(per_pass)).collect();
             }
             if group.is_empty() {
                 return Ok(());
@@ -301,7 +302,7 @@ impl Batch<'_> {
 
     /// Some adapters through the base together; their results are written one by one. Says where the time went.
     fn group(&self, group: Vec<Scanned>, results: &mut Results) -> Result<Phases> {
-        let mut fitted: Vec<(Subject, Fitted)> = Vec::new();
+        let mut fitted: Vec<(ScannedAdapter, Fitted)> = Vec::new();
         for (artifact, mut subject) in group {
             match Fitted::scanned(self.pair.model, &artifact, &subject, self.terminal) {
                 Ok(adapter) => fitted.push((subject, adapter)),
@@ -311,7 +312,7 @@ impl Batch<'_> {
                 }
             }
         }
-        let (subjects, adapters): (Vec<Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
+        let (subjects, adapters): (Vec<ScannedAdapter>, Vec<Fitted>) = fitted.into_iter().unzip();
         if adapters.is_empty() {
             return Ok(Phases::default());
         }
@@ -335,7 +336,12 @@ impl Batch<'_> {
         Ok(phases)
     }
 
-    fn one_by_one(&self, subjects: Vec<Subject>, adapters: Vec<Fitted>, results: &mut Results) -> Result<Phases> {
+    fn one_by_one(
+        &self,
+        subjects: Vec<ScannedAdapter>,
+        adapters: Vec<Fitted>,
+        results: &mut Results,
+    ) -> Result<Phases> {
         let mut total = Phases::default();
         for (mut subject, adapter) in subjects.into_iter().zip(adapters) {
             if results.knows(&subject.path) {
@@ -354,7 +360,7 @@ impl Batch<'_> {
     }
 
     /// Judges one adapter and writes its report and its line.
-    fn record(&self, subject: Subject, results: &mut Results) -> Result<()> {
+    fn record(&self, subject: ScannedAdapter, results: &mut Results) -> Result<()> {
         if let Some(reason) = &subject.not_compared {
             self.terminal.warn(&format!("{}: {reason}", subject.path));
         }
@@ -388,12 +394,12 @@ impl Batch<'_> {
 }
 
 /// A report over lines; what `merge` makes of shards is the same.
-pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Pins) -> GateReport {
+pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Provenance) -> GateReport {
     let mut report = judge(Vec::new(), policy, pins);
     report.artifacts = lines;
     report.artifacts.sort_by(|left, right| left.path.cmp(&right.path));
     // Which waivers were needed, each adapter's own judgement knows, and no single one can say that none was.
-    report.policy_findings.retain(|finding| finding.rule != "waiver-stale");
+    report.policy_findings.retain(|finding| finding.rule != WAIVER_STALE.code);
     report.conclude();
     report
 }

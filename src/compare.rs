@@ -13,16 +13,16 @@ use lcr_documents::audit::{Audit, Judgement, Level, Verdict};
 use lcr_documents::characters::visible;
 use lcr_gate::outcome;
 use lcr_gate::policy::Policy;
-use lcr_gate::{self as gate, BasePin, GateVerdict, Pins, Subject, judge, judge_audit};
+use lcr_gate::{self as gate, BasePin, GateVerdict, Provenance, ScannedAdapter, judge, judge_audit};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
 use crate::bundled::Bundle;
-use crate::composition::{composition, date_or_today, pin_base};
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
+use crate::provenance::{date_or_today, pin_base, provenance};
 use crate::question::asked;
 use crate::side_by_side::{Fitted, SideBySide, same_bytes};
 use crate::terminal::Terminal;
@@ -88,7 +88,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let policy = open_policy(arguments.policy.as_deref())?;
     let model = Model::open(&inputs.base, arguments.device.device)?;
     let base = BasePin { path: inputs.shown(&inputs.base), ..pin_base(&inputs.base, true)? };
-    let pins = Pins { base: Some(base), date: date_or_today(arguments.date.as_deref())?, ..Pins::default() };
+    let pins =
+        Provenance { base: Some(base), date: date_or_today(arguments.date.as_deref())?, ..Provenance::default() };
     let scanned = Scanned { policy: &policy, pins: &pins, scans: inputs.scans() };
     let mut adapters = Vec::new();
     for (folder, scan) in inputs.adapters.iter().zip(&scanned.scans) {
@@ -114,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         asked: asked(&arguments.probes, &options),
         options,
         base: inputs.shown(&inputs.base),
-        composition: composition(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
+        provenance: provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
     };
     let (mut audits, phases) = match pair.audits(&adapters, terminal) {
         Ok(compared) => compared,
@@ -147,7 +148,7 @@ pub(crate) fn scan_adapter(path: &Path, base: &Path) -> Scan {
 /// The adapters' files, and what they are judged by.
 struct Scanned<'a> {
     policy: &'a Policy,
-    pins: &'a Pins,
+    pins: &'a Provenance,
     /// In the order of the adapters.
     scans: Vec<Scan>,
 }
@@ -160,7 +161,7 @@ impl Scanned<'_> {
             let found = discover(std::slice::from_ref(folder), &Limits::default()).unwrap_or_default();
             found.iter().any(Artifact::is_adapter)
         };
-        let subject = |(folder, scan): (&PathBuf, Scan)| Subject {
+        let subject = |(folder, scan): (&PathBuf, Scan)| ScannedAdapter {
             path: inputs.shown(folder),
             scan,
             audit: None,

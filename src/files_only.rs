@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use lcr_documents::audit::Asked;
 use lcr_gate::policy::{CompareSection, Policy};
-use lcr_gate::{Pins, Subject};
+use lcr_gate::{Provenance, ScannedAdapter};
 use lcr_scan::Artifact;
 
 use crate::terminal::Terminal;
@@ -34,8 +34,8 @@ impl Question {
         &self,
         _: &Path,
         _: &Policy,
-        _: &mut [(Artifact, Subject)],
-        _: &mut Pins,
+        _: &mut [(Artifact, ScannedAdapter)],
+        _: &mut Provenance,
         _: &Terminal,
     ) -> Result<()> {
         match *self {}

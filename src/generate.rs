@@ -41,8 +41,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Do not apply the tokenizer's chat template.
-    #[arg(long)]
-    raw: bool,
+    #[arg(long, visible_alias = "raw")]
+    no_chat_template: bool,
     #[command(flatten)]
     device: DeviceArguments,
 }
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         Some(folder) => Some(model.adapt(folder, terminal)?),
         None => None,
     };
-    let prompt = if tokenizer.has_chat_template() && !arguments.raw {
+    let prompt = if tokenizer.has_chat_template() && !arguments.no_chat_template {
         tokenizer.encode_chat(&[ChatMessage::user(&arguments.prompt)])?
     } else {
         tokenizer.encode(&arguments.prompt, true)?

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use lcr_documents::characters::visible;
 use lcr_formats::adapter::{AdapterError, AdapterParts, Inspection};
-use lcr_gate::policy::{RuleLevel, Stage, catalogue};
+use lcr_gate::rules::{Severity, Stage, rule};
 use lcr_scan::{Artifact, Check, Limits, Observation, ScanOptions, scan};
 
 use crate::exit::Status;
@@ -74,9 +74,9 @@ fn objections(path: &Path, limits: Limits) -> Vec<String> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let found = scan(&Artifact::Adapter(folder.to_owned()), &ScanOptions { limits, ..ScanOptions::default() });
     let is_objection = |seen: &&Observation| {
-        catalogue::rule(seen.check.code()).is_some_and(|rule| {
+        rule(seen.check.code()).is_some_and(|rule| {
             let within = rule.limit.zip(seen.measured).is_some_and(|(limit, measured)| measured <= limit);
-            rule.stage == Stage::Adapter && rule.level > RuleLevel::Allow && !within
+            rule.stage == Stage::Adapter && rule.level > Severity::Allow && !within
         })
     };
     // Templates and tokenizers are the scan's own matter; so is what inspect says of a zero effect anyway.

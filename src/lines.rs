@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use lcr_documents::audit::{Audit, Composition};
+use lcr_documents::audit::{self, Audit};
 use lcr_gate::policy::Policy;
-use lcr_gate::{ArtifactReport, GateVerdict, Pins, Subject, digest_of_bytes, judge, judge_audit};
+use lcr_gate::{ArtifactReport, GateVerdict, Provenance, ScannedAdapter, digest_of_bytes, judge, judge_audit};
 use lcr_reports::html::RankingEntry;
 use lcr_scan::{Observation, Scan, WeightStatistics};
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,12 @@ pub(crate) struct Evidence {
 impl BatchLine {
     /// Judges an adapter; gives its report, where it was compared, as it belongs into the batch's folder. `page` says whether that has a
     /// page to link to.
-    pub(crate) fn of(subject: Subject, page: bool, policy: &Policy, pins: &Pins) -> Result<(Self, Option<Audit>)> {
+    pub(crate) fn of(
+        subject: ScannedAdapter,
+        page: bool,
+        policy: &Policy,
+        pins: &Provenance,
+    ) -> Result<(Self, Option<Audit>)> {
         let mut audit = subject.audit.clone();
         if let Some(audit) = &mut audit {
             judge_audit(audit, subject.scan.clone(), policy, pins.clone());
@@ -82,7 +87,7 @@ impl BatchLine {
     /// The subject that this line is about, made of a scan and of the report in the batch's folder; an error says what does not fit.
     ///
     /// `pins` is what the report must rest on, the policy's digest among it.
-    pub(crate) fn subject(&self, scan: Scan, folder: &Path, pins: &Pins) -> Result<Subject> {
+    pub(crate) fn subject(&self, scan: Scan, folder: &Path, pins: &Provenance) -> Result<ScannedAdapter> {
         let (path, error) = (self.artifact.path.clone(), self.artifact.error.clone());
         let audit = match &self.evidence.report {
             Some(sha256) => Some(self.audit(sha256, folder, pins)?),
@@ -92,18 +97,18 @@ impl BatchLine {
             }
             None => None,
         };
-        Ok(Subject { path, scan, audit, not_compared: self.evidence.not_compared.clone(), error })
+        Ok(ScannedAdapter { path, scan, audit, not_compared: self.evidence.not_compared.clone(), error })
     }
 
     /// The stored report, if it is the one that the line pins and of this adapter over this base.
-    fn audit(&self, sha256: &str, folder: &Path, pins: &Pins) -> Result<Audit> {
+    fn audit(&self, sha256: &str, folder: &Path, pins: &Provenance) -> Result<Audit> {
         let (path, bytes) = self.stored(folder)?;
         if digest_of_bytes(&bytes) != sha256 {
             bail!("{} is not the report that the line was made from", path.display());
         }
         let audit = lcr_documents::audit::json::parse(&path, &bytes)?;
         let base = pins.base.clone().unwrap_or_default();
-        let expected = Composition {
+        let expected = audit::Provenance {
             tool: None,
             base: base.sha256,
             tokenizer: base.tokenizer,
@@ -114,7 +119,7 @@ impl BatchLine {
             date: None,
         };
         // Neither the build that made it nor the day is part of what it is about.
-        let found = audit.composition.clone().map(|found| Composition { tool: None, date: None, ..found });
+        let found = audit.provenance.clone().map(|found| audit::Provenance { tool: None, date: None, ..found });
         if found != Some(expected) || audit.asked != pins.asked || audit.adapter.path != self.artifact.path {
             bail!("{} is a report on something else", path.display());
         }

@@ -4,13 +4,13 @@
 //! [`terminal::Terminal`]; what it computes is in the crates below it.
 
 mod attestation;
-mod composition;
 mod exit;
 mod gate;
 mod inspect;
 mod memory;
 mod outputs;
 mod policy;
+mod provenance;
 mod scan;
 mod terminal;
 mod verify;

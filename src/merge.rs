@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_documents::paths::shown;
-use lcr_gate::Pins;
+use lcr_gate::Provenance;
 use lcr_gate::policy::Policy;
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::pin_base;
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::lines::BatchLine;
 use crate::outputs::OutputArguments;
+use crate::provenance::pin_base;
 use crate::results::{Manifest, Results, read_lines};
 use crate::terminal::Terminal;
 
@@ -220,7 +220,7 @@ fn judged_again(
     line: &BatchLine,
     scanned: Option<&Scan>,
     policy: &Policy,
-    pins: &Pins,
+    pins: &Provenance,
     out: &Path,
 ) -> Result<BatchLine> {
     if let Some(found) = scanned.filter(|found| found.sha256 != line.artifact.sha256) {

@@ -10,8 +10,8 @@ use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Variant};
 use lcr_model::tokenizer::Tokenizer;
 
-use crate::composition::{is_pinned, pin_base};
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
+use crate::provenance::{is_pinned, pin_base};
 use crate::terminal::Terminal;
 
 /// Where to compute.
@@ -65,8 +65,8 @@ pub(crate) struct ProbeArguments {
     pub(crate) tokens: Option<PathBuf>,
 
     /// Do not apply the tokenizer's chat template.
-    #[arg(long)]
-    pub(crate) raw: bool,
+    #[arg(long, visible_alias = "raw")]
+    pub(crate) no_chat_template: bool,
 
     /// Read this many prompts at most.
     #[arg(long, value_name = "COUNT")]
@@ -86,7 +86,7 @@ impl ProbeArguments {
         };
         let config = model.decoder.config();
         let options = ProbeOptions {
-            raw: self.raw,
+            no_chat_template: self.no_chat_template,
             max_prompts: self.max_prompts,
             max_tokens: if self.tokens.is_some() { usize::MAX } else { self.max_tokens.min(config.max_positions) },
             vocab_size: config.vocab_size,

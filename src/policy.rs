@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use lcr_documents::write::replace;
-use lcr_gate::policy::{DEFAULT_POLICY, Policy, PolicyError, catalogue};
+use lcr_gate::policy::{DEFAULT_POLICY, Policy, PolicyError};
+use lcr_gate::rules;
 
 use crate::exit::Status;
 use crate::gate::POLICY_FILE;
@@ -89,17 +90,17 @@ fn init(file: &Path, force: bool, terminal: &Terminal) -> Result<Status> {
 }
 
 fn explain(code: &str, terminal: &Terminal) -> Result<Status> {
-    let Some(rule) = catalogue::rule(code) else {
+    let Some(rule) = rules::rule(code) else {
         bail!("`{code}` is no rule: `lcr-audit policy explain` lists them");
     };
-    terminal.result(&catalogue::explain(rule))?;
+    terminal.result(&rules::explain(rule))?;
     Ok(Status::Done)
 }
 
 fn list() -> Result<String> {
-    let width = catalogue::rules().map(|rule| rule.code.len()).max().unwrap_or(0);
+    let width = rules::rules().map(|rule| rule.code.len()).max().unwrap_or(0);
     let mut text = String::new();
-    for rule in catalogue::rules() {
+    for rule in rules::rules() {
         let limit = rule.limit.map(|limit| format!(" above {limit}")).unwrap_or_default();
         writeln!(text, "{:width$}  {:5}{limit:12}  {}", rule.code, rule.level.name(), rule.title)?;
     }

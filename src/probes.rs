@@ -54,7 +54,7 @@ impl ProbeSource {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbeOptions {
     /// Do not apply the chat template.
-    pub(crate) raw: bool,
+    pub(crate) no_chat_template: bool,
     /// Take this many prompts from the beginning.
     pub(crate) max_prompts: Option<usize>,
     /// Keep this many tokens of each prompt.
@@ -221,7 +221,7 @@ fn encode(
         );
     };
     ensure!(!prompts.is_empty(), "{name}: the file holds no prompt. Put one prompt on each line");
-    let chat_template = tokenizer.has_chat_template() && !options.raw;
+    let chat_template = tokenizer.has_chat_template() && !options.no_chat_template;
     // One more than is kept, so that what is cut is known to be.
     let most = options.max_tokens.saturating_add(1);
     let mut probes =
@@ -241,7 +241,7 @@ fn encode(
             Content::Chat(_) => bail!(
                 "{}: `messages` need a chat template, and {}. Give a plain `prompt` instead",
                 place(),
-                if options.raw { "--raw turns it off" } else { "the model has none" }
+                if options.no_chat_template { "--no-chat-template turns it off" } else { "the model has none" }
             ),
         };
         ensure!(!ids.is_empty(), "{}: the prompt has no tokens. Remove the line or write a prompt", place());
@@ -306,7 +306,8 @@ mod tests {
     use tempfile::TempDir;
 
     const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model/tests/data/tokenizers/stories260K");
-    const OPTIONS: ProbeOptions = ProbeOptions { raw: false, max_prompts: None, max_tokens: 256, vocab_size: 512 };
+    const OPTIONS: ProbeOptions =
+        ProbeOptions { no_chat_template: false, max_prompts: None, max_tokens: 256, vocab_size: 512 };
 
     fn stories() -> Tokenizer {
         Tokenizer::open(Path::new(STORIES)).expect("a valid tokenizer").expect("a tokenizer")
@@ -377,11 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn the_chat_template_is_applied_unless_raw() {
+    fn the_chat_template_is_applied_unless_it_is_turned_off() {
         let tokenizer = chatty();
         let content = br#"{"prompt": "Once"}"#;
         let chat = file("p.jsonl", content, Some(&tokenizer), OPTIONS).expect("loaded");
-        let raw = file("p.jsonl", content, Some(&tokenizer), ProbeOptions { raw: true, ..OPTIONS }).expect("loaded");
+        let raw = file("p.jsonl", content, Some(&tokenizer), ProbeOptions { no_chat_template: true, ..OPTIONS })
+            .expect("loaded");
         assert!(chat.chat_template && !raw.chat_template);
         assert_eq!(raw.prompts, [[1, 403]]);
         assert!(chat.prompts[0].len() > 2 && chat.prompts[0].iter().filter(|id| **id == 1).count() == 1);

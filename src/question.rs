@@ -59,8 +59,9 @@ impl Question {
     pub(crate) fn probes(&self, model: &Model) -> Result<LoadedProbes> {
         let (asked, config) = (&self.asked, model.decoder.config());
         let max_tokens = if asked.tokens { usize::MAX } else { asked.max_tokens.min(config.max_positions) };
-        let (raw, max_prompts, vocab_size) = (asked.raw, asked.max_prompts, config.vocab_size);
-        load(&self.source, model.tokenizer.as_ref(), ProbeOptions { raw, max_prompts, max_tokens, vocab_size })
+        let (max_prompts, vocab_size) = (asked.max_prompts, config.vocab_size);
+        let options = ProbeOptions { no_chat_template: asked.raw, max_prompts, max_tokens, vocab_size };
+        load(&self.source, model.tokenizer.as_ref(), options)
     }
 
     /// What is measured.
@@ -88,7 +89,7 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions) -> Asked 
         max_prompts: probes.max_prompts,
         max_tokens: probes.max_tokens,
         tokens: probes.tokens.is_some(),
-        raw: probes.raw,
+        raw: probes.no_chat_template,
         keep_sinks: options.sites.keep_sinks,
         subspace_dimensions: options.sites.subspace_dimensions,
         tracked: options.tracked,

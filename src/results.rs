@@ -15,7 +15,7 @@ use lcr_documents::read::plain;
 use lcr_documents::steps::step;
 use lcr_documents::write::{UNFINISHED, append, replace, sweep};
 use lcr_gate::policy::Policy;
-use lcr_gate::{GateReport, Pins, digest_of_bytes};
+use lcr_gate::{GateReport, Provenance, digest_of_bytes};
 use lcr_reports::EARLIER;
 use lcr_reports::html::{RankingEntry, ranking};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub(crate) struct Manifest {
     pub(crate) schema: String,
     pub(crate) tool: String,
     /// Digests of base, probes and policy.
-    pub(crate) pins: Pins,
+    pub(crate) pins: Provenance,
     /// Metrics and seed.
     pub(crate) options: String,
     pub(crate) shard: String,
@@ -56,7 +56,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// The manifest of a shard whose adapters have not been looked into yet.
     pub(crate) fn new(
-        pins: &Pins,
+        pins: &Provenance,
         options: &CompareOptions,
         shard: Shard,
         list: Vec<String>,
@@ -80,25 +80,25 @@ impl Manifest {
     }
 
     /// What makes results comparable: everything but the shard, the adapters, the day, and where things lay.
-    pub(crate) fn essence(&self) -> Self {
-        let mut essence = self.clone();
-        essence.shard.clear();
-        essence.adapters = 0;
-        essence.list.clear();
-        essence.list_sha256.clear();
-        essence.roots.clear();
-        essence.share.clear();
-        essence.pins.date.clear();
-        essence.pins.tool = None;
-        essence.pins.paths.clear();
-        essence.pins.policy.source.clear();
-        if let Some(probes) = &mut essence.pins.probes {
+    pub(crate) fn comparability_key(&self) -> Self {
+        let mut key = self.clone();
+        key.shard.clear();
+        key.adapters = 0;
+        key.list.clear();
+        key.list_sha256.clear();
+        key.roots.clear();
+        key.share.clear();
+        key.pins.date.clear();
+        key.pins.tool = None;
+        key.pins.paths.clear();
+        key.pins.policy.source.clear();
+        if let Some(probes) = &mut key.pins.probes {
             probes.source.clear();
         }
-        if let Some(base) = &mut essence.pins.base {
+        if let Some(base) = &mut key.pins.base {
             base.path.clear();
         }
-        essence
+        key
     }
 
     /// Reads the manifest of a batch's folder, which must agree with itself.
@@ -128,7 +128,7 @@ impl Manifest {
 
     /// Whether two shards are of one batch over one list of adapters.
     pub(crate) fn fits(&self, other: &Self) -> bool {
-        self.essence() == other.essence() && self.list == other.list
+        self.comparability_key() == other.comparability_key() && self.list == other.list
     }
 }
 
@@ -139,7 +139,7 @@ fn digest_of_list(list: &[String]) -> String {
 /// What an earlier run left: its lines by the adapter's path, and what they were judged by.
 #[derive(Debug, Default)]
 pub(crate) struct Earlier {
-    pub(crate) pins: Pins,
+    pub(crate) pins: Provenance,
     pub(crate) lines: BTreeMap<String, BatchLine>,
 }
 
@@ -159,7 +159,7 @@ impl Results {
         let mut earlier = Earlier::default();
         if folder.join(MANIFEST).symlink_metadata().is_ok() {
             let known = Manifest::read(folder)?;
-            if known.essence() != manifest.essence() {
+            if known.comparability_key() != manifest.comparability_key() {
                 bail!(
                     "{} holds results of another batch (base, probes, policy, metrics or version differ): choose another --out, or \
                      remove the folder",
@@ -237,7 +237,7 @@ impl Results {
     }
 
     fn fingerprint(&self) -> String {
-        digest_of_bytes(serde_json::to_string(&self.manifest.essence()).unwrap_or_default().as_bytes())
+        digest_of_bytes(serde_json::to_string(&self.manifest.comparability_key()).unwrap_or_default().as_bytes())
     }
 
     /// The pass is over.
@@ -262,7 +262,7 @@ impl Results {
     }
 
     /// Writes lines in order and the ranking, removes what earlier runs left behind, and gives the report over all.
-    pub(crate) fn finish(self, policy: &Policy, pins: Pins) -> Result<GateReport> {
+    pub(crate) fn finish(self, policy: &Policy, pins: Provenance) -> Result<GateReport> {
         self.rewrite()?;
         let base = pins.base.as_ref().map(|base| base.path.clone());
         let mut entries: Vec<RankingEntry> = self.lines.values().map(|line| line.ranking.clone()).collect();

@@ -7,14 +7,14 @@ use anyhow::Result;
 use clap::Args;
 use lcr_documents::paths::shown;
 use lcr_gate::policy::Policy;
-use lcr_gate::{Baseline, GateReport, Pins, Subject, apply_baseline, judge};
+use lcr_gate::{Baseline, GateReport, Provenance, ScannedAdapter, apply_baseline, judge};
 use lcr_scan::{Artifact, Limits, ScanOptions, WeightStatistics, discover, scan};
 use rayon::prelude::*;
 
-use crate::composition::{begin_tool_digest, date_or_today, pin_base, tool_digest};
 use crate::exit::Status;
 use crate::gate::judged;
 use crate::outputs::OutputArguments;
+use crate::provenance::{begin_tool_digest, date_or_today, pin_base, tool_digest};
 use crate::terminal::Terminal;
 
 /// Arguments of `scan`.
@@ -95,14 +95,14 @@ impl Renamed {
 
 impl ScanArguments {
     /// Scans everything under the paths, in parallel, in the order of paths.
-    pub(crate) fn scan_all(&self, paths: &[PathBuf], terminal: &Terminal) -> Result<Vec<(Artifact, Subject)>> {
+    pub(crate) fn scan_all(&self, paths: &[PathBuf], terminal: &Terminal) -> Result<Vec<(Artifact, ScannedAdapter)>> {
         begin_tool_digest();
         let options = ScanOptions { base: self.base.clone(), limits: Limits::default() };
         let artifacts = discover(paths, &options.limits)?;
         let progress = std::sync::Mutex::new((terminal.progress(), 0_usize));
         let count = artifacts.len();
         let subjects = artifacts.into_par_iter().map(|artifact| {
-            let subject = Subject {
+            let subject = ScannedAdapter {
                 path: shown(artifact.path()),
                 scan: scan(&artifact, &options),
                 audit: None,
@@ -120,21 +120,26 @@ impl ScanArguments {
     }
 
     /// Digests of what the verdict rests on; those of the base's weights only where they are needed.
-    pub(crate) fn pins(&self, weights: bool) -> Result<Pins> {
+    pub(crate) fn pins(&self, weights: bool) -> Result<Provenance> {
         let base = self.base.as_deref().map(|folder| pin_base(folder, weights)).transpose()?;
-        Ok(Pins {
+        Ok(Provenance {
             base,
             date: date_or_today(self.date.as_deref())?,
             tool: tool_digest(),
             statistics: self.statistics,
-            ..Pins::default()
+            ..Provenance::default()
         })
     }
 
     /// What a policy makes of it all, less what the baseline knows.
-    pub(crate) fn judge(&self, scanned: Vec<(Artifact, Subject)>, policy: &Policy, pins: Pins) -> Result<GateReport> {
-        let subjects: Vec<Subject> = scanned.into_iter().map(|(_, subject)| subject).collect();
-        let weights = |subject: &Subject| (subject.path.clone(), subject.scan.weights.clone());
+    pub(crate) fn judge(
+        &self,
+        scanned: Vec<(Artifact, ScannedAdapter)>,
+        policy: &Policy,
+        pins: Provenance,
+    ) -> Result<GateReport> {
+        let subjects: Vec<ScannedAdapter> = scanned.into_iter().map(|(_, subject)| subject).collect();
+        let weights = |subject: &ScannedAdapter| (subject.path.clone(), subject.scan.weights.clone());
         let mut statistics: BTreeMap<String, WeightStatistics> =
             if self.statistics { subjects.iter().map(weights).collect() } else { BTreeMap::new() };
         let mut report = judge(subjects, policy, pins);

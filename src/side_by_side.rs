@@ -7,10 +7,10 @@ use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, com
 use lcr_analysis::standing::Keeper;
 use lcr_analysis::tokens::{Place, Vocabulary};
 use lcr_documents::audit::{
-    AdapterFacts, Asked, Audit, Base, Composition, Coverage, Probes, ResizedTable, SCHEMA, Tool, Verdict,
+    AdapterFacts, Asked, Audit, Base, Coverage, Probes, Provenance, ResizedTable, SCHEMA, Tool, Verdict,
 };
 use lcr_formats::adapter::{Adapter, Resized};
-use lcr_gate::Subject;
+use lcr_gate::ScannedAdapter;
 use lcr_model::decoder::Variant;
 use lcr_model::tokenizer::Tokenizer;
 use lcr_scan::{Artifact, FileRecord};
@@ -33,7 +33,7 @@ pub(crate) struct SideBySide<'a> {
     /// What is asked, for the reports.
     pub(crate) asked: Asked,
     /// What the reports rest on, but for the adapter.
-    pub(crate) composition: Composition,
+    pub(crate) provenance: Provenance,
 }
 
 /// An adapter fitted to the base, and how reports name its path.
@@ -50,7 +50,7 @@ impl Fitted {
     pub(crate) fn scanned(
         model: &Model,
         artifact: &Artifact,
-        subject: &Subject,
+        subject: &ScannedAdapter,
         terminal: &Terminal,
     ) -> Result<Self, String> {
         if subject.scan.adapter.is_none() {
@@ -141,7 +141,7 @@ impl SideBySide<'_> {
 
     /// Refuses a base that is not what it was when it was opened.
     pub(crate) fn refuse_changed_base(&self) -> Result<()> {
-        self.model.refuse_changed(self.composition.base.as_deref())
+        self.model.refuse_changed(self.provenance.base.as_deref())
     }
 
     /// Puts facts and numbers of one adapter together.
@@ -196,7 +196,7 @@ impl SideBySide<'_> {
                 keep_sinks: self.options.sites.keep_sinks,
                 seed: self.options.sites.seed,
             },
-            composition: Some(Composition { adapter: sha256.clone(), ..self.composition.clone() }),
+            provenance: Some(Provenance { adapter: sha256.clone(), ..self.provenance.clone() }),
             asked: Some(self.asked.clone()),
             weights: found.weights,
             layers: found.layers,
@@ -247,14 +247,14 @@ impl Vocabulary for Words<'_> {
 mod tests {
     use std::fs;
 
-    use lcr_gate::Subject;
+    use lcr_gate::ScannedAdapter;
     use lcr_scan::{Artifact, ScanOptions, scan};
 
     use super::*;
     use crate::model::Device;
 
     /// A copy of a golden adapter, its base, and its scan.
-    fn scanned() -> (tempfile::TempDir, Model, Artifact, Subject) {
+    fn scanned() -> (tempfile::TempDir, Model, Artifact, ScannedAdapter) {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3_lora_qv");
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["adapter_config.json", "adapter_model.safetensors"] {
@@ -263,7 +263,7 @@ mod tests {
         let artifact = Artifact::Adapter(folder.path().to_owned());
         let path = folder.path().display().to_string();
         let found = scan(&artifact, &ScanOptions::default());
-        let subject = Subject { path, scan: found, audit: None, not_compared: None, error: None };
+        let subject = ScannedAdapter { path, scan: found, audit: None, not_compared: None, error: None };
         (folder, Model::open(&golden.join("base"), Device::Cpu).expect("a base"), artifact, subject)
     }
 

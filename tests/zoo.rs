@@ -2,7 +2,7 @@
 //! verdict that follows from its findings, and find what is there.
 //!
 //! `cargo test --release --test zoo -- --nocapture` prints what each takes; `ZOO=pickle` visits only those whose name
-//! begins so. An exhibit of more than 32 MB is marked as volume: its time is that of reading and digesting so much, and only
+//! begins so. A case of more than 32 MB is marked as volume: its time is that of reading and digesting so much, and only
 //! the others are held to a second, or on a busy machine to ten.
 
 #![cfg(unix)]
@@ -13,8 +13,8 @@ mod zoo {
     pub(crate) mod archives;
     pub(crate) mod bombs;
     pub(crate) mod configs;
-    pub(crate) mod exhibit;
     pub(crate) mod files;
+    pub(crate) mod hostile_case;
     pub(crate) mod making;
     pub(crate) mod pickles;
     pub(crate) mod polyglots;
@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::text;
-use zoo::exhibit::{Exhibit, Outcome};
+use zoo::hostile_case::{HostileCase, Outcome};
 use zoo::running::{Ended, run};
 
 /// Most memory that a scan may take.
@@ -45,87 +45,8 @@ const TIME: Duration = Duration::from_secs(1);
 const BUSY_TIME: Duration = Duration::from_secs(10);
 /// Bytes up to which these hold. What takes longer by its length alone, an honest adapter of as many bytes takes too.
 const VOLUME: u64 = 32 << 20;
-/// Every check of the scanner.
-const CODES: &[&str] = &[
-    "unreadable-file",
-    "beyond-limits",
-    "link-outside",
-    "special-file",
-    "not-entered",
-    "git-folder",
-    "cache-mismatch",
-    "deceptive-name",
-    "disguised-file",
-    "executable",
-    "script",
-    "remote-code",
-    "unknown-file",
-    "lfs-pointer",
-    "pickle",
-    "trainer-state",
-    "pickle-import",
-    "pickle-malformed",
-    "archive",
-    "archive-hostile",
-    "header-size",
-    "header-syntax",
-    "truncated",
-    "tensor-layout",
-    "overlapping-tensors",
-    "unclaimed-bytes",
-    "non-finite",
-    "metadata",
-    "unanalysed-tensor",
-    "no-adapter",
-    "foreign-format",
-    "whole-model",
-    "config-syntax",
-    "duplicate-key",
-    "config-unsupported",
-    "config-mismatch",
-    "adapter-name-in-keys",
-    "loaders-disagree",
-    "base-changed",
-    "unknown-initialization",
-    "targeted-without-tensors",
-    "zero-effect",
-    "whole-tensor",
-    "classification-head",
-    "embedding-change",
-    "bias-change",
-    "router-change",
-    "rank",
-    "scale",
-    "negative-scale",
-    "overflow",
-    "change-size",
-    "tensor-size",
-    "whole-outlier",
-    "untrained-tensor",
-    "bias-outlier",
-    "flipped-rows",
-    "dead-rows",
-    "magnitude-outlier",
-    "concentrated-module",
-    "norm-outlier",
-    "coherent-writes",
-    "coherent-reads",
-    "template-carried",
-    "template-differs",
-    "template-suspicious",
-    "tokenizer-carried",
-    "tokenizer-differs",
-    "tokenizer-settings",
-    "tokenizer-rewrites",
-    "added-tokens",
-    "template-unread",
-    "template-equivalent",
-    "template-conditional",
-    "base-name-mismatch",
-    "base-revision",
-];
 
-fn exhibits() -> Vec<Exhibit> {
+fn cases() -> Vec<HostileCase> {
     use zoo::{archives, bombs, configs, files, pickles, polyglots, tensors, texts, weights};
     [
         tensors::headers(),
@@ -154,7 +75,7 @@ fn exhibits() -> Vec<Exhibit> {
     .collect()
 }
 
-/// What an exhibit took and what is wrong with how it went.
+/// What a case took and what is wrong with how it went.
 struct Visit {
     name: &'static str,
     /// Bytes of its files and those of its base.
@@ -165,18 +86,18 @@ struct Visit {
     faults: Vec<String>,
 }
 
-fn visit(exhibit: &Exhibit) -> Visit {
+fn visit(case: &HostileCase) -> Visit {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path().join("adapter");
-    (exhibit.build)(&at);
-    let base = exhibit.base.map(|build| {
+    (case.build)(&at);
+    let base = case.base.map(|build| {
         let base = folder.path().join("base");
         build(&base);
         base
     });
     let mut arguments = vec!["scan", text(&at)];
     arguments.extend(base.iter().flat_map(|base| ["--base", text(base)]));
-    let volume = zoo::exhibit::volume(&at) + base.as_deref().map_or(0, zoo::exhibit::volume);
+    let volume = zoo::hostile_case::volume(&at) + base.as_deref().map_or(0, zoo::hostile_case::volume);
     let ended = run(folder.path(), "json", &[arguments.as_slice(), &["--format", "json"]].concat());
     let mut faults = faults_of_process(&ended);
     if !is_volume(volume) && ended.time > BUSY_TIME {
@@ -184,17 +105,17 @@ fn visit(exhibit: &Exhibit) -> Visit {
     }
     let mut rules = BTreeSet::new();
     if ended.killed.is_none() {
-        match exhibit.outcome {
+        match case.outcome {
             Outcome::Refused => faults.extend(faults_of_refusal(&ended)),
             Outcome::NotPassed if ended.code != Some(0) => {}
             Outcome::NotPassed => faults.push("it passes, and nothing says what was not looked at".to_owned()),
             Outcome::Report => match serde_json::from_slice(&ended.stdout) {
-                Ok(report) => faults.extend(faults_of_report(exhibit, &ended, &report, &mut rules)),
+                Ok(report) => faults.extend(faults_of_report(case, &ended, &report, &mut rules)),
                 Err(error) => faults.push(format!("no JSON on standard output: {error}; {}", said(&ended.stderr))),
             },
         }
         // A dozen kinds of output would only repeat this: only names that could reach the terminal are shown again.
-        if exhibit.name.contains("escapes") {
+        if case.name.contains("escapes") {
             for format in ["table", "sarif", "junit", "summary"] {
                 let shown = run(folder.path(), format, &[arguments.as_slice(), &["--format", format]].concat());
                 faults.extend(faults_of_terminal(format, &shown));
@@ -202,10 +123,10 @@ fn visit(exhibit: &Exhibit) -> Visit {
         }
     }
     faults.extend(faults_of_terminal("json", &ended));
-    Visit { name: exhibit.name, volume, time: ended.time, memory: ended.memory, rules, faults }
+    Visit { name: case.name, volume, time: ended.time, memory: ended.memory, rules, faults }
 }
 
-/// Whether an exhibit's time is that of its length.
+/// Whether a case's time is that of its length.
 fn is_volume(bytes: u64) -> bool {
     bytes > VOLUME
 }
@@ -234,14 +155,14 @@ fn faults_of_refusal(ended: &Ended) -> Vec<String> {
     faults
 }
 
-fn faults_of_report(exhibit: &Exhibit, ended: &Ended, report: &Value, rules: &mut BTreeSet<String>) -> Vec<String> {
+fn faults_of_report(case: &HostileCase, ended: &Ended, report: &Value, rules: &mut BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     let findings = || report["artifacts"].as_array().into_iter().flatten().flat_map(findings_of);
     rules.extend(findings().filter_map(|finding| finding["rule"].as_str().map(str::to_owned)));
-    for rule in exhibit.rules.iter().filter(|rule| !rules.contains(**rule)) {
+    for rule in case.rules.iter().filter(|rule| !rules.contains(**rule)) {
         faults.push(format!("no `{rule}`"));
     }
-    for rule in exhibit.absent.iter().filter(|rule| rules.contains(**rule)) {
+    for rule in case.absent.iter().filter(|rule| rules.contains(**rule)) {
         faults.push(format!("`{rule}`, which is not true"));
     }
     let denied = findings().any(|finding| finding["level"] == "deny");
@@ -271,16 +192,16 @@ fn said(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().take(300).collect()
 }
 
-/// Visits exhibits, two at a time at least.
-fn visits(exhibits: &[Exhibit]) -> Vec<Visit> {
+/// Visits cases, two at a time at least.
+fn visits(cases: &[HostileCase]) -> Vec<Visit> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(exhibit) = exhibits.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let visit = visit(exhibit);
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let visit = visit(case);
                     done.lock().expect("no panic holds it").push(visit);
                 }
             });
@@ -290,9 +211,9 @@ fn visits(exhibits: &[Exhibit]) -> Vec<Visit> {
 }
 
 #[test]
-fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
+fn every_case_is_found_out_in_time_and_in_little_memory() {
     let wanted = std::env::var("ZOO").unwrap_or_default();
-    let all: Vec<Exhibit> = exhibits().into_iter().filter(|exhibit| exhibit.name.starts_with(&wanted)).collect();
+    let all: Vec<HostileCase> = cases().into_iter().filter(|case| case.name.starts_with(&wanted)).collect();
     let mut visits = visits(&all);
     visits.sort_by_key(|visit| visit.time);
     let mut table = String::new();
@@ -320,7 +241,7 @@ fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
         visits.iter().flat_map(|visit| visit.faults.iter().map(|fault| format!("{}: {fault}", visit.name))).collect();
     let count = visits.len();
     let summary = format!(
-        "{count} exhibits, at most {} ms and {memory} MB; over 1 s took {slow}, and {long} by their volume",
+        "{count} cases, at most {} ms and {memory} MB; over 1 s took {slow}, and {long} by their volume",
         time.as_millis()
     );
     #[expect(clippy::print_stdout, reason = "what each takes is worth seeing")]
@@ -331,16 +252,15 @@ fn every_exhibit_is_found_out_in_time_and_in_little_memory() {
 }
 
 #[test]
-fn the_zoo_is_large_and_every_check_has_an_exhibit() {
-    let known: BTreeSet<&str> = lcr_scan::Check::ALL.iter().map(|check| check.code()).collect();
-    assert_eq!(known, CODES.iter().copied().collect(), "the list of codes here is not that of the scanner");
-    let all = exhibits();
+fn the_zoo_is_large_and_every_check_has_a_case() {
+    let all = cases();
     assert!(all.len() >= 90, "{}", all.len());
-    let names: BTreeSet<&str> = all.iter().map(|exhibit| exhibit.name).collect();
-    assert_eq!(names.len(), all.len(), "two exhibits have one name");
-    let shown: BTreeSet<&str> = all.iter().flat_map(|exhibit| exhibit.rules).copied().collect();
-    let missing: Vec<&str> = CODES.iter().copied().filter(|code| !shown.contains(code)).collect();
-    assert!(missing.is_empty(), "no exhibit for {missing:?}");
+    let names: BTreeSet<&str> = all.iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), all.len(), "two cases have one name");
+    let shown: BTreeSet<&str> = all.iter().flat_map(|case| case.rules).copied().collect();
+    let codes = lcr_scan::Check::ALL.iter().map(|check| check.code());
+    let missing: Vec<&str> = codes.filter(|code| !shown.contains(code)).collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
 }
 
 /// The report on a folder, and how the run ended.

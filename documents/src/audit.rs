@@ -27,8 +27,8 @@ pub struct Audit {
     /// The text that both models read.
     pub probes: Probes,
     /// Digests of everything that the numbers rest on; `None` in reports of versions that did not pin it.
-    #[serde(default)]
-    pub composition: Option<Composition>,
+    #[serde(default, rename = "composition")]
+    pub provenance: Option<Provenance>,
     /// What was asked of the models; `None` in reports of versions that did not say.
     #[serde(default)]
     pub asked: Option<Asked>,
@@ -83,7 +83,7 @@ pub struct Tool {
 /// What a report rests on, by SHA-256 in hexadecimal. Folders are digested over the lines `<sha256>  <name>` of their files, sorted
 /// by name, as `sha256sum` writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Composition {
+pub struct Provenance {
     /// The program's own file.
     pub tool: Option<String>,
     /// The base's weights and config.json.

@@ -4,8 +4,8 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, outputs, seeds};
-use lcr_gate::{Pins, Subject, judge};
 use lcr_gate::policy::Policy;
+use lcr_gate::{Provenance, ScannedAdapter, judge};
 use libfuzzer_sys::fuzz_target;
 
 /// Names that a file may have; the first ones are in the seeds by their number.
@@ -46,14 +46,14 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let policy = Policy::default();
     for base in [None, Some(base.path())] {
-        let subjects = folder.scans(base).into_iter().enumerate().map(|(index, scan)| Subject {
+        let subjects = folder.scans(base).into_iter().enumerate().map(|(index, scan)| ScannedAdapter {
             path: format!("adapters/{index}"),
             scan,
             audit: None,
             not_compared: None,
             error: None,
         });
-        let pins = Pins { date: "2026-02-28".to_owned(), ..Pins::default() };
+        let pins = Provenance { date: "2026-02-28".to_owned(), ..Provenance::default() };
         outputs::check(&judge(subjects.collect(), &policy, pins));
     }
 });

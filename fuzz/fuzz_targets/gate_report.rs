@@ -2,10 +2,10 @@
 #![no_main]
 
 use lcr_fuzz::{Folder, outputs};
+use lcr_gate::rules::Severity;
 use lcr_gate::{
-    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin, WaiverUse, read,
+    ArtifactReport, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Provenance, PolicyPin, WaiverUse, read,
 };
-use lcr_gate::policy::RuleLevel;
 use lcr_scan::FileRecord;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -42,7 +42,7 @@ fn report(from: &mut Unstructured<'_>) -> Result<GateReport> {
         schema: GATE_SCHEMA.to_owned(),
         tool: serde_json::from_value(serde_json::json!({ "name": "lcr-audit", "version": "0" }))
             .map_err(|_| libfuzzer_sys::arbitrary::Error::IncorrectFormat)?,
-        pins: Pins { policy, date: text(from)?, ..Pins::default() },
+        pins: Provenance { policy, date: text(from)?, ..Provenance::default() },
         fail_on: level(from)?,
         artifacts,
         policy_findings: findings(from)?,
@@ -80,8 +80,8 @@ fn finding(from: &mut Unstructured<'_>) -> Result<GateFinding> {
     })
 }
 
-fn level(from: &mut Unstructured<'_>) -> Result<RuleLevel> {
-    Ok(*from.choose(&[RuleLevel::Allow, RuleLevel::Warn, RuleLevel::Deny])?)
+fn level(from: &mut Unstructured<'_>) -> Result<Severity> {
+    Ok(*from.choose(&[Severity::Allow, Severity::Warn, Severity::Deny])?)
 }
 
 /// Any text; what is no UTF-8 is replaced.

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use lcr_fuzz::outputs;
-use lcr_gate::{Pins, Subject, judge};
 use lcr_gate::policy::Policy;
+use lcr_gate::{Provenance, ScannedAdapter, judge};
 use lcr_scan::{Check, FileRecord, Observation, Scan};
 use libfuzzer_sys::fuzz_target;
 
@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     policy.allows_base_model("Qwen/Qwen3-8B");
     let files = vec![FileRecord { path: "adapter_model.bin".to_owned(), bytes: 20, sha256: "0".repeat(64) }];
-    let subject = |path: &str| Subject {
+    let subject = |path: &str| ScannedAdapter {
         path: path.to_owned(),
         scan: Scan {
             files: files.clone(),
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
         not_compared: None,
         error: None,
     };
-    let pins = Pins { date: "2026-02-28".to_owned(), ..Pins::default() };
+    let pins = Provenance { date: "2026-02-28".to_owned(), ..Provenance::default() };
     let report = judge(vec![subject("adapters/a"), subject("experiments/b")], &policy, pins);
     assert_eq!(report.verdict, report.concluded());
     outputs::check(&report);

@@ -6,8 +6,9 @@
 use lcr_documents::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use super::report::{ArtifactReport, GateFinding, GateReport, GateVerdict, Pins, to_string};
-use crate::policy::RuleLevel;
+use super::report::{ArtifactReport, GateFinding, GateReport, Provenance, to_string};
+use super::verdict::GateVerdict;
+use crate::rules::Severity;
 
 use super::pin::digest_of_bytes;
 
@@ -62,11 +63,11 @@ pub struct Predicate {
     /// Of all adapters together.
     pub verdict: GateVerdict,
     /// Lowest level that fails.
-    pub fail_on: RuleLevel,
+    pub fail_on: Severity,
     /// The program: name, version.
     pub tool: lcr_documents::audit::Tool,
     /// Digests of policy, base, probes, baseline and program, and the day.
-    pub pins: Pins,
+    pub pins: Provenance,
     /// What was said of each adapter.
     pub adapters: Vec<Judged>,
     /// The report that this was made from.
@@ -158,10 +159,10 @@ fn name_of(artifact: &ArtifactReport, file: &str) -> String {
     if is_lone { artifact.path.clone() } else { format!("{}/{file}", artifact.path.trim_end_matches('/')) }
 }
 
-fn judged(artifact: &ArtifactReport, fail_on: RuleLevel) -> Judged {
+fn judged(artifact: &ArtifactReport, fail_on: Severity) -> Judged {
     let count =
         |belongs: &dyn Fn(&GateFinding) -> bool| artifact.findings.iter().filter(|finding| belongs(finding)).count();
-    let at = |level: RuleLevel| count(&|finding| finding.counts() && finding.level == level);
+    let at = |level: Severity| count(&|finding| finding.counts() && finding.level == level);
     let fails = |finding: &&GateFinding| finding.counts() && finding.level >= fail_on;
     let mut failing: Vec<String> = artifact.findings.iter().filter(fails).map(|finding| finding.rule.clone()).collect();
     failing.sort();
@@ -172,9 +173,9 @@ fn judged(artifact: &ArtifactReport, fail_on: RuleLevel) -> Judged {
         verdict: artifact.verdict,
         compared: artifact.compared,
         findings: Counts {
-            deny: at(RuleLevel::Deny),
-            warn: at(RuleLevel::Warn),
-            allow: at(RuleLevel::Allow),
+            deny: at(Severity::Deny),
+            warn: at(Severity::Warn),
+            allow: at(Severity::Allow),
             waived: count(&|finding| finding.waiver.is_some()),
             known: count(&|finding| finding.waiver.is_none() && !finding.counts()),
         },

@@ -8,17 +8,18 @@ use std::cmp::Reverse;
 use lcr_documents::audit::{Audit, Checked, Finding, Judgement, Level, Part, PartState, Verdict};
 use lcr_scan::Scan;
 
-use super::judge::{Subject, judge, judge_comparison};
-use super::report::{GateFinding, Pins};
-use crate::policy::{Policy, Rule, RuleLevel, SIZES, SizeRule, Stage, catalogue, sizes};
+use super::judge::{ScannedAdapter, judge, judge_comparison};
+use super::report::{GateFinding, Provenance};
+use crate::policy::Policy;
+use crate::rules::{self, Found, Rule, Severity, Stage, verdict_of};
 
 /// Replaces the audit's findings and verdict by what the policy makes of its numbers and of its adapter's files.
-pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Pins) {
+pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Provenance) {
     let path = audit.adapter.path.clone();
-    if let (Some(composition), false) = (&mut audit.composition, policy.waivers.is_empty()) {
-        composition.date = Some(pins.date.clone());
+    if let (Some(provenance), false) = (&mut audit.provenance, policy.waivers.is_empty()) {
+        provenance.date = Some(pins.date.clone());
     }
-    let subject = Subject { path, scan, audit: Some(audit.clone()), not_compared: None, error: None };
+    let subject = ScannedAdapter { path, scan, audit: Some(audit.clone()), not_compared: None, error: None };
     // Findings about the policy itself, such as waivers that this one adapter does not need, are no matter of the comparison.
     let artifacts = judge(vec![subject], policy, pins).artifacts;
     let found: Vec<GateFinding> = artifacts.into_iter().flat_map(|artifact| artifact.findings).collect();
@@ -34,22 +35,19 @@ pub fn judge_numbers(audit: &mut Audit, policy: &Policy) {
 fn conclude(audit: &mut Audit, found: &[GateFinding], policy: &Policy, files: bool) {
     let path = audit.adapter.path.clone();
     // They know of chance levels, which a gate's finding has no place for.
-    let rules = crate::policy::findings(audit, |rule| policy.limit(rule, &path));
+    let settings = policy.at(&path);
+    let compared = rules::compared(audit, |rule| settings.limit(rule));
     let mut findings: Vec<Finding> = found
         .iter()
         .filter(|finding| !is_said_better(finding, found))
         .map(|finding| {
-            let origin = rules.iter().find(|rule| is_of_comparison(finding) && rule.rule == finding.rule);
-            finding_of(finding, origin, policy.fail_on)
+            let origin = compared.iter().find(|(rule, _)| is_of_comparison(finding) && rule.code == finding.rule);
+            finding_of(finding, origin.map(|(_, found)| found), policy.fail_on)
         })
         .collect();
     findings.sort_by_key(|finding| Reverse(finding.level));
-    audit.verdict = match findings.iter().map(|finding| finding.level).max() {
-        Some(Level::Fail) => Verdict::Fail,
-        Some(Level::Warn) => Verdict::Warn,
-        Some(Level::Note) | None => Verdict::Pass,
-    };
-    audit.sizes = sizes(audit, policy, &path);
+    audit.verdict = verdict_of(findings.iter().map(|finding| finding.level).max());
+    audit.sizes = rules::sizes(audit, &settings).into_iter().map(|(_, size)| size).collect();
     let is_large = audit.sizes.iter().any(|size| !size.judged && size.measured > size.limit);
     audit.judgement = Some(match audit.verdict {
         Verdict::Fail => Judgement::Fail,
@@ -63,11 +61,7 @@ fn conclude(audit: &mut Audit, found: &[GateFinding], policy: &Policy, files: bo
 
 /// Whether a finding comes from base and adapted model side by side.
 fn is_of_comparison(finding: &GateFinding) -> bool {
-    finding.file.is_empty() && (is_of_weights(&finding.rule) || SizeRule::of(&finding.rule).is_some())
-}
-
-fn is_of_weights(code: &str) -> bool {
-    Rule::ALL.into_iter().any(|rule| rule.code() == code)
+    finding.file.is_empty() && rules::rule(&finding.rule).is_some_and(Rule::is_of_comparison)
 }
 
 /// Whether the comparison says the same of what a scan said without the base, and no milder.
@@ -78,13 +72,8 @@ fn is_said_better(finding: &GateFinding, all: &[GateFinding]) -> bool {
 }
 
 /// A gate's finding as a report's: what fails the policy fails, and what it waives is noted.
-fn finding_of(found: &GateFinding, origin: Option<&Finding>, fail_on: RuleLevel) -> Finding {
-    let level = match found.level {
-        _ if !found.counts() => Level::Note,
-        level if level >= fail_on => Level::Fail,
-        RuleLevel::Warn | RuleLevel::Deny => Level::Warn,
-        RuleLevel::Allow => Level::Note,
-    };
+fn finding_of(found: &GateFinding, origin: Option<&Found>, fail_on: Severity) -> Finding {
+    let level = if found.counts() { found.level.in_audit(fail_on) } else { Level::Note };
     let waived = found.waiver.as_ref().map_or_else(String::new, |waiver| {
         format!(" Waived until {} by {}: {}", waiver.expires, waiver.owner, waiver.reason)
     });
@@ -96,35 +85,37 @@ fn finding_of(found: &GateFinding, origin: Option<&Finding>, fail_on: RuleLevel)
         measured: found.measured,
         floor: origin.and_then(|origin| origin.floor),
         null: origin.and_then(|origin| origin.null),
-        interval: origin.and_then(|origin| origin.interval),
+        interval: None,
         limit: found.limit,
         message: format!("{}{waived}", found.message),
     }
 }
 
-/// What was looked at, by how many of the catalogue's rules, and what came of it.
+/// What was looked at, by how many of the rules, and what came of it.
 fn checked(audit: &Audit, findings: &[Finding], files: bool) -> Checked {
     let part = |state, tried, rules, belongs: &dyn Fn(&Finding) -> bool| {
         let levels = || findings.iter().filter(|finding| belongs(finding)).map(|finding| finding.level);
         let notes = levels().filter(|level| *level == Level::Note).count();
         Part { state, tried, rules, findings: levels().count() - notes, notes }
     };
-    let of_behaviour = |finding: &Finding| SizeRule::of(&finding.rule).is_some_and(|rule| rule.of_behaviour);
+    let size_of = |code: &str| rules::rule(code).and_then(Rule::size);
+    let of_behaviour = |finding: &Finding| size_of(&finding.rule).is_some_and(|size| size.of_behaviour);
     let of_weights = |finding: &Finding| {
-        finding.file.is_empty()
-            && (is_of_weights(&finding.rule) || SizeRule::of(&finding.rule).is_some_and(|rule| !rule.of_behaviour))
+        let is_of_comparison = rules::rule(&finding.rule).is_some_and(Rule::is_of_comparison);
+        finding.file.is_empty() && is_of_comparison && !of_behaviour(finding)
     };
     let of_files = |finding: &Finding| !of_behaviour(finding) && !of_weights(finding);
 
-    let on_files = catalogue::rules().filter(|rule| matches!(rule.stage, Stage::Files | Stage::Adapter)).count();
+    let on_files = rules::rules().filter(|rule| matches!(rule.stage, Stage::Files | Stage::Adapter)).count();
     let judged = |of_behaviour: bool| {
-        let is_judged = |rule: &&SizeRule| audit.sizes.iter().any(|size| size.judged && size.rule == rule.code);
-        SIZES.iter().filter(|rule| rule.of_behaviour == of_behaviour).filter(is_judged).count()
+        let sizes = audit.sizes.iter().filter(|size| size.judged).filter_map(|size| size_of(&size.rule));
+        sizes.filter(|size| size.of_behaviour == of_behaviour).count()
     };
     // Of an adapter without effect every change is known to be nothing.
     let has_weights = !audit.weights.is_empty() || audit.adapter.zero_effect;
-    let on_weights = Rule::ALL.into_iter().filter(|rule| has_weights || !rule.needs_weights()).count();
-    let said = SIZES.iter().filter(|rule| rule.of_behaviour).count();
+    let comparisons = || rules::rules().filter_map(Rule::comparison);
+    let on_weights = comparisons().filter(|comparison| has_weights || !comparison.needs_weights).count();
+    let said = rules::rules().filter_map(Rule::size).filter(|size| size.of_behaviour).count();
     let behaviour = match (audit.tokens.as_ref().is_some_and(|tokens| tokens.positions > 0), judged(true)) {
         (false, _) => PartState::NotChecked,
         (true, 0) => PartState::Shown,
@@ -139,7 +130,7 @@ fn checked(audit: &Audit, findings: &[Finding], files: bool) -> Checked {
         weights: part(
             if has_weights { PartState::Judged } else { PartState::NotChecked },
             on_weights + judged(false),
-            Rule::ALL.len() + judged(false),
+            comparisons().count() + judged(false),
             &of_weights,
         ),
         behaviour: part(behaviour, judged(true), said, &of_behaviour),

@@ -7,7 +7,7 @@ use lcr_documents::DocumentError;
 
 use super::pin::digest_of_bytes;
 use super::report::{BaselineState, GateFinding, GateReport, parse};
-use crate::policy::refusal_of;
+use crate::rules::refusal_of;
 
 /// An earlier report's findings.
 #[derive(Debug)]

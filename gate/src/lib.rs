@@ -14,6 +14,9 @@ mod pin;
 pub mod policy;
 mod report;
 mod rests;
+pub mod rules;
+mod verdict;
+mod waivers;
 
 pub use self::attest::{
     Counts, Digests, Judged, PREDICATE_TYPE, Predicate, ReportPin, STATEMENT_TYPE, Statement, StatementSubject, attest,
@@ -21,7 +24,7 @@ pub use self::attest::{
 };
 pub use self::audit::{judge_audit, judge_numbers};
 pub use self::baseline::{Baseline, apply_baseline};
-pub use self::judge::{Subject, judge, judge_comparison, sort};
+pub use self::judge::{ScannedAdapter, judge, judge_comparison, sort};
 pub use self::output::badge::badge;
 pub use self::output::codequality::codequality;
 pub use self::output::cyclonedx::cyclonedx;
@@ -31,7 +34,8 @@ pub use self::output::summary::step_summary;
 pub use self::output::table::table;
 pub use self::pin::{digest_of_bytes, digest_of_file, digest_of_folder};
 pub use self::report::{
-    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
-    ProbesPin, WaiverUse, read, schema, to_string, write,
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, PolicyPin, ProbesPin, Provenance,
+    WaiverUse, read, schema, to_string, write,
 };
 pub use self::rests::FilePin;
+pub use self::verdict::GateVerdict;

@@ -1,4 +1,4 @@
-//! `gate.json`: the types of a gate's report, and the verdict that follows from them.
+//! `gate.json`: the types of a gate's report.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rests::FilePin;
-use crate::policy::RuleLevel;
+use super::verdict::GateVerdict;
+use crate::rules::Severity;
 
 /// The schema that [`GateReport`] is written under.
 pub const GATE_SCHEMA: &str = "lcr-audit/gate/1";
@@ -22,9 +23,9 @@ pub struct GateReport {
     /// The program that wrote this.
     pub tool: Tool,
     /// Digests of everything that the verdict rests on, less the adapters' own, which stand with them.
-    pub pins: Pins,
+    pub pins: Provenance,
     /// Lowest level that makes the gate fail.
-    pub fail_on: RuleLevel,
+    pub fail_on: Severity,
     /// The adapters, in the order of their paths.
     pub artifacts: Vec<ArtifactReport>,
     /// Findings about the policy itself: waivers that expired or that nothing needs.
@@ -37,7 +38,7 @@ pub struct GateReport {
 
 /// Digests of what the verdict rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Pins {
+pub struct Provenance {
     /// The command that made the report: `scan`, `gate`, or `batch`, whose shards may have been merged; empty in reports of versions
     /// that did not say.
     #[serde(default)]
@@ -128,7 +129,7 @@ pub struct GateFinding {
     /// Code of the rule.
     pub rule: String,
     /// What the policy makes of it.
-    pub level: RuleLevel,
+    pub level: Severity,
     /// The artifact's path.
     pub artifact: String,
     /// File in it; empty where the finding is about the whole.
@@ -186,59 +187,10 @@ pub enum BaselineState {
     Absent,
 }
 
-/// What follows from the findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum GateVerdict {
-    /// Nothing at or above the policy's level.
-    Pass,
-    /// Something could not be analysed, and nothing that could be has a finding at or above the level.
-    Incomplete,
-    /// A finding at or above the level.
-    Fail,
-}
-
-impl GateVerdict {
-    /// The exit code: 0, 2, 1.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Pass => 0,
-            Self::Fail => 1,
-            Self::Incomplete => 2,
-        }
-    }
-
-    /// What findings and errors amount to.
-    pub fn of<'a>(fail_on: RuleLevel, findings: impl Iterator<Item = &'a GateFinding>, incomplete: bool) -> Self {
-        let mut findings = findings;
-        if findings.any(|finding| finding.counts() && finding.level >= fail_on) {
-            Self::Fail
-        } else if incomplete {
-            Self::Incomplete
-        } else {
-            Self::Pass
-        }
-    }
-}
-
 impl GateReport {
     /// Every finding, the policy's own last.
     pub fn findings(&self) -> impl Iterator<Item = &GateFinding> {
         self.artifacts.iter().flat_map(|artifact| &artifact.findings).chain(&self.policy_findings)
-    }
-
-    /// Sets every verdict to what follows from the findings.
-    pub fn conclude(&mut self) {
-        for artifact in &mut self.artifacts {
-            artifact.verdict = GateVerdict::of(self.fail_on, artifact.findings.iter(), artifact.error.is_some());
-        }
-        self.verdict = self.concluded();
-    }
-
-    /// The verdict that follows from the findings, whatever [`GateReport::verdict`] says.
-    pub fn concluded(&self) -> GateVerdict {
-        let incomplete = self.artifacts.iter().any(|artifact| artifact.error.is_some());
-        GateVerdict::of(self.fail_on, self.findings(), incomplete)
     }
 }
 

@@ -1,14 +1,13 @@
-//! Which files a finding rests on: when one of them changes, it was not this that was found.
+//! The files that a finding rests on, with their digests.
 //!
-//! A number of an adapter follows from its config and its tensors together, what is said of a tokenizer from all its files. The
-//! digest of a finding is over exactly these, and that is what an exception names.
+//! Which they are is a property of its rule: a number of an adapter follows from its config and its tensors together, what is said of
+//! a tokenizer from all its files. The digest of a finding is over exactly these, and that is what an exception names.
 
 use lcr_scan::Scan;
 use serde::{Deserialize, Serialize};
 
 use super::pin::digest_of_lines;
-use crate::policy::Stage;
-use crate::policy::catalogue::rule;
+use crate::rules::RestsOn;
 
 /// A file that a finding rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -19,19 +18,15 @@ pub struct FilePin {
     pub sha256: String,
 }
 
-/// What a group of findings rests on beside their own file.
-type Belongs = fn(&str) -> bool;
-
 /// The files that a finding about `file` rests on, in the order of their paths; none where it rests on the whole artifact.
-pub(super) fn files(scan: &Scan, code: &str, file: &str, further: &[String]) -> Vec<FilePin> {
+pub(super) fn files(scan: &Scan, rests_on: RestsOn, file: &str, further: &[String]) -> Vec<FilePin> {
     let read = || scan.files.iter().filter(|record| !record.sha256.is_empty());
     // A member of an archive, or a file that was not read.
     if !read().any(|record| record.path == file) {
         return Vec::new();
     }
-    let belongs = group(code);
     let mut pins: Vec<FilePin> = read()
-        .filter(|record| record.path == file || further.contains(&record.path) || belongs(&record.path))
+        .filter(|record| record.path == file || further.contains(&record.path) || rests_on.includes(&record.path))
         .map(|record| FilePin { path: record.path.clone(), sha256: record.sha256.clone() })
         .collect();
     pins.sort_by(|left, right| left.path.cmp(&right.path));
@@ -47,54 +42,12 @@ pub(super) fn digest(pins: &[FilePin], artifact: &str) -> String {
     }
 }
 
-fn group(code: &str) -> Belongs {
-    let stage = rule(code).map(|rule| rule.stage);
-    if code.starts_with("template-") {
-        is_of_template
-    } else if code.starts_with("tokenizer-") || code == "added-tokens" {
-        |path| is_of_template(path) || is_of_tokenizer(path)
-    } else if code == "remote-code" {
-        is_program
-    } else if matches!(stage, Some(Stage::Adapter | Stage::Policy)) || code == "unanalysed-tensor" {
-        is_of_adapter
-    } else {
-        |_| false
-    }
-}
-
-fn is_of_adapter(path: &str) -> bool {
-    let name = name_of(path);
-    name == "adapter_config.json" || name == "config.json" || name.ends_with(".safetensors")
-}
-
-fn is_of_template(path: &str) -> bool {
-    let name = name_of(path);
-    [".jinja", ".j2"].iter().any(|ending| name.ends_with(ending))
-        || path.contains("chat_template")
-        || ["tokenizer_config.json", "processor_config.json"].contains(&name.as_str())
-}
-
-fn is_of_tokenizer(path: &str) -> bool {
-    let name = name_of(path);
-    ["token", "vocab", "merges"].iter().any(|part| name.contains(part)) || lcr_scan::is_tokenizer_file(&name)
-}
-
-/// What a setting that makes a loader run code may make it run.
-fn is_program(path: &str) -> bool {
-    let name = name_of(path);
-    [".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh"].iter().any(|ending| name.ends_with(ending))
-}
-
-/// Last part of a path, in lower case.
-fn name_of(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use lcr_scan::FileRecord;
 
     use super::*;
+    use crate::rules::rule;
 
     fn scan(names: &[&str]) -> Scan {
         let record = |(index, name): (usize, &&str)| FileRecord {
@@ -125,7 +78,10 @@ mod tests {
             "huge.bin",
         ];
         let further: Vec<String> = further.iter().map(|name| (*name).to_owned()).collect();
-        files(&scan(&names), code, file, &further).into_iter().map(|pin| pin.path).collect()
+        files(&scan(&names), rule(code).expect("a rule").rests_on, file, &further)
+            .into_iter()
+            .map(|pin| pin.path)
+            .collect()
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! each of them.
 
 use lcr_documents::audit::Tool;
-use lcr_gate::policy::RuleLevel;
+use lcr_gate::rules::Severity;
 use lcr_gate::{
-    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, Pins, PolicyPin,
+    ArtifactReport, BasePin, BaselineState, GATE_SCHEMA, GateFinding, GateReport, GateVerdict, PolicyPin, Provenance,
     Statement, StatementSubject, WaiverUse, attest, badge, codequality, cyclonedx, junit, sarif, statement_to_string,
     step_summary, table,
 };
@@ -27,7 +27,7 @@ const HOSTILE: &str = "q\"'&<script>alert(1)</script>]]>--><![CDATA[ |`*_[x](htt
                        \u{0}\u{1b}[31m\u{7f}\u{85}\
                        \u{202e}\u{2066}\u{feff}\u{fffe}\u{ffff} ä漢🦀\r\n\n# h\n::error::x\t%0A\\";
 
-fn finding(rule: &str, level: RuleLevel, file: &str, place: &str) -> GateFinding {
+fn finding(rule: &str, level: Severity, file: &str, place: &str) -> GateFinding {
     GateFinding {
         rule: rule.to_owned(),
         level,
@@ -78,12 +78,12 @@ fn report(artifacts: Vec<ArtifactReport>) -> GateReport {
     let mut report = GateReport {
         schema: GATE_SCHEMA.to_owned(),
         tool: Tool { name: "lcr-audit".to_owned(), version: "0.1.0".to_owned() },
-        pins: Pins {
+        pins: Provenance {
             policy: PolicyPin { source: "policy.toml".to_owned(), sha256: "23".repeat(32) },
             date: "2026-08-23".to_owned(),
-            ..Pins::default()
+            ..Provenance::default()
         },
-        fail_on: RuleLevel::Deny,
+        fail_on: Severity::Deny,
         artifacts,
         policy_findings: Vec::new(),
         absent: Vec::new(),
@@ -96,18 +96,18 @@ fn report(artifacts: Vec<ArtifactReport>) -> GateReport {
 /// One of everything: three levels, waived, in the baseline, gone, an error, an adapter without findings, the
 /// policy's own.
 fn full() -> GateReport {
-    let mut hostile = finding("pickle-import", RuleLevel::Deny, HOSTILE, HOSTILE);
+    let mut hostile = finding("pickle-import", Severity::Deny, HOSTILE, HOSTILE);
     hostile.message = HOSTILE.repeat(100);
     let mut one = artifact(
         "adapters/one",
         vec![
-            finding("pickle-import", RuleLevel::Deny, "adapter_model.bin", "GLOBAL os.system"),
+            finding("pickle-import", Severity::Deny, "adapter_model.bin", "GLOBAL os.system"),
             hostile,
-            waived(finding("disguised-file", RuleLevel::Deny, "adapter_config.json", "")),
-            standing(finding("pickle", RuleLevel::Deny, "old.bin", ""), BaselineState::Unchanged),
-            finding("norm-outlier", RuleLevel::Warn, "adapter_config.json", "layers.3.mlp"),
-            finding("rank", RuleLevel::Allow, "", ""),
-            finding("scale", RuleLevel::Allow, "", ""),
+            waived(finding("disguised-file", Severity::Deny, "adapter_config.json", "")),
+            standing(finding("pickle", Severity::Deny, "old.bin", ""), BaselineState::Unchanged),
+            finding("norm-outlier", Severity::Warn, "adapter_config.json", "layers.3.mlp"),
+            finding("rank", Severity::Allow, "", ""),
+            finding("scale", Severity::Allow, "", ""),
         ],
         None,
     );
@@ -130,10 +130,10 @@ fn full() -> GateReport {
     let broken = artifact(HOSTILE, Vec::new(), Some(HOSTILE));
     let mut report = report(vec![one, broken, artifact("adapters/quiet", Vec::new(), None)]);
     report.pins.baseline = Some("45".repeat(32));
-    let mut expired = finding("waiver-expired", RuleLevel::Warn, "", "waiver 1");
+    let mut expired = finding("waiver-expired", Severity::Warn, "", "waiver 1");
     expired.artifact = String::new();
     report.policy_findings = vec![expired];
-    report.absent = vec![standing(finding("archive", RuleLevel::Deny, "gone.zip", ""), BaselineState::Absent)];
+    report.absent = vec![standing(finding("archive", Severity::Deny, "gone.zip", ""), BaselineState::Absent)];
     report.conclude();
     report
 }
@@ -264,7 +264,7 @@ fn junit_of_a_quiet_adapter_is_one_passed_test() {
 #[test]
 fn junit_fails_from_the_policys_level_on() {
     let mut report = full();
-    report.fail_on = RuleLevel::Warn;
+    report.fail_on = Severity::Warn;
     report.conclude();
     assert_eq!(valid_junit(&report).matches("<failure ").count(), 4);
 }
@@ -329,8 +329,8 @@ fn assert_no_markup(text: &str) {
 
 #[test]
 fn the_summary_is_capped_and_cuts_the_mildest() {
-    let warnings = (0..80).map(|index| finding("norm-outlier", RuleLevel::Warn, "f", &format!("m{index}"))).collect();
-    let worst = vec![finding("pickle-import", RuleLevel::Deny, "last.bin", "")];
+    let warnings = (0..80).map(|index| finding("norm-outlier", Severity::Warn, "f", &format!("m{index}"))).collect();
+    let worst = vec![finding("pickle-import", Severity::Deny, "last.bin", "")];
     let text = step_summary(&report(vec![artifact("a", warnings, None), artifact("z", worst, None)]));
     assert!(text.contains("last&#46;bin"), "{text}");
     assert!(text.contains("… and 31 more"), "{text}");
@@ -346,7 +346,7 @@ fn the_badge_says_the_verdict() {
     let message = |report: &GateReport| read(report)["message"].as_str().unwrap().to_owned();
     assert_eq!(message(&report(vec![artifact("a", Vec::new(), None)])), "pass");
     assert_eq!(message(&report(vec![artifact("a", Vec::new(), Some("no"))])), "incomplete");
-    let warned = vec![finding("norm-outlier", RuleLevel::Warn, "", "")];
+    let warned = vec![finding("norm-outlier", Severity::Warn, "", "")];
     assert_eq!(message(&report(vec![artifact("a", warned, None)])), "pass, 1 warning");
     assert_eq!(message(&report(Vec::new())), "no adapters");
 }
@@ -398,7 +398,7 @@ proptest! {
         other in "[ -~\\PC\u{0}-\u{ff}]{0,60}",
         waive in any::<bool>(),
     ) {
-        let mut hostile = finding(&text, RuleLevel::Deny, &other, &text);
+        let mut hostile = finding(&text, Severity::Deny, &other, &text);
         hostile.message = other.clone();
         hostile.artifact = text.clone();
         hostile.fingerprint = other.clone();

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use lcr_documents::audit::Audit;
 use lcr_documents::audit::json;
-use lcr_gate::policy;
+use lcr_gate::judge_numbers;
+use lcr_gate::policy::Policy;
 use lcr_reports::{ReportError, write_index, write_report};
 
 fn main() -> Result<(), ReportError> {
@@ -23,7 +24,7 @@ fn main() -> Result<(), ReportError> {
         samples.extend(made_up.map(|(name, audit)| (name.to_owned(), audit)));
     }
     for (name, audit) in &mut samples {
-        policy::judge(audit);
+        judge_numbers(audit, &Policy::default());
         write_report(audit, &folder.join(name))?;
     }
     let reports: Vec<_> = samples.iter().map(|(name, audit)| (name.as_str(), audit)).collect();

@@ -4,14 +4,15 @@
 mod support;
 
 use lcr_documents::audit::{Audit, Coherence, Spectrum};
-use lcr_gate::policy;
+use lcr_gate::judge_numbers;
+use lcr_gate::policy::Policy;
 use lcr_reports::{html, index_of_many, write_figures};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 /// The page of a judged audit.
 fn page(mut audit: Audit) -> String {
-    policy::judge(&mut audit);
+    judge_numbers(&mut audit, &Policy::default());
     html::page(&audit).unwrap()
 }
 
@@ -31,7 +32,7 @@ fn assert_sound(page: &str) {
 #[test]
 fn hostile_text_is_text() {
     let mut audit = support::hostile();
-    policy::judge(&mut audit);
+    judge_numbers(&mut audit, &Policy::default());
     let page = html::page(&audit).unwrap();
     assert_eq!(page.matches("<script>").count(), 1, "only the page's own script");
     assert!(!page.contains("<img"));
@@ -89,7 +90,7 @@ fn what_was_not_checked_says_so() {
 #[test]
 fn only_its_own_style_and_script_are_obeyed() {
     let mut audit = support::hostile();
-    policy::judge(&mut audit);
+    judge_numbers(&mut audit, &Policy::default());
     let many = index_of_many(&[("one", &audit)], "the built-in policy").unwrap();
     for page in [html::page(&audit).unwrap(), many] {
         let policy = between(&page, "http-equiv=\"Content-Security-Policy\" content=\"", "\"");
@@ -122,10 +123,10 @@ fn digest_in_base64(content: &str) -> String {
 fn several_adapters_are_ranked_and_linked() {
     let mut bad = support::hostile();
     bad.adapter.name = String::from("bad");
-    policy::judge(&mut bad);
+    judge_numbers(&mut bad, &Policy::default());
     let mut good = support::toy();
     good.adapter.name = String::from("good");
-    policy::judge(&mut good);
+    judge_numbers(&mut good, &Policy::default());
     let page = index_of_many(&[("one", &good), ("sub folder/two", &bad)], "the built-in policy").unwrap();
     assert!(page.contains("href=\"./one/index.html\""));
     assert!(page.contains("href=\"./sub%20folder/two/index.html\""));
@@ -377,7 +378,7 @@ proptest! {
         if let Some((_, change)) = audit.layers.shift_remove_index(0) {
             audit.layers.insert(format!("resid.{}", usize::MAX), change);
         }
-        policy::judge(&mut audit);
+        judge_numbers(&mut audit, &Policy::default());
         assert_sound_numbers(&html::page(&audit).unwrap());
         let folder = tempfile::tempdir().unwrap();
         write_figures(&audit, folder.path()).unwrap();

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use lcr_documents::DocumentError;
 use lcr_documents::audit::json;
-use lcr_gate::policy;
+use lcr_gate::judge_numbers;
+use lcr_gate::policy::Policy;
 use lcr_reports::{ReportError, write_index, write_report};
 
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -25,7 +26,7 @@ fn a_report_is_three_parts_and_nothing_else() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("new/report");
     let mut audit = support::toy();
-    policy::judge(&mut audit);
+    judge_numbers(&mut audit, &Policy::default());
     let written = write_report(&audit, &folder).unwrap();
     assert_eq!(names(&folder), expected());
     assert_eq!(written.figures.len(), 7);

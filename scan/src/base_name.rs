@@ -57,8 +57,8 @@ const STORAGE: [&str; 31] = [
 /// assert!(!lcr_scan::base_name::matches("Qwen/Qwen3-4B-Instruct", &known));
 /// ```
 pub fn matches(named: &str, known: &[String]) -> bool {
-    let named = essence(named);
-    known.iter().any(|known| essence(known) == named)
+    let named = comparability_key(named);
+    known.iter().any(|known| comparability_key(known) == named)
 }
 
 /// The names that a base's folder is known by: its own (that of the repository in a Hugging Face cache), what its config was
@@ -76,7 +76,7 @@ pub fn names_of(folder: &Path) -> Vec<String> {
         let card = String::from_utf8_lossy(&card).into_owned();
         names.extend(card.lines().find_map(|line| line.strip_prefix("# ")).map(|title| title.trim().to_owned()));
     }
-    names.retain(|name| !essence(name).is_empty());
+    names.retain(|name| !comparability_key(name).is_empty());
     names.dedup();
     names
 }
@@ -104,7 +104,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// What is left of a name when everything is gone by which names of one model differ.
-fn essence(name: &str) -> String {
+fn comparability_key(name: &str) -> String {
     let parts: Vec<&str> = name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
     let cached = parts.iter().rev().find_map(|part| part.strip_prefix("models--")?.rsplit("--").next());
     let last = cached.or(parts.last().copied()).unwrap_or_default();

@@ -51,7 +51,7 @@ pub use files::FileRecord;
 pub use limits::Limits;
 pub use scan::{AdapterSummary, Scan, ScanOptions, digest_of as digest, scan};
 pub use statistics::{
-    BiasSize, Coherence, Family, Farthest, Magnitudes, ModuleStatistics, RowShare, VectorStatistics, WeightStatistics,
-    WholeStatistics,
+    BiasSize, Coherence, Farthest, Magnitudes, ModuleGroup, ModuleStatistics, RowShare, VectorStatistics,
+    WeightStatistics, WholeStatistics,
 };
 pub use tokenizer::is_file as is_tokenizer_file;

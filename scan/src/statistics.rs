@@ -3,9 +3,9 @@
 //! Everything is a function of the product BA, so rewriting A → MA, B → BM⁻¹ moves nothing but the last digits.
 
 mod coherence;
-mod families;
 mod heads;
 mod magnitudes;
+mod module_groups;
 mod profile;
 mod reach;
 #[cfg(test)]
@@ -22,11 +22,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::coherence::Coherence;
-use self::coherence::{LARGEST_CHORUS, unit};
-use self::families::median;
-pub use self::families::{Family, Farthest};
+use self::coherence::{MODULE_LIMIT, unit};
 pub(crate) use self::heads::Heads;
 pub use self::magnitudes::Magnitudes;
+use self::module_groups::median;
+pub use self::module_groups::{Farthest, ModuleGroup};
 pub use self::profile::RowShare;
 use self::profile::{Profile, gini};
 pub use self::reach::BiasSize;
@@ -117,7 +117,7 @@ pub struct WeightStatistics {
     pub vectors: BTreeMap<String, VectorStatistics>,
     /// By kind of module, the last part of its path; those without a layer's number are left out.
     #[serde(default)]
-    pub families: BTreeMap<String, Family>,
+    pub families: BTreeMap<String, ModuleGroup>,
     /// Gini coefficient of ‖s·BA‖ over the modules: 0 where all change alike.
     pub norm_gini: Option<f64>,
     /// ln of the median ‖s·BA‖/√(outputs·inputs) of modules in attention over that of modules in MLPs.
@@ -177,7 +177,7 @@ impl Gathering {
             reach = reach.max(module.statistics.reach);
             let kept = self.directions.entry(ModulePath::parse(&module.path).kind.to_owned()).or_default();
             *kept += 1;
-            if *kept > LARGEST_CHORUS {
+            if *kept > MODULE_LIMIT {
                 (module.left, module.right) = (Vec::new(), Vec::new());
             }
             self.measured.push(module);
@@ -210,7 +210,7 @@ impl Gathering {
 
     /// Holds modules against each other.
     pub(crate) fn finish(mut self) -> WeightStatistics {
-        let families = families::compare(&mut self.measured);
+        let families = module_groups::compare(&mut self.measured);
         let coherence_write = coherence::coherence(&self.measured, StreamRole::Writes, |module| &module.left);
         let coherence_read = coherence::coherence(&self.measured, StreamRole::Reads, |module| &module.right);
         let norm_gini = gini(self.measured.iter().map(|module| module.statistics.norm).collect());

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 use lcr_documents::audit::Audit;
 use lcr_gate::policy::Policy;
-use lcr_gate::{Pins, ProbesPin, Subject};
+use lcr_gate::{ProbesPin, Provenance, ScannedAdapter};
 use lcr_scan::Artifact;
 
 use super::Question;
-use crate::composition::{composition, digest_of_prompts, pin_base};
 use crate::model::{Device, Model};
+use crate::provenance::{digest_of_prompts, pin_base, provenance};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
@@ -23,8 +23,8 @@ impl Question {
         &self,
         base: &Path,
         policy: &Policy,
-        subjects: &mut [(Artifact, Subject)],
-        pins: &mut Pins,
+        subjects: &mut [(Artifact, ScannedAdapter)],
+        pins: &mut Provenance,
         terminal: &Terminal,
     ) -> Result<()> {
         let model = Model::open(base, Device::Cpu)?;
@@ -35,17 +35,17 @@ impl Question {
         pins.asked = Some(self.asked.clone());
         let options = self.options()?;
         let pinned = pins.base.clone().unwrap_or_default();
-        let composition = composition(&pinned, &probes.prompts, Some(&policy.sha256))?;
+        let provenance = provenance(&pinned, &probes.prompts, Some(&policy.sha256))?;
         let pair = SideBySide {
             model: &model,
             probes: &probes,
             options,
             base: base.display().to_string(),
             asked: self.asked.clone(),
-            composition,
+            provenance,
         };
         for group in subjects.chunks_mut(TOGETHER) {
-            let mut fitted: Vec<(&mut Subject, Fitted)> = Vec::new();
+            let mut fitted: Vec<(&mut ScannedAdapter, Fitted)> = Vec::new();
             for (artifact, subject) in group {
                 match Fitted::scanned(&model, artifact, subject, terminal) {
                     Ok(adapter) => fitted.push((subject, adapter)),
@@ -53,7 +53,7 @@ impl Question {
                     Err(reason) => subject.not_compared = artifact.is_adapter().then_some(reason),
                 }
             }
-            let (mut subjects, adapters): (Vec<&mut Subject>, Vec<Fitted>) = fitted.into_iter().unzip();
+            let (mut subjects, adapters): (Vec<&mut ScannedAdapter>, Vec<Fitted>) = fitted.into_iter().unzip();
             if adapters.is_empty() {
                 continue;
             }
@@ -69,7 +69,7 @@ impl Question {
     }
 }
 
-fn one_by_one(pair: &SideBySide, subjects: Vec<&mut Subject>, adapters: Vec<Fitted>, terminal: &Terminal) {
+fn one_by_one(pair: &SideBySide, subjects: Vec<&mut ScannedAdapter>, adapters: Vec<Fitted>, terminal: &Terminal) {
     for (subject, adapter) in subjects.into_iter().zip(adapters) {
         match pair.audits(std::slice::from_ref(&adapter), terminal) {
             Ok((audits, _)) => subject.audit = audits.into_iter().next(),

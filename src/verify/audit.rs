@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use lcr_documents::audit::Audit;
 use lcr_documents::characters::visible;
-use lcr_gate::{BasePin, Pins, judge_audit};
+use lcr_gate::{BasePin, Provenance, judge_audit};
 use serde_json::Value;
 
 use super::named::Named;
 use super::{Again, Arguments, Parts};
 use crate::compare::{BUILT_IN, scan_adapter};
-use crate::composition::{composition, date_or_today, pin_base};
 use crate::gate::open_policy;
 use crate::model::{Device, Model};
+use crate::provenance::{date_or_today, pin_base, provenance};
 use crate::question::Question;
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
@@ -23,7 +23,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     let name = arguments.report.display();
     let audit: Audit =
         serde_json::from_value(reported.clone()).with_context(|| format!("{name} is no report of this program"))?;
-    let (Some(asked), Some(pinned)) = (&audit.asked, &audit.composition) else {
+    let (Some(asked), Some(pinned)) = (&audit.asked, &audit.provenance) else {
         bail!(
             "{name} does not say what was asked of the models, so it cannot be made again: it is of an earlier version"
         );
@@ -62,10 +62,10 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     terminal.note("running the comparison again, which takes as long as it took");
     let model = Model::open(&base.path, Device::Cpu)?;
     let probes = question.probes(&model)?;
-    let pins = Pins {
+    let pins = Provenance {
         base: Some(BasePin { path: audit.base.path.clone(), ..pin_base(&base.path, true)? }),
         date: date_or_today(arguments.date.as_deref())?,
-        ..Pins::default()
+        ..Provenance::default()
     };
     // A batch pins the built-in policy as well.
     let is_pinned = policy.source != BUILT_IN || pinned.policy.is_some();
@@ -75,7 +75,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         options: question.options()?,
         base: audit.base.path.clone(),
         asked: asked.clone(),
-        composition: composition(
+        provenance: provenance(
             &pins.base.clone().unwrap_or_default(),
             &probes.prompts,
             is_pinned.then_some(policy.sha256.as_str()),

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use lcr_documents::characters::visible;
-use lcr_gate::policy::catalogue::rule;
-use lcr_gate::policy::{Policy, Rule, Stage};
+use lcr_gate::policy::Policy;
+use lcr_gate::rules::{NOT_COMPARED, Rule, WAIVER_STALE, rule};
 use lcr_gate::{GateFinding, GateReport, sort};
 use serde_json::Value;
 
 use super::named::Named;
 use super::{Again, Arguments, Parts};
-use crate::composition::date_or_today;
 use crate::gate::{judged, open_policy};
+use crate::provenance::date_or_today;
 use crate::question::Question;
 use crate::scan::{Renamed, ScanArguments};
 use crate::terminal::Terminal;
@@ -57,7 +57,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     }
     if command == "batch" {
         // As a batch itself: no single adapter can say that no other needed a waiver.
-        found.policy_findings.retain(|finding| finding.rule != "waiver-stale");
+        found.policy_findings.retain(|finding| finding.rule != WAIVER_STALE.code);
         found.conclude();
     }
     found.pins.paths.clone_from(&report.pins.paths);
@@ -106,10 +106,7 @@ fn take_comparison_from(found: &mut GateReport, reported: &GateReport) {
 }
 
 fn is_of_comparison(finding: &GateFinding) -> bool {
-    let code = finding.rule.as_str();
-    let is_of_audit = rule(code).is_some_and(|rule| rule.stage == Stage::Comparison)
-        || Rule::ALL.into_iter().any(|rule| rule.code() == code)
-        || code == "not-compared";
+    let is_of_audit = rule(&finding.rule).is_some_and(Rule::is_of_comparison) || finding.rule == NOT_COMPARED.code;
     finding.file.is_empty() && is_of_audit
 }
 

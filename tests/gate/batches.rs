@@ -101,7 +101,7 @@ fn what_was_added_or_changed_is_done_and_what_is_gone_is_forgotten() {
 fn the_company_that_an_adapter_goes_in_changes_nothing() {
     let bench = fleet();
     for (out, together) in [("one", "1"), ("three", "3"), ("all", "8")] {
-        assert_eq!(batch(&bench, out, &["--together", together]).code, 1);
+        assert_eq!(batch(&bench, out, &["--adapters-per-pass", together]).code, 1);
     }
     assert_eq!(bench.lines("one/results.jsonl"), bench.lines("three/results.jsonl"));
     assert_eq!(bench.lines("one/results.jsonl"), bench.lines("all/results.jsonl"));

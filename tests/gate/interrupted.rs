@@ -68,7 +68,8 @@ fn killed_at_all(more: &[&str], first: u64, stride: u64) -> (usize, usize) {
 
 #[test]
 fn one_adapter_at_a_time() {
-    let (after_lines, _) = killed_at_all(&["--together", "1", "--no-reports", "--metrics", "weights,tokens"], 1, 1);
+    let (after_lines, _) =
+        killed_at_all(&["--adapters-per-pass", "1", "--no-reports", "--metrics", "weights,tokens"], 1, 1);
     assert!(after_lines > 0, "never caught between the last line and the end of its pass");
 }
 

@@ -13,7 +13,7 @@ use crate::support::{Run, tree};
 
 /// A policy under which the comparison of every adapter that changes anything has a finding.
 const KL: &str = "[rules]\nnext-token-kl = { level = \"deny\", limit = 0.0 }";
-const WITH_KL: [&str; 6] = ["--policy", "policy.toml", "--metrics", "weights,tokens", "--together", "1"];
+const WITH_KL: [&str; 6] = ["--policy", "policy.toml", "--metrics", "weights,tokens", "--adapters-per-pass", "1"];
 
 fn batch(bench: &Bench, out: &str, more: &[&str]) -> Run {
     bench.run(arguments(out, more))

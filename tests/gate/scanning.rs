@@ -75,7 +75,7 @@ fn wrong_usage_is_told_from_findings() {
         vec!["scan", "adapter", "--depth", "3"],
         vec!["batch", "base", "adapters"],
         vec!["batch", "base", "adapters", "--out", "fleet", "--shard", "9/8"],
-        vec!["batch", "base", "adapters", "--out", "fleet", "--together", "0"],
+        vec!["batch", "base", "adapters", "--out", "fleet", "--adapters-per-pass", "0"],
         vec!["merge", "--out", "fleet"],
         vec!["policy"],
         vec!["policy", "judge"],

@@ -4,43 +4,43 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::exhibit::Exhibit;
+use super::hostile_case::HostileCase;
 use super::making::{
     CONFIG, QUERY, RANK, TENSORS, WIDTH, entry, header, layered, noise, raw, repeated, setting, sound, sparse, write,
     written,
 };
 
-pub(crate) fn configs() -> Vec<Exhibit> {
+pub(crate) fn configs() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("bomb-of-zeros-in-the-config", &[], |at| {
+        HostileCase::new("bomb-of-zeros-in-the-config", &[], |at| {
             sound().write(at);
             repeated(at, CONFIG, [b"{\"peft_type\":\"LORA\",\"x\":[", &b"0,".repeat(1 << 19), b"0]}"], 15);
         }),
-        Exhibit::new("bomb-of-objects", &[], |at| {
+        HostileCase::new("bomb-of-objects", &[], |at| {
             sound().write(at);
             repeated(at, "config.json", [b"[", b"{\"\":0},", b"0]"], 590_000);
         }),
-        Exhibit::new("bomb-of-long-paths", &[], |at| {
+        HostileCase::new("bomb-of-long-paths", &[], |at| {
             sound().write(at);
             let level = format!("{{\"{}\":", "\u{e0041}".repeat(120));
             let end = format!("0]{}", "}".repeat(120));
             repeated(at, "config.json", [format!("{}[", level.repeat(120)).as_bytes(), b"0,", end.as_bytes()], 50_000);
         }),
-        Exhibit::new("bomb-of-targets", &["config-syntax"], |at| {
+        HostileCase::new("bomb-of-targets", &["config-syntax"], |at| {
             let mut made = layered(1_000, &["self_attn.q_proj"], 1);
             let targets: Vec<String> = (0..150_000).map(|index| format!("m{index}")).collect();
             made.config["target_modules"] = json!(targets);
             made.write(at);
         }),
-        Exhibit::new("bomb-of-patterns", &[], |at| {
+        HostileCase::new("bomb-of-patterns", &[], |at| {
             let names: Vec<String> = (0..100_000).map(|index| format!("[a-z]+\\d{{{},}}", index % 50)).collect();
             setting(at, "modules_to_save", json!(names));
         }),
-        Exhibit::new("bomb-of-automata", &["beyond-limits"], |at| {
+        HostileCase::new("bomb-of-automata", &["beyond-limits"], |at| {
             let names: Vec<String> = (0..1024).map(|index| format!("(\\w{{30}}|\\d)x{index}")).collect();
             setting(at, "modules_to_save", json!(names));
         }),
-        Exhibit::new("bomb-of-steps-below-a-limit", &["beyond-limits"], |at| {
+        HostileCase::new("bomb-of-steps-below-a-limit", &["beyond-limits"], |at| {
             let mut made = sound();
             made.tensors.clear();
             made.config["r"] = json!(1);
@@ -53,7 +53,7 @@ pub(crate) fn configs() -> Vec<Exhibit> {
             }
             made.write(at);
         }),
-        Exhibit::new("bomb-of-rank-patterns", &[], |at| {
+        HostileCase::new("bomb-of-rank-patterns", &[], |at| {
             let mut made = layered(500, &["self_attn.q_proj"], 1);
             let ranks: serde_json::Map<String, serde_json::Value> =
                 (0..50_000).map(|index| (format!("none{index}(?=x)"), json!(2))).collect();
@@ -76,9 +76,9 @@ fn ranks(at: &Path, modules: usize, width: usize) {
     made.write(at);
 }
 
-pub(crate) fn tensors() -> Vec<Exhibit> {
+pub(crate) fn tensors() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("bomb-of-rank", &["rank"], |at| {
+        HostileCase::new("bomb-of-rank", &["rank"], |at| {
             let rank = 2048;
             let mut made = sound();
             made.tensors.clear();
@@ -88,12 +88,12 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
             }
             made.write(at);
         }),
-        Exhibit::new("bomb-of-ranks-beyond-the-shape", &["rank"], |at| {
+        HostileCase::new("bomb-of-ranks-beyond-the-shape", &["rank"], |at| {
             // Each of these changes one number by way of a thousand.
             ranks(at, 300, 1);
         }),
-        Exhibit::new("bomb-of-square-ranks", &["rank"], |at| ranks(at, 3, 1024)),
-        Exhibit::new("bomb-of-a-wide-module", &[], |at| {
+        HostileCase::new("bomb-of-square-ranks", &["rank"], |at| ranks(at, 3, 1024)),
+        HostileCase::new("bomb-of-a-wide-module", &[], |at| {
             let (width, factor) = (32_i64 << 20, 4 * (32_i64 << 20));
             let text = header(&[
                 entry(&format!("{QUERY}.lora_A.weight"), "F32", &format!("[1,{width}]"), 0, factor),
@@ -105,7 +105,7 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
             let start = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
             sparse(at, TENSORS, &start, start.len() as u64 + 2 * factor as u64);
         }),
-        Exhibit::new("adapter-larger-than-its-memory", &[], |at| {
+        HostileCase::new("adapter-larger-than-its-memory", &[], |at| {
             // Honest adapters of large models are as long.
             let (rank, width, modules) = (64_i64, 4096_i64, 160_i64);
             let size = 4 * rank * width;
@@ -127,7 +127,7 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
             let start = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
             sparse(at, TENSORS, &start, start.len() as u64 + (2 * modules * size) as u64);
         }),
-        Exhibit::new("bomb-of-modules", &[], |at| {
+        HostileCase::new("bomb-of-modules", &[], |at| {
             let mut made = sound();
             made.tensors.clear();
             made.config["r"] = json!(1);
@@ -138,8 +138,8 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
             }
             made.write(at);
         }),
-        Exhibit::new("bomb-of-writers", &[], |at| layered(5_000, &["mlp.down_proj"], 1).write(at)),
-        Exhibit::new("bomb-of-findings", &["non-finite"], |at| {
+        HostileCase::new("bomb-of-writers", &[], |at| layered(5_000, &["mlp.down_proj"], 1).write(at)),
+        HostileCase::new("bomb-of-findings", &["non-finite"], |at| {
             let count = 100_000;
             let tensors: Vec<String> =
                 (0..count).map(|index| entry(&format!("t{index}"), "F32", "[1]", 4 * index, 4 * index + 4)).collect();
@@ -148,31 +148,31 @@ pub(crate) fn tensors() -> Vec<Exhibit> {
     ]
 }
 
-pub(crate) fn texts() -> Vec<Exhibit> {
+pub(crate) fn texts() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("bomb-of-tags", &["template-carried"], |at| {
+        HostileCase::new("bomb-of-tags", &["template-carried"], |at| {
             sound().write(at);
             repeated(at, "chat_template.jinja", [b"", b"{%%}", b""], 1_000_000);
         }),
-        Exhibit::new("bomb-of-quotes", &["template-carried"], |at| {
+        HostileCase::new("bomb-of-quotes", &["template-carried"], |at| {
             sound().write(at);
             repeated(at, "chat_template.jinja", [b"{% if messages[0]", b" 'a'", b" %}x{% endif %}"], 800_000);
         }),
-        Exhibit::new("bomb-of-clocks", &["template-carried"], |at| {
+        HostileCase::new("bomb-of-clocks", &["template-carried"], |at| {
             sound().write(at);
             repeated(at, "chat_template.jinja", [b"", b"{% if messages and now() %}", b""], 400_000);
         }),
-        Exhibit::new("bomb-of-templates", &["template-carried"], |at| {
+        HostileCase::new("bomb-of-templates", &["template-carried"], |at| {
             let named: Vec<_> =
                 (0..40_000).map(|index| json!({ "name": index.to_string(), "template": "x" })).collect();
             super::making::beside(at, "tokenizer_config.json", json!({ "chat_template": named }).to_string());
         }),
-        Exhibit::new("bomb-of-a-normalizer", &["tokenizer-differs"], |at| {
+        HostileCase::new("bomb-of-a-normalizer", &["tokenizer-differs"], |at| {
             sound().write(at);
             repeated(at, "tokenizer.json", [b"{\"normalizer\":[", &b"0,".repeat(1 << 19), b"0]}"], 50);
         })
         .against(|at| write(at, "tokenizer.json", "{}")),
-        Exhibit::new("bomb-of-added-tokens", &["added-tokens"], |at| {
+        HostileCase::new("bomb-of-added-tokens", &["added-tokens"], |at| {
             sound().write(at);
             written(at, "tokenizer.json", |file| {
                 file.write_all(b"{\"added_tokens\":[{\"content\":\"a\"}").expect("written");
@@ -183,27 +183,27 @@ pub(crate) fn texts() -> Vec<Exhibit> {
             });
         })
         .against(|at| write(at, "tokenizer.json", "{}")),
-        Exhibit::new("bomb-of-short-pickles", &["pickle"], |at| {
+        HostileCase::new("bomb-of-short-pickles", &["pickle"], |at| {
             sound().write(at);
             // One pickle fills the memo; whoever empties it for each of the others pays for its size each time.
             let filling = [b"\x80\x04N".as_slice(), &b"\x94".repeat(500_000), b"."].concat();
             repeated(at, "x.pkl", [&filling, b"N\x94.", b""], 5_000_000);
         }),
-        Exhibit::new("bomb-of-links", &[], |at| {
+        HostileCase::new("bomb-of-links", &[], |at| {
             sound().write(at);
             write(at, "big.json", [b"[".as_slice(), &b"0,".repeat(4 << 20), b"0]"].concat());
             for index in 0..2_000 {
                 std::os::unix::fs::symlink("big.json", at.join(format!("l{index}.json"))).expect("linked");
             }
         }),
-        Exhibit::new("bomb-of-names-of-one-file", &[], |at| {
+        HostileCase::new("bomb-of-names-of-one-file", &[], |at| {
             sound().write(at);
             write(at, "big.json", [b"[".as_slice(), &b"0,".repeat(4 << 20), b"0]"].concat());
             for index in 0..2_000 {
                 std::fs::hard_link(at.join("big.json"), at.join(format!("h{index}.json"))).expect("linked");
             }
         }),
-        Exhibit::new("bomb-of-a-base", &[], |at| layered(2, &["self_attn.q_proj"], RANK).write(at)).against(|at| {
+        HostileCase::new("bomb-of-a-base", &[], |at| layered(2, &["self_attn.q_proj"], RANK).write(at)).against(|at| {
             repeated(at, "tokenizer_config.json", [b"[", &b"0,".repeat(1 << 19), b"0]"], 3);
             write(at, "notes.txt", vec![b' '; WIDTH]);
         }),

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use super::exhibit::Exhibit;
+use super::hostile_case::HostileCase;
 use super::making::{CONFIG, TENSORS, beside, claimed, entry, header, sound, sparse, write};
 use super::pickles::SYSTEM;
 
@@ -48,72 +48,74 @@ fn unreachable(at: &Path) {
     }
 }
 
-pub(crate) fn links_and_pipes() -> Vec<Exhibit> {
+pub(crate) fn links_and_pipes() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("link-outside", &["link-outside"], |at| linked(at, "notes.txt", "/etc/passwd")),
-        Exhibit::new("link-to-a-folder-outside", &["link-outside"], |at| linked(at, "more", "/etc")),
-        Exhibit::new("link-climbs", &["link-outside"], |at| linked(at, "notes.txt", "../../../../../../etc/passwd")),
-        Exhibit::new("link-dangling", &["link-outside"], |at| linked(at, "notes.txt", "nowhere")),
-        Exhibit::new("link-loop", &["link-outside"], |at| {
+        HostileCase::new("link-outside", &["link-outside"], |at| linked(at, "notes.txt", "/etc/passwd")),
+        HostileCase::new("link-to-a-folder-outside", &["link-outside"], |at| linked(at, "more", "/etc")),
+        HostileCase::new("link-climbs", &["link-outside"], |at| {
+            linked(at, "notes.txt", "../../../../../../etc/passwd")
+        }),
+        HostileCase::new("link-dangling", &["link-outside"], |at| linked(at, "notes.txt", "nowhere")),
+        HostileCase::new("link-loop", &["link-outside"], |at| {
             linked(at, "a", "b");
             symlink("a", at.join("b")).expect("linked");
         }),
-        Exhibit::new("link-to-the-folder-itself", &[], |at| linked(at, "again", ".")),
-        Exhibit::new("link-to-a-device", &["link-outside"], |at| linked(at, "zeros.json", "/dev/zero")),
-        Exhibit::new("tensors-behind-a-link", &["link-outside"], tensors_elsewhere),
-        Exhibit::new("tensors-linked-to-a-device", &["link-outside"], |at| {
+        HostileCase::new("link-to-the-folder-itself", &[], |at| linked(at, "again", ".")),
+        HostileCase::new("link-to-a-device", &["link-outside"], |at| linked(at, "zeros.json", "/dev/zero")),
+        HostileCase::new("tensors-behind-a-link", &["link-outside"], tensors_elsewhere),
+        HostileCase::new("tensors-linked-to-a-device", &["link-outside"], |at| {
             write(at, CONFIG, sound().config.to_string());
             symlink("/dev/zero", at.join(TENSORS)).expect("linked");
         }),
-        Exhibit::new("config-linked-to-a-device", &["link-outside"], |at| {
+        HostileCase::new("config-linked-to-a-device", &["link-outside"], |at| {
             sound().write(at);
             fs_err::remove_file(at.join(CONFIG)).expect("removed");
             symlink("/dev/zero", at.join(CONFIG)).expect("linked");
         }),
-        Exhibit::new("pipe", &["special-file"], |at| {
+        HostileCase::new("pipe", &["special-file"], |at| {
             sound().write(at);
             pipe(&at.join("notes.txt"));
         }),
-        Exhibit::new("pipe-for-tensors", &["special-file"], |at| {
+        HostileCase::new("pipe-for-tensors", &["special-file"], |at| {
             write(at, CONFIG, sound().config.to_string());
             pipe(&at.join(TENSORS));
         }),
-        Exhibit::new("pipe-for-config", &["special-file"], |at| {
+        HostileCase::new("pipe-for-config", &["special-file"], |at| {
             sound().write(at);
             fs_err::remove_file(at.join(CONFIG)).expect("removed");
             pipe(&at.join(CONFIG));
         }),
-        Exhibit::new("socket", &["special-file"], |at| {
+        HostileCase::new("socket", &["special-file"], |at| {
             sound().write(at);
             drop(UnixListener::bind(at.join("s")).expect("bound"));
         }),
-        Exhibit::new("link-beside-adapters", &["link-outside"], |at| {
+        HostileCase::new("link-beside-adapters", &["link-outside"], |at| {
             sound().write(&at.join("good"));
             symlink("/etc", at.join("evil")).expect("linked");
         }),
-        Exhibit::new("link-of-a-text-beside-adapters", &["not-entered"], |at| {
+        HostileCase::new("link-of-a-text-beside-adapters", &["not-entered"], |at| {
             sound().write(&at.join("good"));
             symlink("/etc/passwd", at.join("README.md")).expect("linked");
         })
         .without(&["link-outside"]),
-        Exhibit::new("pipe-beside-adapters", &["special-file"], |at| {
+        HostileCase::new("pipe-beside-adapters", &["special-file"], |at| {
             sound().write(&at.join("good"));
             pipe(&at.join("weights.bin"));
         }),
-        Exhibit::new("checkout", &["git-folder"], |at| {
+        HostileCase::new("checkout", &["git-folder"], |at| {
             sound().write(at);
             for name in [".git/HEAD", ".git/objects/x.pkl", ".git/refs/y.pkl"] {
                 write(at, name, SYSTEM);
             }
         })
         .without(&["pickle"]),
-        Exhibit::new("folder-named-git", &["pickle-import"], |at| beside(at, ".git/x.pkl", SYSTEM)),
-        Exhibit::new("git-behind-a-link", &["link-outside"], |at| {
+        HostileCase::new("folder-named-git", &["pickle-import"], |at| beside(at, ".git/x.pkl", SYSTEM)),
+        HostileCase::new("git-behind-a-link", &["link-outside"], |at| {
             sound().write(at);
             fs_err::create_dir_all(at.with_extension("outside")).expect("created");
             symlink(at.with_extension("outside"), at.join(".git")).expect("linked");
         }),
-        Exhibit::new("blob-that-was-changed", &["cache-mismatch"], |at| {
+        HostileCase::new("blob-that-was-changed", &["cache-mismatch"], |at| {
             let hub = at.join("models--a--b");
             let (snapshot, name) = (hub.join("snapshots/main"), "0f".repeat(32));
             sound().write(&snapshot);
@@ -122,48 +124,54 @@ pub(crate) fn links_and_pipes() -> Vec<Exhibit> {
             symlink(Path::new("../../blobs").join(name), snapshot.join(TENSORS)).expect("linked");
         })
         .without(&["link-outside"]),
-        Exhibit::new("folder-for-tensors", &["no-adapter"], |at| {
+        HostileCase::new("folder-for-tensors", &["no-adapter"], |at| {
             write(at, CONFIG, sound().config.to_string());
             fs_err::create_dir(at.join(TENSORS)).expect("created");
         }),
-        Exhibit::new("path-too-long", &["unreadable-file"], unreachable),
+        HostileCase::new("path-too-long", &["unreadable-file"], unreachable),
     ]
 }
 
-pub(crate) fn programs() -> Vec<Exhibit> {
+pub(crate) fn programs() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("program-named-json", &["executable", "disguised-file"], |at| beside(at, "tokenizer.json", ELF)),
-        Exhibit::new("program-named-tensors", &["executable", "disguised-file"], |at| {
+        HostileCase::new("program-named-json", &["executable", "disguised-file"], |at| {
+            beside(at, "tokenizer.json", ELF)
+        }),
+        HostileCase::new("program-named-tensors", &["executable", "disguised-file"], |at| {
             write(at, CONFIG, sound().config.to_string());
             write(at, TENSORS, ELF);
         }),
-        Exhibit::new("library", &["executable"], |at| beside(at, "kernel.so", ELF)),
-        Exhibit::new("library-of-text", &["executable"], |at| beside(at, "kernel.dll", "not yet")),
-        Exhibit::new("web-assembly", &["executable"], |at| beside(at, "x.wasm", b"\0asm\x01\0\0\0")),
-        Exhibit::new("bytecode", &["executable"], |at| beside(at, "__pycache__/m.cpython-312.pyc", b"\xcb\r\r\n\0\0")),
-        Exhibit::new("windows-program", &["executable", "disguised-file"], |at| beside(at, "a.png", b"MZ\x90\0\x03")),
-        Exhibit::new("source", &["script"], |at| beside(at, "modeling_lora.py", "import os\nos.system('id')\n")),
-        Exhibit::new("source-without-extension", &["script"], |at| beside(at, "run", "#!/bin/sh\nid\n")),
-        Exhibit::new("source-named-text", &["script", "disguised-file"], |at| {
+        HostileCase::new("library", &["executable"], |at| beside(at, "kernel.so", ELF)),
+        HostileCase::new("library-of-text", &["executable"], |at| beside(at, "kernel.dll", "not yet")),
+        HostileCase::new("web-assembly", &["executable"], |at| beside(at, "x.wasm", b"\0asm\x01\0\0\0")),
+        HostileCase::new("bytecode", &["executable"], |at| {
+            beside(at, "__pycache__/m.cpython-312.pyc", b"\xcb\r\r\n\0\0")
+        }),
+        HostileCase::new("windows-program", &["executable", "disguised-file"], |at| {
+            beside(at, "a.png", b"MZ\x90\0\x03")
+        }),
+        HostileCase::new("source", &["script"], |at| beside(at, "modeling_lora.py", "import os\nos.system('id')\n")),
+        HostileCase::new("source-without-extension", &["script"], |at| beside(at, "run", "#!/bin/sh\nid\n")),
+        HostileCase::new("source-named-text", &["script", "disguised-file"], |at| {
             beside(at, "readme.txt", "#!/bin/sh\nid\n");
         }),
-        Exhibit::new("noise-named-text", &["disguised-file"], |at| beside(at, "README.md", [0x9b; 3000])),
-        Exhibit::new("second-tensors-with-blanks", &["unanalysed-tensor"], |at| {
+        HostileCase::new("noise-named-text", &["disguised-file"], |at| beside(at, "README.md", [0x9b; 3000])),
+        HostileCase::new("second-tensors-with-blanks", &["unanalysed-tensor"], |at| {
             let text = b"\n{ \t\"a\" : {\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}".as_slice();
             beside(at, "evil.safetensors", [&(text.len() as u64).to_le_bytes(), text, &[0; 4]].concat());
         })
         .not_passed(),
-        Exhibit::new("gguf", &["unknown-file"], |at| beside(at, "model.gguf", b"GGUF\x03\0\0\0\0\0\0\0")),
-        Exhibit::new("unknown", &["unknown-file"], |at| beside(at, "data.xyz", b"\x01\x02\x03\x04")),
-        Exhibit::new("pointer-for-tensors", &["lfs-pointer"], |at| {
+        HostileCase::new("gguf", &["unknown-file"], |at| beside(at, "model.gguf", b"GGUF\x03\0\0\0\0\0\0\0")),
+        HostileCase::new("unknown", &["unknown-file"], |at| beside(at, "data.xyz", b"\x01\x02\x03\x04")),
+        HostileCase::new("pointer-for-tensors", &["lfs-pointer"], |at| {
             write(at, CONFIG, sound().config.to_string());
             write(at, TENSORS, POINTER);
         }),
-        Exhibit::new("pointer-for-config", &["lfs-pointer"], |at| {
+        HostileCase::new("pointer-for-config", &["lfs-pointer"], |at| {
             sound().write(at);
             write(at, CONFIG, POINTER);
         }),
-        Exhibit::new("tensors-twice", &["disguised-file"], |at| {
+        HostileCase::new("tensors-twice", &["disguised-file"], |at| {
             sound().write(at);
             let bytes = fs_err::read(at.join(TENSORS)).expect("readable");
             write(at, "vocab.txt", bytes);
@@ -171,23 +179,23 @@ pub(crate) fn programs() -> Vec<Exhibit> {
     ]
 }
 
-pub(crate) fn names() -> Vec<Exhibit> {
+pub(crate) fn names() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("name-of-two-lines", &["deceptive-name"], |at| beside(at, "a\nb.txt", "x")),
-        Exhibit::new("name-with-escapes", &["deceptive-name", "script"], |at| {
+        HostileCase::new("name-of-two-lines", &["deceptive-name"], |at| beside(at, "a\nb.txt", "x")),
+        HostileCase::new("name-with-escapes", &["deceptive-name", "script"], |at| {
             beside(at, "a\u{1b}[2J\u{1b}[1A.py", "x");
         }),
-        Exhibit::new("name-turned", &["deceptive-name"], |at| beside(at, "photo\u{202e}gpj.txt", "x")),
-        Exhibit::new("name-with-nothing-to-see", &["deceptive-name"], |at| beside(at, "a\u{200b}.txt", "x")),
-        Exhibit::new("folder-with-escapes", &["deceptive-name", "pickle-import"], |at| {
+        HostileCase::new("name-turned", &["deceptive-name"], |at| beside(at, "photo\u{202e}gpj.txt", "x")),
+        HostileCase::new("name-with-nothing-to-see", &["deceptive-name"], |at| beside(at, "a\u{200b}.txt", "x")),
+        HostileCase::new("folder-with-escapes", &["deceptive-name", "pickle-import"], |at| {
             beside(at, "\u{1b}]0;x\u{7}/x.pkl", SYSTEM);
         }),
-        Exhibit::new("pipe-with-escapes", &["deceptive-name", "special-file"], |at| {
+        HostileCase::new("pipe-with-escapes", &["deceptive-name", "special-file"], |at| {
             sound().write(at);
             pipe(&at.join("\u{1b}[31mp"));
         }),
         #[cfg(target_os = "linux")]
-        Exhibit::new("names-that-look-alike", &["pickle-import"], |at| {
+        HostileCase::new("names-that-look-alike", &["pickle-import"], |at| {
             use std::ffi::OsStr;
             use std::os::unix::ffi::OsStrExt;
             // Neither name is UTF-8; shown, they are the same.
@@ -198,69 +206,69 @@ pub(crate) fn names() -> Vec<Exhibit> {
     ]
 }
 
-pub(crate) fn amounts() -> Vec<Exhibit> {
+pub(crate) fn amounts() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("twenty-folders-deep", &["beyond-limits"], |at| {
+        HostileCase::new("twenty-folders-deep", &["beyond-limits"], |at| {
             beside(at, &format!("{}x.pkl", "d/".repeat(20)), SYSTEM);
         }),
-        Exhibit::new("twelve-thousand-files", &["beyond-limits"], |at| {
+        HostileCase::new("twelve-thousand-files", &["beyond-limits"], |at| {
             sound().write(at);
             (0..12_000).for_each(|index| write(at, &format!("f/{index}.txt"), "x"));
         }),
-        Exhibit::new("nine-thousand-programs", &["script"], |at| {
+        HostileCase::new("nine-thousand-programs", &["script"], |at| {
             sound().write(at);
             (0..9_000).for_each(|index| write(at, &format!("f/{index}.py"), "x"));
         }),
-        Exhibit::new("terabyte", &["beyond-limits"], |at| {
+        HostileCase::new("terabyte", &["beyond-limits"], |at| {
             sound().write(at);
             sparse(at, "weights.bin", b"\x80\x02", TERABYTE);
         }),
-        Exhibit::new("terabyte-of-tensors", &["beyond-limits"], |at| {
+        HostileCase::new("terabyte-of-tensors", &["beyond-limits"], |at| {
             let size = 1_i64 << 40;
             let text = header(&[entry("base_model.model.a.weight", "F32", &format!("[{}]", size / 4), 0, size)]);
             claimed(at, text.len() as u64, text.as_bytes(), b"");
             let bytes = fs_err::read(at.join(TENSORS)).expect("readable");
             sparse(at, TENSORS, &bytes, bytes.len() as u64 + TERABYTE);
         }),
-        Exhibit::new("terabyte-of-config", &["beyond-limits"], |at| {
+        HostileCase::new("terabyte-of-config", &["beyond-limits"], |at| {
             sound().write(at);
             sparse(at, CONFIG, b"{", TERABYTE);
         }),
-        Exhibit::new("two-gigabytes-of-nothing", &["unknown-file"], |at| {
+        HostileCase::new("two-gigabytes-of-nothing", &["unknown-file"], |at| {
             sound().write(at);
             sparse(at, "x.data", b"\x01", 2 << 30);
         }),
-        Exhibit::new("nothing", &[], |at| fs_err::create_dir_all(at).expect("created")).refused(),
-        Exhibit::new("only-a-text", &[], |at| write(at, "README.md", "hello")).refused(),
-        Exhibit::new("no-folder", &[], |_| {}).refused(),
-        Exhibit::new("lone-file", &["foreign-format", "unknown-file"], |at| write(at, "x.gguf", b"GGUF\x03\0\0\0")),
-        Exhibit::new("whole-model", &["whole-model"], |at| {
+        HostileCase::new("nothing", &[], |at| fs_err::create_dir_all(at).expect("created")).refused(),
+        HostileCase::new("only-a-text", &[], |at| write(at, "README.md", "hello")).refused(),
+        HostileCase::new("no-folder", &[], |_| {}).refused(),
+        HostileCase::new("lone-file", &["foreign-format", "unknown-file"], |at| write(at, "x.gguf", b"GGUF\x03\0\0\0")),
+        HostileCase::new("whole-model", &["whole-model"], |at| {
             write(at, "config.json", "{}");
             crate::support::write_tensors(at.join("model.safetensors"), &sound().tensors);
         }),
-        Exhibit::new("adapter-in-a-hidden-folder", &["pickle-import"], |at| {
+        HostileCase::new("adapter-in-a-hidden-folder", &["pickle-import"], |at| {
             beside(at, ".old/adapter_model.bin", SYSTEM);
         }),
-        Exhibit::new("adapter-hidden-beside-others", &["pickle-import"], |at| {
+        HostileCase::new("adapter-hidden-beside-others", &["pickle-import"], |at| {
             sound().write(&at.join("good"));
             sound().write(&at.join(".evil"));
             write(at, ".evil/adapter_model.bin", SYSTEM);
         }),
-        Exhibit::new("pickle-of-no-name", &["pickle-import"], |at| {
+        HostileCase::new("pickle-of-no-name", &["pickle-import"], |at| {
             sound().write(&at.join("good"));
             write(at, "m/e", SYSTEM);
         }),
-        Exhibit::new("model-with-code", &["whole-model", "remote-code", "script"], |at| {
+        HostileCase::new("model-with-code", &["whole-model", "remote-code", "script"], |at| {
             sound().write(&at.join("good"));
             write(at, "m/config.json", "{}");
             crate::support::write_tensors(at.join("m/model.safetensors"), &sound().tensors);
             write(at, "m/tokenizer_config.json", r#"{"auto_map": {"AutoTokenizer": "x.Y"}}"#);
             write(at, "m/modeling.py", "import os");
         }),
-        Exhibit::new("adapter-in-an-adapter", &["pickle-import"], |at| {
+        HostileCase::new("adapter-in-an-adapter", &["pickle-import"], |at| {
             beside(at, "old/adapter_model.bin", SYSTEM);
         }),
-        Exhibit::new("adapter-too-deep-among-others", &[], |at| {
+        HostileCase::new("adapter-too-deep-among-others", &[], |at| {
             sound().write(&at.join("good"));
             sound().write(&at.join("d/".repeat(19)));
             write(&at.join("d/".repeat(19)), "adapter_model.bin", SYSTEM);

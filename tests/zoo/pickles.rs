@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::exhibit::Exhibit;
+use super::hostile_case::HostileCase;
 use super::making::{CONFIG, TENSORS, beside, sound, write, written};
 use super::zips::{Member, archive, zip};
 
@@ -40,95 +40,97 @@ fn npy(pickle: &[u8]) -> Vec<u8> {
 }
 
 #[expect(clippy::too_many_lines, reason = "a list reads best whole")]
-pub(crate) fn all() -> Vec<Exhibit> {
+pub(crate) fn all() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("pickle-system", EXECUTES, |at| beside(at, "adapter_model.bin", SYSTEM)),
-        Exhibit::new("pickle-only", &["pickle", "pickle-import"], |at| {
+        HostileCase::new("pickle-system", EXECUTES, |at| beside(at, "adapter_model.bin", SYSTEM)),
+        HostileCase::new("pickle-only", &["pickle", "pickle-import"], |at| {
             alone(at, "adapter_model.bin", SYSTEM);
         }),
-        Exhibit::new("pickle-without-config", &["pickle", "pickle-import", "no-adapter"], |at| {
+        HostileCase::new("pickle-without-config", &["pickle", "pickle-import", "no-adapter"], |at| {
             write(at, "adapter_model.bin", SYSTEM);
         }),
-        Exhibit::new("pickle-stack-global", EXECUTES, |at| {
+        HostileCase::new("pickle-stack-global", EXECUTES, |at| {
             beside(at, "training_args.bin", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x031+1\x85R.");
         }),
-        Exhibit::new("pickle-protocol-5", EXECUTES, |at| {
+        HostileCase::new("pickle-protocol-5", EXECUTES, |at| {
             let body = b"\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94.";
             let frame = (body.len() as u64).to_le_bytes();
             beside(at, "state.pt", [b"\x80\x05\x95", frame.as_slice(), body].concat());
         }),
-        Exhibit::new("pickle-inst", EXECUTES, |at| beside(at, "x.pkl", b"(S'id'\nios\nsystem\n.")),
-        Exhibit::new("pickle-obj", EXECUTES, |at| beside(at, "x.pkl", b"(cos\nsystem\nS'id'\no.")),
-        Exhibit::new("pickle-nested-reduce", EXECUTES, |at| {
+        HostileCase::new("pickle-inst", EXECUTES, |at| beside(at, "x.pkl", b"(S'id'\nios\nsystem\n.")),
+        HostileCase::new("pickle-obj", EXECUTES, |at| beside(at, "x.pkl", b"(cos\nsystem\nS'id'\no.")),
+        HostileCase::new("pickle-nested-reduce", EXECUTES, |at| {
             let inner = b"c__builtin__\ngetattr\n(c__builtin__\n__import__\n(S'os'\ntRS'system'\ntR(S'id'\ntR.";
             beside(at, "x.ckpt", inner);
         }),
-        Exhibit::new("pickle-built-name", EXECUTES, |at| {
+        HostileCase::new("pickle-built-name", EXECUTES, |at| {
             beside(at, "x.pth", b"\x80\x04\x8c\x02osc_codecs\nencode\n(\x8c\x06system\x8c\x05ascii\x74R\x93.");
         }),
-        Exhibit::new("pickle-memoised-name", EXECUTES, |at| {
+        HostileCase::new("pickle-memoised-name", EXECUTES, |at| {
             beside(at, "x.pt", b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94N0h\x00h\x01\x93\x8c\x02id\x85R.");
         }),
-        Exhibit::new("pickle-extension-code", EXECUTES, |at| beside(at, "x.pkl", b"\x80\x02\x82\x01)R.")),
-        Exhibit::new("pickle-second-of-two", EXECUTES, |at| {
+        HostileCase::new("pickle-extension-code", EXECUTES, |at| beside(at, "x.pkl", b"\x80\x02\x82\x01)R.")),
+        HostileCase::new("pickle-second-of-two", EXECUTES, |at| {
             beside(at, "x.pkl", [HARMLESS, SYSTEM].concat());
         }),
-        Exhibit::new("pickle-torch-zip", EXECUTES, |at| beside(at, "adapter_model.bin", torch(SYSTEM))),
-        Exhibit::new("pickle-torch-zip-of-another-name", &["pickle-import", "disguised-file"], |at| {
+        HostileCase::new("pickle-torch-zip", EXECUTES, |at| beside(at, "adapter_model.bin", torch(SYSTEM))),
+        HostileCase::new("pickle-torch-zip-of-another-name", &["pickle-import", "disguised-file"], |at| {
             alone(at, TENSORS, &torch(SYSTEM));
         }),
-        Exhibit::new("pickle-named-tensors", &["pickle", "pickle-import", "disguised-file"], |at| {
+        HostileCase::new("pickle-named-tensors", &["pickle", "pickle-import", "disguised-file"], |at| {
             alone(at, TENSORS, SYSTEM);
         }),
-        Exhibit::new("pickle-named-readme", &["pickle", "pickle-import", "disguised-file"], |at| {
+        HostileCase::new("pickle-named-readme", &["pickle", "pickle-import", "disguised-file"], |at| {
             beside(at, "README.md", SYSTEM);
         }),
-        Exhibit::new("pickle-optimizer", EXECUTES, |at| {
+        HostileCase::new("pickle-optimizer", EXECUTES, |at| {
             beside(at, "optimizer.pt", torch(b"\x80\x02crunpy\n_run_code\n(S'x'\ntR."));
         }),
-        Exhibit::new("pickle-in-a-folder", EXECUTES, |at| beside(at, "checkpoint-10/rng_state.pth", SYSTEM)),
-        Exhibit::new("pickle-in-a-hidden-folder", EXECUTES, |at| beside(at, ".cache/x.bin", SYSTEM)),
-        Exhibit::new("pickle-truncated", &["pickle", "pickle-import", "pickle-malformed"], |at| {
+        HostileCase::new("pickle-in-a-folder", EXECUTES, |at| beside(at, "checkpoint-10/rng_state.pth", SYSTEM)),
+        HostileCase::new("pickle-in-a-hidden-folder", EXECUTES, |at| beside(at, ".cache/x.bin", SYSTEM)),
+        HostileCase::new("pickle-truncated", &["pickle", "pickle-import", "pickle-malformed"], |at| {
             beside(at, "x.pkl", &SYSTEM[..SYSTEM.len() - 2]);
         }),
-        Exhibit::new("pickle-broken-after-the-call", &["pickle-import", "pickle-malformed"], |at| {
+        HostileCase::new("pickle-broken-after-the-call", &["pickle-import", "pickle-malformed"], |at| {
             beside(at, "x.pkl", [&SYSTEM[..SYSTEM.len() - 1], b"\xff\xff\xff"].concat());
         }),
-        Exhibit::new("noise-named-pickle", &["unknown-file"], |at| {
+        HostileCase::new("noise-named-pickle", &["unknown-file"], |at| {
             beside(at, "x.bin", [0xfe; 5000]);
         })
         .without(&["pickle", "pickle-malformed"]),
-        Exhibit::new("arguments-of-a-trainer", &["trainer-state"], |at| {
+        HostileCase::new("arguments-of-a-trainer", &["trainer-state"], |at| {
             beside(at, "training_args.bin", torch(ARGUMENTS));
         })
         .without(&["pickle", "pickle-import"]),
-        Exhibit::new("arguments-of-a-trainer-that-run", EXECUTES, |at| {
+        HostileCase::new("arguments-of-a-trainer-that-run", EXECUTES, |at| {
             beside(at, "training_args.bin", torch(&[&ARGUMENTS[..ARGUMENTS.len() - 1], b"0", SYSTEM].concat()));
         })
         .without(&["trainer-state"]),
-        Exhibit::new("arguments-of-a-trainer-beside-a-program", &["archive", "trainer-state"], |at| {
+        HostileCase::new("arguments-of-a-trainer-beside-a-program", &["archive", "trainer-state"], |at| {
             sound().write(at);
             let members = [Member::stored("archive/data.pkl", ARGUMENTS), Member::stored("archive/code/run.py", b"x")];
             zip(at, "training_args.bin", &members);
         }),
-        Exhibit::new("optimizer-of-a-trainer", &["trainer-state"], |at| beside(at, "optimizer.pt", torch(HARMLESS)))
-            .without(&["pickle"]),
-        Exhibit::new("optimizer-that-looks-up", EXECUTES, |at| {
+        HostileCase::new("optimizer-of-a-trainer", &["trainer-state"], |at| {
+            beside(at, "optimizer.pt", torch(HARMLESS))
+        })
+        .without(&["pickle"]),
+        HostileCase::new("optimizer-that-looks-up", EXECUTES, |at| {
             let call = b"c__builtin__\ngetattr\n(ccollections\nOrderedDict\nS'mro'\ntR0";
             beside(at, "optimizer.pt", torch(&[b"\x80\x02".as_slice(), call, b"}."].concat()));
         })
         .without(&["trainer-state"]),
-        Exhibit::new("pickle-compressed", &["archive"], |at| beside(at, "x.joblib", b"\x78\x9c\x4b\xce\x2f\xe6")),
-        Exhibit::new("pickle-claims-a-string", &["pickle", "pickle-malformed"], |at| {
+        HostileCase::new("pickle-compressed", &["archive"], |at| beside(at, "x.joblib", b"\x78\x9c\x4b\xce\x2f\xe6")),
+        HostileCase::new("pickle-claims-a-string", &["pickle", "pickle-malformed"], |at| {
             beside(at, "x.pkl", b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc");
         }),
-        Exhibit::new("pickle-deep", &["pickle", "pickle-malformed"], |at| {
+        HostileCase::new("pickle-deep", &["pickle", "pickle-malformed"], |at| {
             beside(at, "x.pkl", [b"\x80\x02".as_slice(), &b"(".repeat(4 << 20)].concat());
         }),
-        Exhibit::new("pickle-of-many-objects", &["pickle", "pickle-malformed"], |at| {
+        HostileCase::new("pickle-of-many-objects", &["pickle", "pickle-malformed"], |at| {
             beside(at, "x.pkl", [b"\x80\x02".as_slice(), &b"N".repeat(4 << 20)].concat());
         }),
-        Exhibit::new("pickle-laughs", &["pickle"], |at| {
+        HostileCase::new("pickle-laughs", &["pickle"], |at| {
             let mut bytes = b"\x80\x02]q\x00".to_vec();
             for level in 1..60_u8 {
                 bytes.push(b'(');
@@ -139,7 +141,7 @@ pub(crate) fn all() -> Vec<Exhibit> {
             beside(at, "x.pkl", bytes);
         })
         .without(&["pickle-import", "pickle-malformed"]),
-        Exhibit::new("pickle-memo-bomb", &["pickle", "pickle-malformed"], |at| {
+        HostileCase::new("pickle-memo-bomb", &["pickle", "pickle-malformed"], |at| {
             sound().write(at);
             written(at, "x.pkl", |file| {
                 file.write_all(b"\x80\x04N").expect("written");
@@ -150,24 +152,24 @@ pub(crate) fn all() -> Vec<Exhibit> {
                 file.write_all(b".").expect("written");
             });
         }),
-        Exhibit::new("pickle-of-many-imports", EXECUTES, |at| {
+        HostileCase::new("pickle-of-many-imports", EXECUTES, |at| {
             sound().write(at);
             written(at, "x.pkl", |file| {
                 (0..100_000).for_each(|index| file.write_all(format!("cm{index}\nf\n0").as_bytes()).expect("written"));
                 file.write_all(b"N.").expect("written");
             });
         }),
-        Exhibit::new("npy-of-objects", EXECUTES, |at| beside(at, "x.npy", npy(SYSTEM))),
-        Exhibit::new("npz-of-objects", &["archive", "pickle", "pickle-import"], |at| {
+        HostileCase::new("npy-of-objects", EXECUTES, |at| beside(at, "x.npy", npy(SYSTEM))),
+        HostileCase::new("npz-of-objects", &["archive", "pickle", "pickle-import"], |at| {
             sound().write(at);
             zip(at, "x.npz", &[Member::stored("arr_0.npy", &npy(SYSTEM))]);
         }),
-        Exhibit::new("npy-without-header", EXECUTES, |at| beside(at, "x.npy", SYSTEM)),
-        Exhibit::new("pickle-of-a-tensor", &["pickle"], |at| {
+        HostileCase::new("npy-without-header", EXECUTES, |at| beside(at, "x.npy", SYSTEM)),
+        HostileCase::new("pickle-of-a-tensor", &["pickle"], |at| {
             alone(at, "adapter_model.bin", HARMLESS);
         })
         .without(&["pickle-import", "pickle-malformed"]),
-        Exhibit::new("torch-file-of-a-tensor", &["pickle"], |at| {
+        HostileCase::new("torch-file-of-a-tensor", &["pickle"], |at| {
             alone(at, "adapter_model.bin", &torch(HARMLESS));
         })
         .without(&["pickle-import", "pickle-malformed", "archive-hostile"]),

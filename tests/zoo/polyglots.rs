@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::exhibit::Exhibit;
+use super::hostile_case::HostileCase;
 use super::making::{TENSORS, beside, entry, header, noise, path, sound, write};
 use super::pickles::SYSTEM;
 use super::zips::{Member, archive};
@@ -55,39 +55,39 @@ fn tensors_that_are_a_pickle(at: &Path) {
     write(at, TENSORS, [&(length as u64).to_le_bytes(), text.as_bytes(), &numbers].concat());
 }
 
-pub(crate) fn all() -> Vec<Exhibit> {
+pub(crate) fn all() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("picture", &[], |at| beside(at, "point.gif", POINT)).without(&[
+        HostileCase::new("picture", &[], |at| beside(at, "point.gif", POINT)).without(&[
             "disguised-file",
             "pickle",
             "archive",
             "script",
         ]),
-        Exhibit::new("picture-that-is-a-pickle", DISGUISED_PICKLE, |at| {
+        HostileCase::new("picture-that-is-a-pickle", DISGUISED_PICKLE, |at| {
             beside(at, "point.gif", [NUMBER, SYSTEM].concat());
         }),
-        Exhibit::new("picture-that-is-a-pickle-further-on", DISGUISED_PICKLE, |at| {
+        HostileCase::new("picture-that-is-a-pickle-further-on", DISGUISED_PICKLE, |at| {
             beside(at, "point.gif", [NUMBER, b"X\0\x80\0\0", &[b'a'; 0x8000], SYSTEM].concat());
         }),
-        Exhibit::new("text-that-is-a-pickle-further-on", DISGUISED_PICKLE, |at| {
+        HostileCase::new("text-that-is-a-pickle-further-on", DISGUISED_PICKLE, |at| {
             beside(at, "notes.txt", [b"Very ".as_slice(), &[b'a'; 9000], b"\n0", SYSTEM].concat());
         }),
-        Exhibit::new("tensors-that-are-a-pickle", DISGUISED_PICKLE, tensors_that_are_a_pickle),
-        Exhibit::new("gif-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "point.gif", POINT)),
-        Exhibit::new("png-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "point.png", PNG)),
-        Exhibit::new("jpeg-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "point.jpg", JPEG)),
-        Exhibit::new("pdf-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "paper.pdf", PDF)),
-        Exhibit::new("text-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "README.md", b"# Read me\n")),
-        Exhibit::new("pickle-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "x.pkl", b"\x80\x02]q\0.")),
-        Exhibit::new("archive-before-bytes", DISGUISED_ARCHIVE, |at| {
+        HostileCase::new("tensors-that-are-a-pickle", DISGUISED_PICKLE, tensors_that_are_a_pickle),
+        HostileCase::new("gif-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "point.gif", POINT)),
+        HostileCase::new("png-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "point.png", PNG)),
+        HostileCase::new("jpeg-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "point.jpg", JPEG)),
+        HostileCase::new("pdf-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "paper.pdf", PDF)),
+        HostileCase::new("text-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "README.md", b"# Read me\n")),
+        HostileCase::new("pickle-before-an-archive", DISGUISED_ARCHIVE, |at| followed(at, "x.pkl", b"\x80\x02]q\0.")),
+        HostileCase::new("archive-before-bytes", DISGUISED_ARCHIVE, |at| {
             let packed = archive(&[Member::stored("__main__.py", b"import os")]);
             beside(at, "point.gif", [POINT, &packed, &[b'x'; 500]].concat());
         }),
-        Exhibit::new("tensors-before-an-archive", DISGUISED_ARCHIVE, tensors_before_an_archive),
-        Exhibit::new("picture-that-is-a-program", &["script", "disguised-file"], |at| {
+        HostileCase::new("tensors-before-an-archive", DISGUISED_ARCHIVE, tensors_before_an_archive),
+        HostileCase::new("picture-that-is-a-program", &["script", "disguised-file"], |at| {
             beside(at, "point.gif", "GIF89a = 1\nimport os\nos.system('id')\n");
         }),
-        Exhibit::new("photograph-that-is-a-program", &["script", "disguised-file"], |at| {
+        HostileCase::new("photograph-that-is-a-program", &["script", "disguised-file"], |at| {
             beside(at, "point.jpg", b"\xff\xd8\xff\xe0 = 1\n# coding: latin-1\nimport os\n");
         }),
     ]

@@ -2,7 +2,7 @@
 
 use safetensors::tensor::Dtype;
 
-use super::exhibit::Exhibit;
+use super::hostile_case::HostileCase;
 use super::making::{CONFIG, QUERY, RANK, TENSORS, WIDTH, claimed, entry, header, raw, sound, sparse, write, written};
 use crate::support::Stored;
 
@@ -35,127 +35,127 @@ fn annotated(at: &std::path::Path, key: &str, value: &str) {
     write(at, TENSORS, [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &bytes[8 + length..]].concat());
 }
 
-pub(crate) fn headers() -> Vec<Exhibit> {
+pub(crate) fn headers() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("header-of-all-bytes", &["header-size"], |at| claimed(at, u64::MAX, b"{}", b"")),
-        Exhibit::new("header-of-100-mb", &["header-size"], |at| claimed(at, 100_000_001, b"{}", b"")),
-        Exhibit::new("header-of-9-mb-present", &["header-size"], |at| {
+        HostileCase::new("header-of-all-bytes", &["header-size"], |at| claimed(at, u64::MAX, b"{}", b"")),
+        HostileCase::new("header-of-100-mb", &["header-size"], |at| claimed(at, 100_000_001, b"{}", b"")),
+        HostileCase::new("header-of-9-mb-present", &["header-size"], |at| {
             let blanks = vec![b' '; 9 << 20];
             raw(at, [header(&[entry("a", "F32", "[1]", 0, 4)]).as_bytes(), &blanks].concat(), &[0; 4]);
         }),
-        Exhibit::new("header-beyond-the-file", &["truncated"], |at| claimed(at, 4096, b"{\"", b"")),
-        Exhibit::new("seven-bytes", &["truncated"], |at| {
+        HostileCase::new("header-beyond-the-file", &["truncated"], |at| claimed(at, 4096, b"{\"", b"")),
+        HostileCase::new("seven-bytes", &["truncated"], |at| {
             write(at, CONFIG, sound().config.to_string());
             write(at, TENSORS, [0; 7]);
         }),
-        Exhibit::new("empty-tensors", &["truncated"], |at| {
+        HostileCase::new("empty-tensors", &["truncated"], |at| {
             write(at, CONFIG, sound().config.to_string());
             write(at, TENSORS, b"");
         }),
-        Exhibit::new("header-not-utf8", &["header-syntax"], |at| raw(at, b"{\"\xff\xfe\": 1}", b"")),
-        Exhibit::new("header-not-json", &["header-syntax"], |at| raw(at, "{\"a\": tensors}", b"")),
-        Exhibit::new("header-of-no-bytes", &["header-syntax"], |at| raw(at, "", b"")),
-        Exhibit::new("header-an-array", &["header-syntax"], |at| raw(at, "[1, 2, 3]", b"")),
-        Exhibit::new("header-nested", &["header-syntax"], |at| {
+        HostileCase::new("header-not-utf8", &["header-syntax"], |at| raw(at, b"{\"\xff\xfe\": 1}", b"")),
+        HostileCase::new("header-not-json", &["header-syntax"], |at| raw(at, "{\"a\": tensors}", b"")),
+        HostileCase::new("header-of-no-bytes", &["header-syntax"], |at| raw(at, "", b"")),
+        HostileCase::new("header-an-array", &["header-syntax"], |at| raw(at, "[1, 2, 3]", b"")),
+        HostileCase::new("header-nested", &["header-syntax"], |at| {
             raw(at, format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)), b"");
         }),
-        Exhibit::new("metadata-nested", &["header-syntax"], |at| {
+        HostileCase::new("metadata-nested", &["header-syntax"], |at| {
             raw(at, noted(&format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000))), &[0; 4]);
         }),
-        Exhibit::new("key-twice", &["header-syntax"], |at| {
+        HostileCase::new("key-twice", &["header-syntax"], |at| {
             raw(at, header(&[entry("a", "F32", "[1]", 0, 4), entry("a", "F32", "[1]", 4, 8)]), &[0; 8]);
         }),
-        Exhibit::new("key-twice-escaped", &["header-syntax"], |at| {
+        HostileCase::new("key-twice-escaped", &["header-syntax"], |at| {
             raw(at, header(&[entry("a", "F32", "[1]", 0, 4), entry("\\u0061", "F32", "[1]", 4, 8)]), &[0; 8]);
         }),
-        Exhibit::new("metadata-twice", &["header-syntax"], |at| {
+        HostileCase::new("metadata-twice", &["header-syntax"], |at| {
             let note = "\"__metadata__\":{\"format\":\"pt\"}".to_owned();
             raw(at, header(&[note.clone(), entry("a", "F32", "[1]", 0, 4), note]), &[0; 4]);
         }),
-        Exhibit::new("metadata-a-number", &["header-syntax"], |at| raw(at, noted("{\"a\":7}"), &[0; 4])),
-        Exhibit::new("unknown-field", &["header-syntax"], |at| {
+        HostileCase::new("metadata-a-number", &["header-syntax"], |at| raw(at, noted("{\"a\":7}"), &[0; 4])),
+        HostileCase::new("unknown-field", &["header-syntax"], |at| {
             raw(at, "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"code\":\"x\"}}", &[0; 4]);
         }),
-        Exhibit::new("field-twice", &["header-syntax"], |at| {
+        HostileCase::new("field-twice", &["header-syntax"], |at| {
             raw(at, "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"shape\":[1],\"data_offsets\":[0,4]}}", &[0; 4]);
         }),
-        Exhibit::new("negative-offset", &["header-syntax"], |at| {
+        HostileCase::new("negative-offset", &["header-syntax"], |at| {
             raw(at, header(&[entry("a", "F32", "[1]", -4, 0)]), &[0; 4]);
         }),
-        Exhibit::new("negative-dimension", &["header-syntax"], |at| {
+        HostileCase::new("negative-dimension", &["header-syntax"], |at| {
             raw(at, header(&[entry("a", "F32", "[-1,-1]", 0, 4)]), &[0; 4]);
         }),
-        Exhibit::new("two-headers", &["header-syntax"], |at| raw(at, "{}{}", b"")),
-        Exhibit::new("unknown-dtype", &["tensor-layout"], |at| {
+        HostileCase::new("two-headers", &["header-syntax"], |at| raw(at, "{}{}", b"")),
+        HostileCase::new("unknown-dtype", &["tensor-layout"], |at| {
             raw(at, header(&[entry("a", "F31", "[1]", 0, 4)]), &[0; 4]);
         }),
-        Exhibit::new("offsets-reversed", &["tensor-layout"], |at| {
+        HostileCase::new("offsets-reversed", &["tensor-layout"], |at| {
             raw(at, header(&[entry("a", "F32", "[1]", 4, 0)]), &[0; 4]);
         }),
-        Exhibit::new("offsets-beyond-the-file", &["truncated"], |at| {
+        HostileCase::new("offsets-beyond-the-file", &["truncated"], |at| {
             raw(at, header(&[entry("a", "F32", "[4]", 0, 16)]), &[0; 4]);
         }),
-        Exhibit::new("offsets-beyond-all-files", &["truncated"], |at| {
+        HostileCase::new("offsets-beyond-all-files", &["truncated"], |at| {
             raw(at, header(&[entry("a", "U8", "[9223372036854775807]", 0, i64::MAX)]), &[0; 4]);
         }),
-        Exhibit::new("shape-overflows", &["tensor-layout"], |at| {
+        HostileCase::new("shape-overflows", &["tensor-layout"], |at| {
             raw(at, header(&[entry("a", "F32", "[4294967296,4294967296]", 0, 0)]), b"");
         }),
-        Exhibit::new("shape-overflows-times-zero", &["tensor-layout"], |at| {
+        HostileCase::new("shape-overflows-times-zero", &["tensor-layout"], |at| {
             raw(at, header(&[entry("a", "F32", "[4294967296,4294967296,0]", 0, 0)]), b"");
         }),
-        Exhibit::new("size-mismatch", &["tensor-layout"], |at| {
+        HostileCase::new("size-mismatch", &["tensor-layout"], |at| {
             raw(at, header(&[entry("a", "F32", "[3]", 0, 8)]), &[0; 8]);
         }),
-        Exhibit::new("nine-dimensions", &["tensor-layout"], |at| {
+        HostileCase::new("nine-dimensions", &["tensor-layout"], |at| {
             raw(at, header(&[entry("a", "F32", "[1,1,1,1,1,1,1,1,1]", 0, 4)]), &[0; 4]);
         }),
-        Exhibit::new("million-dimensions", &["tensor-layout"], |at| {
+        HostileCase::new("million-dimensions", &["tensor-layout"], |at| {
             let shape = format!("[{}1]", "1,".repeat(1_000_000));
             raw(at, header(&[entry("a", "F32", &shape, 0, 4)]), &[0; 4]);
         }),
-        Exhibit::new("overlap", &["overlapping-tensors"], |at| {
+        HostileCase::new("overlap", &["overlapping-tensors"], |at| {
             raw(at, header(&[entry("a", "F32", "[2]", 0, 8), entry("b", "F32", "[2]", 4, 12)]), &[0; 12]);
         }),
-        Exhibit::new("same-bytes-twice", &["overlapping-tensors"], |at| {
+        HostileCase::new("same-bytes-twice", &["overlapping-tensors"], |at| {
             raw(at, header(&[entry("a", "F32", "[2]", 0, 8), entry("b", "F32", "[2]", 0, 8)]), &[0; 8]);
         }),
-        Exhibit::new("hole", &["unclaimed-bytes"], |at| {
+        HostileCase::new("hole", &["unclaimed-bytes"], |at| {
             raw(at, header(&[entry("a", "F32", "[1]", 0, 4), entry("b", "F32", "[1]", 8, 12)]), &[0; 12]);
         }),
-        Exhibit::new("program-appended", &["unclaimed-bytes"], |at| {
+        HostileCase::new("program-appended", &["unclaimed-bytes"], |at| {
             sound().write(at);
             let bytes = fs_err::read(at.join(TENSORS)).expect("readable");
             write(at, TENSORS, [&bytes, b"\x7fELF\x02\x01\x01".as_slice(), &[0; 200]].concat());
         }),
-        Exhibit::new("no-tensors", &["config-mismatch"], |at| raw(at, "{}", b"")),
+        HostileCase::new("no-tensors", &["config-mismatch"], |at| raw(at, "{}", b"")),
     ]
 }
 
-pub(crate) fn values() -> Vec<Exhibit> {
+pub(crate) fn values() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("nan-f32", &["non-finite"], |at| typed(at, Dtype::F32, &f32::NAN.to_le_bytes())),
-        Exhibit::new("infinite-f32", &["non-finite"], |at| typed(at, Dtype::F32, &f32::NEG_INFINITY.to_le_bytes())),
-        Exhibit::new("nan-bf16", &["non-finite"], |at| typed(at, Dtype::BF16, &[0xc0, 0x7f])),
-        Exhibit::new("infinite-f16", &["non-finite"], |at| typed(at, Dtype::F16, &[0x00, 0x7c])),
-        Exhibit::new("nan-last-of-many", &["non-finite"], |at| {
+        HostileCase::new("nan-f32", &["non-finite"], |at| typed(at, Dtype::F32, &f32::NAN.to_le_bytes())),
+        HostileCase::new("infinite-f32", &["non-finite"], |at| typed(at, Dtype::F32, &f32::NEG_INFINITY.to_le_bytes())),
+        HostileCase::new("nan-bf16", &["non-finite"], |at| typed(at, Dtype::BF16, &[0xc0, 0x7f])),
+        HostileCase::new("infinite-f16", &["non-finite"], |at| typed(at, Dtype::F16, &[0x00, 0x7c])),
+        HostileCase::new("nan-last-of-many", &["non-finite"], |at| {
             let mut made = sound();
             let mut values = vec![0.01; 70_001];
             values[70_000] = f32::NAN;
             made.set("base_model.model.extra.weight", &[70_001], values);
             made.write(at);
         }),
-        Exhibit::new("whole-numbers", &["unanalysed-tensor"], |at| typed(at, Dtype::I64, &[1; 8])),
-        Exhibit::new("eight-bit-floats", &["unanalysed-tensor"], |at| typed(at, Dtype::F8_E4M3, &[0x38])),
-        Exhibit::new("bytes-for-weights", &["unanalysed-tensor"], |at| typed(at, Dtype::U8, &[7])),
-        Exhibit::new("no-element", &["config-mismatch"], |at| {
+        HostileCase::new("whole-numbers", &["unanalysed-tensor"], |at| typed(at, Dtype::I64, &[1; 8])),
+        HostileCase::new("eight-bit-floats", &["unanalysed-tensor"], |at| typed(at, Dtype::F8_E4M3, &[0x38])),
+        HostileCase::new("bytes-for-weights", &["unanalysed-tensor"], |at| typed(at, Dtype::U8, &[7])),
+        HostileCase::new("no-element", &["config-mismatch"], |at| {
             let mut made = sound();
             made.set("base_model.model.model.norm.weight", &[0, WIDTH], []);
             made.write(at);
         }),
-        Exhibit::new("largest-values", &[], |at| typed(at, Dtype::F32, &f32::MAX.to_le_bytes())),
-        Exhibit::new("smallest-values", &[], |at| typed(at, Dtype::F32, &f32::from_bits(1).to_le_bytes())),
-        Exhibit::new("header-of-many-tensors", &["header-size"], |at| {
+        HostileCase::new("largest-values", &[], |at| typed(at, Dtype::F32, &f32::MAX.to_le_bytes())),
+        HostileCase::new("smallest-values", &[], |at| typed(at, Dtype::F32, &f32::from_bits(1).to_le_bytes())),
+        HostileCase::new("header-of-many-tensors", &["header-size"], |at| {
             write(at, CONFIG, sound().config.to_string());
             written(at, TENSORS, |file| {
                 let tensor = |index: i64| entry(&format!("t{index:06}"), "U8", "[1]", index, index + 1);
@@ -173,22 +173,22 @@ pub(crate) fn values() -> Vec<Exhibit> {
                 file.write_all(&vec![0; count as usize]).expect("written");
             });
         }),
-        Exhibit::new("names-with-escapes", &["config-mismatch"], |at| {
+        HostileCase::new("names-with-escapes", &["config-mismatch"], |at| {
             let mut made = sound();
             made.set("\u{1b}[2J\u{1b}]0;owned\u{7}base_model.\u{1b}[31m.lora_A.weight", &[1], [0.5]);
             made.write(at);
         }),
-        Exhibit::new("names-with-escapes-and-nan", &["non-finite"], |at| {
+        HostileCase::new("names-with-escapes-and-nan", &["non-finite"], |at| {
             let mut made = sound();
             made.set("base_model.model.\u{1b}[1A\u{1b}[2K\u{202e}.weight", &[1], [f32::NAN]);
             made.write(at);
         }),
-        Exhibit::new("whole-tensor-with-escapes", &["whole-tensor"], |at| {
+        HostileCase::new("whole-tensor-with-escapes", &["whole-tensor"], |at| {
             let mut made = sound();
             made.set("base_model.model.model.\u{1b}[8m\r\n\u{9b}2J.weight", &[2, 2], [0.5; 4]);
             made.write(at);
         }),
-        Exhibit::new("module-with-escapes", &["rank", "scale"], |at| {
+        HostileCase::new("module-with-escapes", &["rank", "scale"], |at| {
             let mut made = sound();
             made.config["r"] = 300.into();
             made.config["lora_alpha"] = 30_000.into();
@@ -199,22 +199,22 @@ pub(crate) fn values() -> Vec<Exhibit> {
             }
             made.write(at);
         }),
-        Exhibit::new("tensors-of-a-hole", &["header-syntax"], |at| {
+        HostileCase::new("tensors-of-a-hole", &["header-syntax"], |at| {
             write(at, CONFIG, sound().config.to_string());
             sparse(at, TENSORS, &2_u64.to_le_bytes(), 64 << 20);
         }),
     ]
 }
 
-pub(crate) fn notes() -> Vec<Exhibit> {
+pub(crate) fn notes() -> Vec<HostileCase> {
     vec![
-        Exhibit::new("metadata-long", &["metadata"], |at| annotated(at, "note", &"a b ".repeat(250_000))),
-        Exhibit::new("metadata-code", &["metadata"], |at| annotated(at, "note", "__import__('os').system('id')")),
-        Exhibit::new("metadata-code-in-key", &["metadata"], |at| annotated(at, "eval(input())", "x")),
-        Exhibit::new("metadata-turned", &["metadata"], |at| annotated(at, "note", "safe\u{202e}lufmrah")),
-        Exhibit::new("metadata-escapes", &["metadata"], |at| annotated(at, "\u{1b}[2J", "\u{1b}]0;x\u{7}")),
-        Exhibit::new("metadata-blob", &["metadata"], |at| annotated(at, "blob", &"QUJD".repeat(300))),
-        Exhibit::new("metadata-of-a-million-keys", &["tensor-layout"], |at| {
+        HostileCase::new("metadata-long", &["metadata"], |at| annotated(at, "note", &"a b ".repeat(250_000))),
+        HostileCase::new("metadata-code", &["metadata"], |at| annotated(at, "note", "__import__('os').system('id')")),
+        HostileCase::new("metadata-code-in-key", &["metadata"], |at| annotated(at, "eval(input())", "x")),
+        HostileCase::new("metadata-turned", &["metadata"], |at| annotated(at, "note", "safe\u{202e}lufmrah")),
+        HostileCase::new("metadata-escapes", &["metadata"], |at| annotated(at, "\u{1b}[2J", "\u{1b}]0;x\u{7}")),
+        HostileCase::new("metadata-blob", &["metadata"], |at| annotated(at, "blob", &"QUJD".repeat(300))),
+        HostileCase::new("metadata-of-a-million-keys", &["tensor-layout"], |at| {
             // The file is refused for its tensor; what matters is what its notes cost.
             let notes: Vec<String> = (0..700_000).map(|index| format!("\"{index:x}\":\"\"")).collect();
             raw(

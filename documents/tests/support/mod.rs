@@ -122,7 +122,7 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             keep_sinks: false,
             seed: 0,
         },
-        composition: None,
+        provenance: None,
         asked: None,
         weights,
         layers: layers(plan, &mut dice),

@@ -3,7 +3,8 @@
 use lcr_documents::number::plural;
 
 use crate::output::table::Tally;
-use crate::report::{GateReport, GateVerdict};
+use crate::report::GateReport;
+use crate::verdict::GateVerdict;
 
 /// The report as a badge, in the format of <https://shields.io/badges/endpoint-badge>.
 pub fn badge(report: &GateReport) -> String {

@@ -10,9 +10,8 @@ use lcr_documents::text::{shortened, visible};
 use serde::Serialize;
 
 use crate::pin::digest_of_bytes;
-use crate::policy::RuleLevel;
-use crate::policy::catalogue::rule;
 use crate::report::{ArtifactReport, GateFinding, GateReport};
+use crate::rules::rule;
 
 /// Longest description; whoever needs the rest finds it in the report's own JSON.
 const LONGEST_TEXT: usize = 1000;
@@ -62,13 +61,7 @@ fn of_finding(report: &GateReport, finding: &GateFinding) -> Issue {
         None if !finding.counts() => " (known to the baseline)".to_owned(),
         None => String::new(),
     };
-    let severity = match finding.level {
-        _ if !finding.counts() => "info",
-        level if level >= report.fail_on => "critical",
-        RuleLevel::Deny => "critical",
-        RuleLevel::Warn => "minor",
-        RuleLevel::Allow => "info",
-    };
+    let severity = if finding.counts() { finding.level.in_code_quality(report.fail_on) } else { "info" };
     Issue {
         description: description(&format!("{title}{place}: {}{accepted}", finding.message)),
         check_name: finding.rule.clone(),

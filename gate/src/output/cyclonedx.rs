@@ -6,7 +6,8 @@ use lcr_documents::text::{shortened, visible};
 use serde_json::{Value, json};
 
 use crate::pin::digest_of_bytes;
-use crate::report::{ArtifactReport, BasePin, GateFinding, GateReport, GateVerdict, to_string};
+use crate::report::{ArtifactReport, BasePin, GateFinding, GateReport, to_string};
+use crate::verdict::GateVerdict;
 
 /// Longest text of a finding; whoever needs the rest finds it in the report's own JSON.
 const LONGEST_TEXT: usize = 1000;

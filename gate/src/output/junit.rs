@@ -11,8 +11,8 @@ use lcr_documents::DocumentError;
 use lcr_documents::text::{escape, shortened, visible};
 
 use crate::output::table::place;
-use crate::policy::RuleLevel;
 use crate::report::{ArtifactReport, GateFinding, GateReport};
+use crate::rules::Severity;
 
 /// Longest message; whoever needs the rest finds it in the JSON.
 const LONGEST_TEXT: usize = 4000;
@@ -86,7 +86,7 @@ impl Suite {
         name: &str,
         properties: Vec<(&'static str, String)>,
         findings: &[GateFinding],
-        fail_on: RuleLevel,
+        fail_on: Severity,
     ) -> Self {
         let (judged, shown): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level >= fail_on);
         let cases = judged.into_iter().map(|finding| Case { name: case_name(finding), outcome: outcome(finding) });

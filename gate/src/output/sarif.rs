@@ -11,9 +11,9 @@ use lcr_documents::DocumentError;
 use lcr_documents::text::{link_component, shortened, visible};
 use serde::Serialize;
 
-use crate::policy::RuleLevel;
-use crate::policy::catalogue::rule;
-use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, GateVerdict, Pins};
+use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, Provenance};
+use crate::rules::{Severity, rule};
+use crate::verdict::GateVerdict;
 
 /// Where the standard's schema is published.
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -58,8 +58,8 @@ struct Run<'a> {
 struct RunProperties<'a> {
     schema: &'a str,
     verdict: GateVerdict,
-    fail_on: RuleLevel,
-    pins: &'a Pins,
+    fail_on: Severity,
+    pins: &'a Provenance,
 }
 
 #[derive(Serialize)]
@@ -239,16 +239,12 @@ impl<'a> Run<'a> {
 
 impl<'a> Rule<'a> {
     /// `worst` is the worst level that a finding of the rule has.
-    fn of(code: &'a str, worst: RuleLevel) -> Self {
-        let (problem, security) = match worst {
-            RuleLevel::Deny => ("error", "8.0"),
-            RuleLevel::Warn => ("warning", "5.0"),
-            RuleLevel::Allow => ("recommendation", "2.0"),
-        };
+    fn of(code: &'a str, worst: Severity) -> Self {
+        let (problem, security) = worst.in_code_scanning();
         let properties = RuleProperties { tags: ["security"], problem, security };
         let Some(entry) = rule(code) else {
             let unknown = || Text::plain(&format!("{code}: a rule that this version does not document"));
-            let default_configuration = Configuration { level: level_word(worst) };
+            let default_configuration = Configuration { level: worst.in_sarif() };
             let (short_description, full_description, help) = (unknown(), unknown(), unknown());
             return Self { id: code, short_description, full_description, help, default_configuration, properties };
         };
@@ -264,7 +260,7 @@ impl<'a> Rule<'a> {
             short_description: Text { text: entry.title.to_owned(), markdown: None },
             full_description: Text { text: entry.why.to_owned(), markdown: None },
             help,
-            default_configuration: Configuration { level: level_word(entry.level) },
+            default_configuration: Configuration { level: entry.level.in_sarif() },
             properties,
         }
     }
@@ -282,7 +278,7 @@ impl<'a> SarifResult<'a> {
         Self {
             rule_id: &finding.rule,
             rule_index,
-            level: level_word(finding.level),
+            level: finding.level.in_sarif(),
             message: Text::plain(&finding.message),
             locations: [location(finding, report, indices)],
             partial_fingerprints: BTreeMap::from([(FINGERPRINT, finding.fingerprint.as_str())]),
@@ -319,7 +315,7 @@ impl Text {
 type Indices = BTreeMap<String, usize>;
 
 /// The rules used, by their codes, each with the worst level of its findings.
-fn worst_levels(report: &GateReport) -> BTreeMap<&str, RuleLevel> {
+fn worst_levels(report: &GateReport) -> BTreeMap<&str, Severity> {
     let mut levels = BTreeMap::new();
     for finding in report.findings().chain(&report.absent) {
         let level = levels.entry(finding.rule.as_str()).or_insert(finding.level);
@@ -399,15 +395,6 @@ fn uri(artifact: &str, file: &str) -> String {
 /// The parts of a path that say something.
 fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split(std::path::is_separator).filter(|part| !part.is_empty() && *part != ".")
-}
-
-/// A level as SARIF names it.
-fn level_word(level: RuleLevel) -> &'static str {
-    match level {
-        RuleLevel::Deny => "error",
-        RuleLevel::Warn => "warning",
-        RuleLevel::Allow => "note",
-    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use lcr_documents::number::plural;
 use lcr_documents::text::{shortened, visible};
 
 use crate::output::table::{Tally, objections, place, ranks, remainder, targets, totals, verdict_word};
-use crate::policy::catalogue::rule;
 use crate::report::{ArtifactReport, GateFinding, GateReport};
+use crate::rules::rule;
 
 /// Findings shown one by one. A step's summary may hold 1 MiB; what is cut here is in the report itself.
 const MOST_FINDINGS: usize = 50;

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use lcr_documents::number::{bytes, count, plural};
 use lcr_documents::text::{shortened, visible};
 
-use crate::policy::RuleLevel;
-use crate::policy::catalogue::rule;
-use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport, GateVerdict};
+use crate::report::{ArtifactReport, BaselineState, GateFinding, GateReport};
+use crate::rules::{Severity, rule};
+use crate::verdict::GateVerdict;
 
 /// Narrower than this, a table is unreadable however it is wrapped.
 const NARROWEST: usize = 40;
@@ -47,9 +47,9 @@ impl Tally {
             let slot = match finding.level {
                 _ if finding.waiver.is_some() => &mut tally.waived,
                 _ if !finding.counts() => &mut tally.unchanged,
-                RuleLevel::Deny => &mut tally.deny,
-                RuleLevel::Warn => &mut tally.warn,
-                RuleLevel::Allow => &mut tally.allow,
+                Severity::Deny => &mut tally.deny,
+                Severity::Warn => &mut tally.warn,
+                Severity::Allow => &mut tally.allow,
             };
             *slot += 1;
         }
@@ -88,14 +88,14 @@ pub(super) fn place(finding: &GateFinding) -> String {
 /// The findings that count and are not merely allowed, worst first.
 pub(super) fn objections<'a>(findings: impl IntoIterator<Item = &'a GateFinding>) -> Vec<&'a GateFinding> {
     let mut objections: Vec<&GateFinding> =
-        findings.into_iter().filter(|finding| finding.counts() && finding.level > RuleLevel::Allow).collect();
+        findings.into_iter().filter(|finding| finding.counts() && finding.level > Severity::Allow).collect();
     objections.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     objections
 }
 
 /// What lies beside the objections, a line each: allowed, waived, in the baseline.
 pub(super) fn remainder(findings: &[GateFinding]) -> Vec<String> {
-    let allowed = findings.iter().filter(|finding| finding.counts() && finding.level == RuleLevel::Allow);
+    let allowed = findings.iter().filter(|finding| finding.counts() && finding.level == Severity::Allow);
     let waived = findings.iter().filter(|finding| finding.waiver.is_some());
     let unchanged = findings.iter().filter(|finding| finding.waiver.is_none() && finding.state != BaselineState::New);
     let kinds = [("allowed", codes(allowed)), ("waived", codes(waived)), ("in the baseline", codes(unchanged))];

@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use globset::GlobMatcher;
 use sha2::{Digest, Sha256};
 
-use super::catalogue::{RuleLevel, rule};
-use super::exceptions::refusal;
 use super::paths::{Patterns, Place, names_match, places};
 use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
+use crate::rules::{Rule, Severity, refusal};
 
 /// The text of `policy init`: the policy that holds where there is no file.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
@@ -150,7 +149,7 @@ pub struct Policy {
     /// SHA-256 of its text.
     pub sha256: String,
     /// Lowest level that makes the gate fail.
-    pub fail_on: RuleLevel,
+    pub fail_on: Severity,
     /// What is asked of the base.
     pub base: BaseSection,
     /// What adapters may be.
@@ -277,13 +276,13 @@ impl Policy {
     }
 
     /// Level of a rule for an artifact. See [`Settings::level`].
-    pub fn level(&self, code: &str, artifact: &str) -> RuleLevel {
-        self.at(artifact).level(code)
+    pub fn level(&self, rule: &Rule, artifact: &str) -> Severity {
+        self.at(artifact).level(rule)
     }
 
     /// Limit of a rule for an artifact. See [`Settings::limit`].
-    pub fn limit(&self, code: &str, artifact: &str) -> Option<f64> {
-        self.at(artifact).limit(code)
+    pub fn limit(&self, rule: &Rule, artifact: &str) -> Option<f64> {
+        self.at(artifact).limit(rule)
     }
 
     /// Whether an adapter may name this base.
@@ -333,16 +332,14 @@ pub struct Settings<'a> {
 impl Settings<'_> {
     /// Level of a rule: that of the last matching path section that sets it, else the rules section's, else the rule's own; the
     /// strictest, where the path leads to several places.
-    pub fn level(&self, code: &str) -> RuleLevel {
-        let own = || rule(code).map_or(RuleLevel::Deny, |rule| rule.level);
-        // A rule without an entry fails closed.
-        self.first(code, |setting| setting.level).map(|level| level.unwrap_or_else(own)).max().unwrap_or_else(own)
+    pub fn level(&self, rule: &Rule) -> Severity {
+        let levels = self.first(rule.code, |setting| setting.level).map(|level| level.unwrap_or(rule.level));
+        levels.max().unwrap_or(rule.level)
     }
 
     /// Limit of a rule, in the same way.
-    pub fn limit(&self, code: &str) -> Option<f64> {
-        let own = || rule(code).and_then(|rule| rule.limit);
-        self.first(code, |setting| setting.limit).filter_map(|limit| limit.or_else(own)).reduce(f64::min)
+    pub fn limit(&self, rule: &Rule) -> Option<f64> {
+        self.first(rule.code, |setting| setting.limit).filter_map(|limit| limit.or(rule.limit)).reduce(f64::min)
     }
 
     /// The setting that goes before all others, for each place.

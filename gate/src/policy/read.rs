@@ -7,9 +7,8 @@ use lcr_documents::characters::visible;
 use toml::value::Datetime;
 use toml::{Table, Value};
 
-use super::catalogue::{RuleLevel, rule, rules};
-use super::exceptions::refusal;
 use super::file::{AllowedSection, BaseSection, CompareSection};
+use crate::rules::{Severity, refusal, rule, rules};
 
 /// Characters of a value that a message quotes.
 const QUOTED: usize = 80;
@@ -19,7 +18,7 @@ const ALIKE: f64 = 0.75;
 /// A level, a limit, or both.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct RuleSetting {
-    pub(super) level: Option<RuleLevel>,
+    pub(super) level: Option<Severity>,
     pub(super) limit: Option<f64>,
 }
 
@@ -41,7 +40,7 @@ pub(super) struct WaiverSection {
 /// What a policy's text says, as far as it could be read.
 #[derive(Debug)]
 pub(super) struct PolicyText {
-    pub(super) fail_on: RuleLevel,
+    pub(super) fail_on: Severity,
     pub(super) base: BaseSection,
     pub(super) allowed: AllowedSection,
     pub(super) compare: CompareSection,
@@ -60,7 +59,7 @@ pub(super) fn read(mut file: Table, problems: &mut Vec<String>) -> PolicyText {
         None => reader.note("`version` is missing: write `version = 1`".to_owned()),
     }
     let fail_on = file.remove("fail_on").and_then(|value| reader.level("fail_on", &value));
-    if fail_on == Some(RuleLevel::Allow) {
+    if fail_on == Some(Severity::Allow) {
         reader.note("fail_on is `allow`, which would fail on everything; use `warn` or `deny`".to_owned());
     }
     let base = reader.table(&mut file, "base");
@@ -71,7 +70,7 @@ pub(super) fn read(mut file: Table, problems: &mut Vec<String>) -> PolicyText {
     let waivers = reader.tables(&mut file, "waivers");
     reader.nothing_else("", &file, &["version", "fail_on", "base", "allowed", "compare", "rules", "paths", "waivers"]);
     PolicyText {
-        fail_on: fail_on.unwrap_or(RuleLevel::Deny),
+        fail_on: fail_on.unwrap_or(Severity::Deny),
         base: reader.base(base),
         allowed: reader.allowed(allowed),
         compare: reader.compare(compare),
@@ -168,12 +167,12 @@ impl Reader<'_> {
         }
     }
 
-    fn level(&mut self, place: &str, value: &Value) -> Option<RuleLevel> {
-        const LEVELS: [RuleLevel; 3] = [RuleLevel::Allow, RuleLevel::Warn, RuleLevel::Deny];
+    fn level(&mut self, place: &str, value: &Value) -> Option<Severity> {
         let named = value.as_str();
-        let known = LEVELS.into_iter().find(|level| Some(level.name()) == named);
+        let known = named.and_then(Severity::of_name);
         if known.is_none() {
-            let hint = named.map(|name| nearest(name, LEVELS.iter().map(|level| level.name()))).unwrap_or_default();
+            let hint =
+                named.map(|name| nearest(name, Severity::ALL.iter().map(|level| level.name()))).unwrap_or_default();
             self.note(format!("{place} is {}{hint}: the level is `allow`, `warn` or `deny`", plain(value)));
         }
         known
@@ -351,7 +350,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Holds the rule of a waiver, and its number, against the catalogue.
+    /// Holds the rule of a waiver, and its number, against the registry.
     fn waived(&mut self, name: &str, code: Option<&str>, up_to: Option<f64>) {
         let entry = code.and_then(rule);
         if let (Some(code), None) = (code, entry) {

@@ -4,6 +4,7 @@ use lcr_documents::audit::{Audit, Judgement, Level, Part, PartState, TokenChange
 use lcr_documents::number::{count, percent, plain, plural};
 use lcr_formats::module::ModulePath;
 use lcr_gate::outcome;
+use lcr_gate::rules::{FLIPPED_TOKENS, NEXT_TOKEN_KL, Rule, WEIGHT_CHANGE};
 use serde::Serialize;
 
 use crate::charts::{Place, Site, entering};
@@ -58,12 +59,12 @@ impl Card {
     }
 
     /// With the limit that a rule has for it, written like the figure itself.
-    fn beside(self, audit: &Audit, rule: &str, write: impl Fn(f64) -> String) -> Self {
-        let Some(size) = audit.sizes.iter().find(|size| size.rule == rule) else { return self };
+    fn beside(self, audit: &Audit, rule: &Rule, write: impl Fn(f64) -> String) -> Self {
+        let Some(size) = audit.sizes.iter().find(|size| size.rule == rule.code) else { return self };
         let over = size.measured > size.limit;
         let limit = if over { "over the limit of" } else { "limit" };
         let judged = if size.judged { "judged by" } else { "not judged, see" };
-        Self { scale: Some(format!("{limit} {}, {judged} {rule}", write(size.limit))), over, ..self }
+        Self { scale: Some(format!("{limit} {}, {judged} {}", write(size.limit), rule.code)), over, ..self }
     }
 }
 
@@ -256,20 +257,20 @@ fn cards(audit: &Audit) -> Vec<Card> {
             if audit.weights.is_empty() { "–".to_owned() } else { count(audit.weights.len() as u64) },
             format!("in {}: {}", plural(audit.base.layers, "layer"), kinds.join(", ")),
         ),
-        Card::new("Weight change, max", norm, norm_place).beside(audit, "weight-change", percent),
+        Card::new("Weight change, max", norm, norm_place).beside(audit, &WEIGHT_CHANGE, percent),
         Card::new("Stream change, max", drift, drift_place),
         Card::new(
             "Mean KL, nats",
             measured(&|tokens| plain(tokens.kl.mean)),
             noted(&|tokens| format!("95 % under {}, worst {}", plain(tokens.kl.p95), plain(tokens.kl.max))),
         )
-        .beside(audit, "next-token-kl", plain),
+        .beside(audit, &NEXT_TOKEN_KL, plain),
         Card::new(
             "Top-1 flips",
             measured(&|tokens| percent(tokens.top1_flip_rate)),
             noted(&|tokens| format!("of {} positions", count(tokens.positions as u64))),
         )
-        .beside(audit, "flipped-tokens", percent),
+        .beside(audit, &FLIPPED_TOKENS, percent),
         Card::new(
             "Tensors applied",
             format!("{}/{}", count(coverage.applied as u64), count(coverage.tensors as u64)),

@@ -17,7 +17,7 @@ use std::fmt::Write;
 use lcr_documents::audit::Audit;
 use lcr_documents::page::content_policy;
 use lcr_documents::{number, text};
-use lcr_gate::policy::{Rule, Stage, catalogue};
+use lcr_gate::rules::{Stage, rules};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -66,7 +66,8 @@ pub fn page(audit: &Audit) -> Result<String, ReportError> {
     let drawn = |list: &[LineChart]| Value::from(Serde(list.iter().map(Chart::new).collect::<Vec<_>>()));
     let paths = charts::token_paths(audit);
     let path_legend: Vec<String> = paths.tokens.iter().map(|token| token.name.clone()).collect();
-    let rules: Vec<(&str, &str)> = Rule::ALL.iter().map(|rule| (rule.code(), rule.description())).collect();
+    let compared: Vec<(&str, &str)> =
+        rules().filter_map(|rule| Some((rule.code, rule.comparison()?.summary))).collect();
     let values = context! {
         audit => Value::from(Serde(audit)),
         headline => Value::from(Serde(headline::headline(audit))),
@@ -81,8 +82,8 @@ pub fn page(audit: &Audit) -> Result<String, ReportError> {
         sites => tables::sites(audit).map(|table| Value::from(Serde(table))),
         dimensions => tables::dimensions(audit).map(|table| Value::from(Serde(table))),
         weights => tables::weights(audit).map(|table| Value::from(Serde(table))),
-        rules => Value::from(Serde(rules)),
-        file_rules => catalogue::rules().filter(|rule| matches!(rule.stage, Stage::Files | Stage::Adapter)).count(),
+        rules => Value::from(Serde(compared)),
+        file_rules => rules().filter(|rule| matches!(rule.stage, Stage::Files | Stage::Adapter)).count(),
     };
     render("page.html", values)
 }

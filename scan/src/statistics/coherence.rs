@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Measured;
 
 /// Modules of a kind whose directions are compared; real models have a hundred layers at most.
-pub(super) const LARGEST_CHORUS: usize = 256;
+pub(super) const MODULE_LIMIT: usize = 256;
 /// Modules that must agree on a direction before it is one.
-const SMALLEST_CHORUS: usize = 4;
+const FEWEST_MODULES: usize = 4;
 
 /// How far modules agree on one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +38,7 @@ pub(super) fn coherence(
         }
     }
     let (width, vectors) = widths.into_iter().max_by_key(|(_, vectors)| vectors.len())?;
-    if vectors.len() < SMALLEST_CHORUS {
+    if vectors.len() < FEWEST_MODULES {
         return None;
     }
     let mut total = 0.0;

@@ -5,7 +5,7 @@ use lcr_formats::factored::{FactoredMatrix, Grams};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::families::median;
+use super::module_groups::median;
 
 /// Sizes that s·BA reaches.
 pub(super) struct Reach {

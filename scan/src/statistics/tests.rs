@@ -260,13 +260,13 @@ fn one_concentrated_module_among_many_is_found_and_a_trend_is_not() {
             measured(&format!("model.layers.{layer}.mlp.down_proj"), &own)
         })
         .collect();
-    let families = families::compare(&mut all);
+    let groups = module_groups::compare(&mut all);
     let scores: Vec<f64> = all.iter().filter_map(|module| module.statistics.concentration_z).collect();
     assert_eq!(scores.len(), 24);
     assert!(scores[11] > 14.0, "{scores:?}");
     assert!(scores.iter().enumerate().all(|(layer, score)| layer == 11 || *score < 6.0), "{scores:?}");
-    let farthest = families["down_proj"].farthest.clone().expect("24 modules");
-    assert_eq!((families["down_proj"].modules, farthest.module.as_str()), (24, "model.layers.11.mlp.down_proj"));
+    let farthest = groups["down_proj"].farthest.clone().expect("24 modules");
+    assert_eq!((groups["down_proj"].modules, farthest.module.as_str()), (24, "model.layers.11.mlp.down_proj"));
     assert!(farthest.z.abs() >= scores[11], "{farthest:?}");
 }
 

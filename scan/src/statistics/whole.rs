@@ -8,7 +8,7 @@ use lcr_formats::checkpoint::Weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::families::median;
+use super::module_groups::median;
 
 /// Elements that are widened at a time.
 const BLOCK: usize = 1 << 14;

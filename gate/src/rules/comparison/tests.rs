@@ -1,13 +1,19 @@
-//! The built-in rules: each fires on what it is for, and not on a plain adapter.
-
-#[path = "../../documents/tests/support/mod.rs"]
-mod support;
-
-use std::collections::HashSet;
+//! The rules of a comparison: each fires on what it is for, and not on a plain adapter.
 
 use lcr_documents::audit::{Audit, Finding, Level, RowNormChange, Verdict, WeightChange};
-use lcr_gate::judge_comparison;
-use lcr_gate::policy::{Policy, Rule, judge};
+
+use super::coverage::UNCOVERED_TENSORS;
+use super::weights::{INTRUDER_DIMENSIONS, LARGER_THAN_WEIGHT, MAGNITUDE_SPIKE, VANISHES_WHEN_MERGED};
+use crate::policy::Policy;
+use crate::rules::between_modules::{COHERENT_READS, COHERENT_WRITES};
+use crate::rules::changed_modules::{TARGETED_WITHOUT_TENSORS, WHOLE_TENSOR, ZERO_EFFECT};
+use crate::rules::rows::DEAD_ROWS;
+use crate::rules::{Rule, support};
+use crate::{judge_comparison, judge_numbers};
+
+fn judge(audit: &mut Audit) {
+    judge_numbers(audit, &Policy::default());
+}
 
 fn judged(change: impl FnOnce(&mut Audit)) -> Audit {
     let mut audit = support::toy();
@@ -16,21 +22,12 @@ fn judged(change: impl FnOnce(&mut Audit)) -> Audit {
     audit
 }
 
-fn found(audit: &Audit, rule: Rule) -> Option<&Finding> {
-    audit.findings.iter().find(|finding| finding.rule == rule.code())
+fn found(audit: &Audit, rule: &Rule) -> Option<&Finding> {
+    audit.findings.iter().find(|finding| finding.rule == rule.code)
 }
 
 fn first_weight(audit: &mut Audit) -> &mut WeightChange {
     audit.weights.values_mut().next().unwrap()
-}
-
-#[test]
-fn codes_are_unique_and_described() {
-    let codes: HashSet<&str> = Rule::ALL.iter().map(|rule| rule.code()).collect();
-    assert_eq!(codes.len(), Rule::ALL.len());
-    for rule in Rule::ALL {
-        assert!(rule.description().ends_with('.'), "{}", rule.code());
-    }
 }
 
 #[test]
@@ -51,57 +48,57 @@ fn judging_twice_is_judging_once() {
 
 #[test]
 fn each_rule_fires_on_what_it_is_for() {
-    type Case = (Rule, Level, fn(&mut Audit));
+    type Case = (&'static Rule, Level, fn(&mut Audit));
     let cases: [Case; 14] = [
-        (Rule::UncoveredTensors, Level::Fail, |audit| {
+        (&UNCOVERED_TENSORS, Level::Fail, |audit| {
             audit.adapter.coverage.applied -= 1;
         }),
-        (Rule::UncoveredTensors, Level::Fail, |audit| {
+        (&UNCOVERED_TENSORS, Level::Fail, |audit| {
             audit.adapter.coverage.unmatched.push("x".into());
         }),
-        (Rule::DeadRows, Level::Fail, |audit| {
+        (&DEAD_ROWS, Level::Fail, |audit| {
             let weight = first_weight(audit);
             weight.relative_norm = Some(1.0);
             weight.cosine = 0.0;
             weight.row_norm_change = RowNormChange { mean_abs: 1.0, max_abs: 1.0, min: -1.0 };
         }),
-        (Rule::DeadRows, Level::Fail, |audit| {
+        (&DEAD_ROWS, Level::Fail, |audit| {
             let rows = &mut first_weight(audit).row_norm_change;
             (rows.max_abs, rows.min) = (1.0, -1.0);
         }),
-        (Rule::LargerThanWeight, Level::Warn, |audit| {
+        (&LARGER_THAN_WEIGHT, Level::Warn, |audit| {
             first_weight(audit).relative_norm = Some(1.2);
         }),
-        (Rule::MagnitudeSpike, Level::Warn, |audit| {
+        (&MAGNITUDE_SPIKE, Level::Warn, |audit| {
             first_weight(audit).row_norm_change.max_abs = 2.0;
         }),
-        (Rule::MagnitudeSpike, Level::Warn, |audit| {
+        (&MAGNITUDE_SPIKE, Level::Warn, |audit| {
             first_weight(audit).row_norm_change.min = -0.9;
         }),
-        (Rule::CoherentWrites, Level::Warn, |audit| {
+        (&COHERENT_WRITES, Level::Warn, |audit| {
             audit.coherence.write = Some(0.99);
         }),
-        (Rule::CoherentReads, Level::Warn, |audit| {
+        (&COHERENT_READS, Level::Warn, |audit| {
             audit.coherence.read = Some(0.99);
         }),
-        (Rule::IntruderDimensions, Level::Warn, |audit| {
+        (&INTRUDER_DIMENSIONS, Level::Warn, |audit| {
             first_weight(audit).intruder_dimensions = Some(5);
         }),
-        (Rule::WholeTensor, Level::Warn, |audit| {
+        (&WHOLE_TENSOR, Level::Warn, |audit| {
             first_weight(audit).kind = "whole".into();
         }),
-        (Rule::ZeroEffect, Level::Warn, |audit| audit.adapter.zero_effect = true),
-        (Rule::TargetedWithoutTensors, Level::Warn, |audit| {
+        (&ZERO_EFFECT, Level::Warn, |audit| audit.adapter.zero_effect = true),
+        (&TARGETED_WITHOUT_TENSORS, Level::Warn, |audit| {
             audit.adapter.coverage.targeted_without_tensors.push("x".into());
         }),
-        (Rule::VanishesWhenMerged, Level::Note, |audit| {
+        (&VANISHES_WHEN_MERGED, Level::Note, |audit| {
             first_weight(audit).merge_survival.changed_share = 0.01;
         }),
     ];
     for (rule, level, change) in cases {
         let audit = judged(change);
-        let finding = found(&audit, rule).unwrap_or_else(|| panic!("{} did not fire", rule.code()));
-        assert_eq!(finding.level, level, "{}", rule.code());
+        let finding = found(&audit, rule).unwrap_or_else(|| panic!("{} did not fire", rule.code));
+        assert_eq!(finding.level, level, "{}", rule.code);
         assert!(!finding.location.is_empty() && finding.message.len() > 60);
     }
 }
@@ -115,8 +112,8 @@ fn a_doubled_weight_is_not_called_dead() {
         weight.cosine = 1.0;
         weight.row_norm_change = RowNormChange { mean_abs: 1.0, max_abs: 1.0, min: 1.0 };
     });
-    assert!(found(&audit, Rule::DeadRows).is_none());
-    assert!(found(&audit, Rule::LargerThanWeight).is_some());
+    assert!(found(&audit, &DEAD_ROWS).is_none());
+    assert!(found(&audit, &LARGER_THAN_WEIGHT).is_some());
 }
 
 /// A row that grows in the same module hides neither that another is gone, nor the other way round.
@@ -125,10 +122,10 @@ fn a_dead_row_beside_a_spike_is_seen() {
     let audit = judged(|audit| {
         first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 4.0, min: -0.9999 };
     });
-    let dead = found(&audit, Rule::DeadRows).unwrap();
+    let dead = found(&audit, &DEAD_ROWS).unwrap();
     assert!(dead.message.starts_with("At least one row"), "{}", dead.message);
     assert_eq!(dead.measured, Some(-0.9999));
-    let spike = found(&audit, Rule::MagnitudeSpike).unwrap();
+    let spike = found(&audit, &MAGNITUDE_SPIKE).unwrap();
     assert!(spike.message.contains("grows to 5 times its norm"), "{}", spike.message);
     assert_eq!(audit.verdict, Verdict::Fail);
 }
@@ -138,10 +135,10 @@ fn a_row_that_shrinks_is_not_said_to_grow() {
     let audit = judged(|audit| {
         first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.75, min: -0.75 };
     });
-    let spike = found(&audit, Rule::MagnitudeSpike).unwrap();
+    let spike = found(&audit, &MAGNITUDE_SPIKE).unwrap();
     assert!(spike.message.contains("shrinks to 25.0\u{a0}% of its norm"), "{}", spike.message);
     assert_eq!((spike.measured, spike.limit), (Some(4.0), Some(2.0)));
-    assert!(found(&audit, Rule::DeadRows).is_none());
+    assert!(found(&audit, &DEAD_ROWS).is_none());
 }
 
 /// GPT-2 and Phi-3 name their modules otherwise.
@@ -164,7 +161,7 @@ fn writers_and_readers_are_counted_in_every_family() {
             audit.coherence.write = Some(0.99);
             audit.coherence.read = Some(0.99);
         });
-        for (rule, name) in [(Rule::CoherentWrites, writer), (Rule::CoherentReads, reader)] {
+        for (rule, name) in [(&COHERENT_WRITES, writer), (&COHERENT_READS, reader)] {
             let kind = name.trim_end_matches(".weight").rsplit('.').next().unwrap();
             assert_eq!(found(&audit, rule).unwrap().location, format!("3 modules: {kind}"));
         }
@@ -178,7 +175,7 @@ fn coherence_is_not_judged_where_chance_is_high() {
         audit.coherence.write = Some(0.9);
         audit.coherence.chance = (2.0 / (std::f64::consts::PI * 8.0)).sqrt();
     });
-    assert!(found(&audit, Rule::CoherentWrites).is_none());
+    assert!(found(&audit, &COHERENT_WRITES).is_none());
 }
 
 #[test]
@@ -187,7 +184,7 @@ fn intruders_are_not_judged_where_random_directions_are_none() {
         first_weight(audit).intruder_dimensions = Some(9);
         first_weight(audit).intruder_chance_cosine = 0.6;
     });
-    assert!(found(&audit, Rule::IntruderDimensions).is_none());
+    assert!(found(&audit, &INTRUDER_DIMENSIONS).is_none());
 }
 
 #[test]
@@ -197,7 +194,7 @@ fn one_finding_names_the_worst_and_counts_the_others() {
             weight.row_norm_change.max_abs = 2.0 + index as f64;
         }
     });
-    let finding = found(&audit, Rule::MagnitudeSpike).unwrap();
+    let finding = found(&audit, &MAGNITUDE_SPIKE).unwrap();
     assert_eq!(Some(&finding.location), audit.weights.keys().last());
     assert!(finding.message.contains("in 3 other modules"), "{}", finding.message);
 }
@@ -211,7 +208,7 @@ fn the_worst_finding_comes_first_and_decides() {
 }
 
 /// A rule, a limit that finds, a limit that does not, and the audit.
-type Limited = (&'static str, &'static str, &'static str, fn(&mut Audit));
+type Limited = (&'static Rule, &'static str, &'static str, fn(&mut Audit));
 
 /// A policy's own limits go before those that `compare` judges by, both ways.
 #[test]
@@ -221,21 +218,22 @@ fn limits_of_comparison_rules_can_be_tightened_and_widened() {
         judge_comparison(&judged(change), &policy, "adapter", "0").into_iter().map(|finding| finding.rule).collect()
     };
     let cases: [Limited; 5] = [
-        ("magnitude-spike", "1.2", "2", |audit| {
+        (&MAGNITUDE_SPIKE, "1.2", "2", |audit| {
             first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.4, min: -0.1 };
         }),
-        ("magnitude-spike", "1.2", "2", |audit| {
+        (&MAGNITUDE_SPIKE, "1.2", "2", |audit| {
             first_weight(audit).row_norm_change = RowNormChange { mean_abs: 0.1, max_abs: 0.4, min: -0.4 };
         }),
-        ("larger-than-weight", "0.4", "1", |audit| first_weight(audit).relative_norm = Some(0.5)),
-        ("coherent-writes", "0.3", "0.5", |audit| {
+        (&LARGER_THAN_WEIGHT, "0.4", "1", |audit| first_weight(audit).relative_norm = Some(0.5)),
+        (&COHERENT_WRITES, "0.3", "0.5", |audit| {
             (audit.coherence.write, audit.coherence.chance) = (Some(0.45), 0.02);
         }),
-        ("intruder-dimensions", "0", "4", |audit| first_weight(audit).intruder_dimensions = Some(3)),
+        (&INTRUDER_DIMENSIONS, "0", "4", |audit| first_weight(audit).intruder_dimensions = Some(3)),
     ];
     for (rule, tight, wide, change) in cases {
-        let found = |limit: &str| rules_under(&format!("{rule} = {{ level = \"deny\", limit = {limit} }}"), change);
-        assert!(found(tight).contains(&rule.to_owned()), "{rule} at {tight}: {:?}", found(tight));
-        assert!(!found(wide).contains(&rule.to_owned()), "{rule} at {wide}: {:?}", found(wide));
+        let found =
+            |limit: &str| rules_under(&format!("{} = {{ level = \"deny\", limit = {limit} }}", rule.code), change);
+        assert!(found(tight).contains(&rule.code.to_owned()), "{} at {tight}: {:?}", rule.code, found(tight));
+        assert!(!found(wide).contains(&rule.code.to_owned()), "{} at {wide}: {:?}", rule.code, found(wide));
     }
 }

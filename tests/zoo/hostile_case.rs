@@ -1,11 +1,11 @@
-//! One exhibit: how it is made, and what must be said of it.
+//! One case: how it is made, and what must be said of it.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A hostile folder.
-pub(crate) struct Exhibit {
+pub(crate) struct HostileCase {
     pub(crate) name: &'static str,
     /// Makes it in an empty folder.
     pub(crate) build: fn(&Path),
@@ -19,7 +19,7 @@ pub(crate) struct Exhibit {
     pub(crate) outcome: Outcome,
 }
 
-/// What becomes of an exhibit.
+/// What becomes of a case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A report, whose verdict follows from the levels of its findings.
@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
     NotPassed,
 }
 
-impl Exhibit {
+impl HostileCase {
     pub(crate) fn new(name: &'static str, rules: &'static [&'static str], build: fn(&Path)) -> Self {
         Self { name, build, base: None, rules, absent: &[], outcome: Outcome::Report }
     }

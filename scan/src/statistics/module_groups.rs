@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Measured, ModuleStatistics};
 
 /// Modules of a kind under which a robust z means nothing: the median deviation of a handful of points is noise.
-pub(super) const SMALLEST_FAMILY: usize = 16;
+pub(super) const SMALLEST_GROUP: usize = 16;
 /// From the median absolute deviation to the standard deviation of a normal distribution.
 const DEVIATION_OF_MEDIAN: f64 = 1.4826;
 /// From the mean absolute deviation to it, where the median deviation is zero.
@@ -19,7 +19,7 @@ const LARGEST_TREND: usize = 256;
 
 /// The modules of one kind, the last part of their paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Family {
+pub struct ModuleGroup {
     /// Modules.
     pub modules: usize,
     /// The largest |robust z| that any number of any of them has; `None` under 16 modules.
@@ -61,21 +61,21 @@ fn logarithm(value: f64) -> Option<f64> {
 }
 
 /// Gives every module its z among its kind, and every kind the farthest of them.
-pub(super) fn compare(measured: &mut [Measured]) -> BTreeMap<String, Family> {
-    let mut families: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
+pub(super) fn compare(measured: &mut [Measured]) -> BTreeMap<String, ModuleGroup> {
+    let mut groups: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
     for (index, module) in measured.iter().enumerate() {
         if let ModulePath { kind, layer: Some(layer), .. } = ModulePath::parse(&module.path) {
-            families.entry(kind.to_owned()).or_default().push((index, layer as f64));
+            groups.entry(kind.to_owned()).or_default().push((index, layer as f64));
         }
     }
-    let compared = families.into_iter().map(|(kind, members)| {
-        let farthest = (members.len() >= SMALLEST_FAMILY).then(|| compare_family(measured, &members)).flatten();
-        (kind, Family { modules: members.len(), farthest })
+    let compared = groups.into_iter().map(|(kind, members)| {
+        let farthest = (members.len() >= SMALLEST_GROUP).then(|| compare_group(measured, &members)).flatten();
+        (kind, ModuleGroup { modules: members.len(), farthest })
     });
     compared.collect()
 }
 
-fn compare_family(measured: &mut [Measured], members: &[(usize, f64)]) -> Option<Farthest> {
+fn compare_group(measured: &mut [Measured], members: &[(usize, f64)]) -> Option<Farthest> {
     let mut farthest: Option<(usize, &str, f64)> = None;
     let mut concentration: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for (name, feature) in FEATURES {
@@ -105,7 +105,7 @@ fn compare_family(measured: &mut [Measured], members: &[(usize, f64)]) -> Option
 
 /// Robust z by index: residuals of a Theil–Sen line over the layers, in units of their median absolute deviation.
 fn robust_z(points: &[(usize, f64, f64)]) -> BTreeMap<usize, f64> {
-    if points.len() < SMALLEST_FAMILY {
+    if points.len() < SMALLEST_GROUP {
         return BTreeMap::new();
     }
     let mut slopes = Vec::new();

@@ -1,113 +1,16 @@
-//! Every rule, documented: what a policy file may name, what `policy explain` prints, what SARIF carries.
-
-mod adapter;
-mod comparison;
-mod files;
-mod kinds;
-mod policy;
+//! A rule for its readers: at a terminal, and in `docs/rules.md`.
 
 use std::fmt::Write;
 
-use serde::{Deserialize, Serialize};
+use super::{Rule, kinds, rules};
 
 /// Columns of [`explain`].
 const TERMINAL_COLUMNS: usize = 100;
 /// Columns of [`markdown`]'s prose.
 const MARKDOWN_COLUMNS: usize = 120;
 
-/// What a policy makes of a rule's findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RuleLevel {
-    /// Listed, and of no consequence.
-    Allow,
-    /// Shown; fails the gate only where the policy says `fail_on = "warn"`.
-    Warn,
-    /// Fails the gate.
-    Deny,
-}
-
-impl RuleLevel {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Warn => "warn",
-            Self::Deny => "deny",
-        }
-    }
-}
-
-/// What a rule looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The files alone.
-    Files,
-    /// The adapter's tensors and config, without its base.
-    Adapter,
-    /// Base and adapted model side by side.
-    Comparison,
-    /// The policy and what it asks for.
-    Policy,
-}
-
-impl Stage {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Files => "files",
-            Self::Adapter => "adapter",
-            Self::Comparison => "comparison",
-            Self::Policy => "policy",
-        }
-    }
-
-    /// What is looked at, in a few words.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Files => "the files alone",
-            Self::Adapter => "the adapter's tensors and config, without its base",
-            Self::Comparison => "base and adapted model side by side",
-            Self::Policy => "the policy and what it asks for",
-        }
-    }
-}
-
-/// One rule.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RuleEntry {
-    /// Its public code.
-    pub code: &'static str,
-    /// A few words.
-    pub title: &'static str,
-    /// What it looks at.
-    pub stage: Stage,
-    /// Level where the policy says nothing.
-    pub level: RuleLevel,
-    /// Limit where the policy says nothing; a number above it is a finding. `None` where there is no number.
-    pub limit: Option<f64>,
-    /// What is measured and in which unit, where there is a limit; otherwise empty.
-    pub measure: &'static str,
-    /// What the rule looks for and why it matters, two to four sentences.
-    pub why: &'static str,
-    /// An example of what it finds.
-    pub example: &'static str,
-    /// How to repair it, or how to accept it with open eyes.
-    pub accept: &'static str,
-}
-
-/// Every rule: those on files, on the adapter, on the comparison, on the policy.
-pub fn rules() -> impl Iterator<Item = &'static RuleEntry> {
-    [files::RULES, adapter::RULES, comparison::RULES, policy::RULES].into_iter().flatten()
-}
-
-/// The rule of a code.
-pub fn rule(code: &str) -> Option<&'static RuleEntry> {
-    rules().find(|rule| rule.code == code)
-}
-
 /// A rule for a reader at a terminal: plain text, lines of at most 100 columns, a newline at the end.
-pub fn explain(rule: &RuleEntry) -> String {
+pub fn explain(rule: &Rule) -> String {
     let mut text = format!("{}: {}\n\n", rule.code, rule.title);
     let mut fact = |name: &str, value: &str| hang(&mut text, &format!("{name:<12}"), value, TERMINAL_COLUMNS);
     fact("Looks at", rule.stage.description());
@@ -195,7 +98,7 @@ expires = 2027-01-31
 
 /// The line of a policy's `[rules]` that says what holds anyway: a place to start from, which weakens nothing when it is
 /// copied.
-fn setting(rule: &RuleEntry) -> String {
+fn setting(rule: &Rule) -> String {
     let (code, level) = (rule.code, rule.level.name());
     match rule.limit {
         Some(limit) => format!("{code} = {{ level = \"{level}\", limit = {limit} }} # level: allow, warn or deny"),
@@ -204,7 +107,7 @@ fn setting(rule: &RuleEntry) -> String {
 }
 
 /// Adds text; writing to a string cannot fail.
-fn push(text: &mut String, addition: std::fmt::Arguments<'_>) {
+pub(super) fn push(text: &mut String, addition: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(addition);
 }
 
@@ -232,47 +135,7 @@ fn hang(text: &mut String, lead: &str, body: &str, columns: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-
-    #[test]
-    fn every_check_and_every_rule_has_exactly_one_entry() {
-        let scanned = lcr_scan::Check::ALL.iter().map(|check| check.code());
-        let compared = crate::policy::Rule::ALL.into_iter().map(crate::policy::Rule::code);
-        for code in scanned.chain(compared) {
-            assert_eq!(rules().filter(|rule| rule.code == code).count(), 1, "{code}");
-        }
-    }
-
-    #[test]
-    fn codes_are_unique_and_kebab_case() {
-        let codes: BTreeSet<&str> = rules().map(|rule| rule.code).collect();
-        assert_eq!(codes.len(), rules().count());
-        for code in codes {
-            let is_word = |word: &str| {
-                !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-            };
-            assert!(code.split('-').all(is_word), "{code}");
-            assert_eq!(rule(code).map(|rule| rule.code), Some(code));
-        }
-        assert_eq!(rule("no-such-rule"), None);
-    }
-
-    #[test]
-    fn every_entry_is_complete() {
-        for rule in rules() {
-            assert!(!rule.title.is_empty() && !rule.title.ends_with('.'), "{}", rule.code);
-            for text in [rule.why, rule.example, rule.accept] {
-                assert!(text.len() > 20 && text.ends_with('.'), "{}: {text}", rule.code);
-                assert!(!text.contains("  ") && text.trim() == text, "{}: {text}", rule.code);
-            }
-            let sentences = rule.why.matches(". ").count() + 1;
-            assert!((2..=4).contains(&sentences), "{}: {sentences} sentences", rule.code);
-            assert_eq!(rule.limit.is_some(), !rule.measure.is_empty(), "{}", rule.code);
-            assert!(rule.limit.is_none_or(|limit| limit.is_finite() && limit >= 0.0), "{}", rule.code);
-        }
-    }
 
     #[test]
     fn explanations_fit_a_terminal_and_name_everything() {
@@ -296,12 +159,7 @@ mod tests {
         let text = format!("version = 1\n[rules]\n{}\n", lines.join("\n"));
         let policy = crate::policy::Policy::parse("test", &text).expect("every rule at its own level and limit");
         for rule in rules() {
-            assert_eq!(
-                (policy.level(rule.code, "a"), policy.limit(rule.code, "a")),
-                (rule.level, rule.limit),
-                "{}",
-                rule.code
-            );
+            assert_eq!((policy.level(rule, "a"), policy.limit(rule, "a")), (rule.level, rule.limit), "{}", rule.code);
         }
         let shown: Vec<&str> =
             INTRODUCTION.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();

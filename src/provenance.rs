@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 #[cfg(feature = "models")]
-use lcr_documents::audit::Composition;
+use lcr_documents::audit::Provenance;
 #[cfg(feature = "models")]
 use lcr_gate::digest_of_bytes;
 use lcr_gate::{BasePin, digest_of_file, digest_of_folder};
@@ -15,7 +15,7 @@ use lcr_scan::is_tokenizer_file;
 /// Files that hold a chat template.
 const TEMPLATE: [&str; 3] = ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"];
 
-/// Pins a base; its weights, which take one second per gigabyte, only where they are needed.
+/// Provenance a base; its weights, which take one second per gigabyte, only where they are needed.
 pub(crate) fn pin_base(folder: &Path, weights: bool) -> Result<BasePin> {
     let context = || format!("cannot read the base {}", folder.display());
     Ok(BasePin {
@@ -39,8 +39,8 @@ pub(crate) fn is_pinned(name: &str) -> bool {
 
 /// What a comparison rests on, but for the adapter.
 #[cfg(feature = "models")]
-pub(crate) fn composition(base: &BasePin, prompts: &[Vec<u32>], policy: Option<&str>) -> Result<Composition> {
-    Ok(Composition {
+pub(crate) fn provenance(base: &BasePin, prompts: &[Vec<u32>], policy: Option<&str>) -> Result<Provenance> {
+    Ok(Provenance {
         tool: tool_digest(),
         base: base.sha256.clone(),
         tokenizer: base.tokenizer.clone(),
