@@ -21,7 +21,7 @@ pub use self::adapter::{AdapterFacts, Base, Coverage, ResizedTable};
 pub use self::findings::{Checked, Finding, Judgement, Level, Part, PartState, Size, Verdict};
 pub use self::provenance::{Asked, Composition, Probes, Tool};
 pub use self::site::{
-    AttentionChange, AttentionJs, Clusters, Cosines, Drift, Procrustes, SiteChange, Spectrum, SpectrumPair, Subspace,
+    AttentionChange, AttentionJs, Clusters, Cosines, Procrustes, Shift, SiteChange, Spectrum, SpectrumPair, Subspace,
 };
 pub use self::tokens::{Entropies, KlSummary, Prediction, TokenChange, WorstToken};
 pub use self::trajectories::{PairOf, Path, Track, Trajectories};

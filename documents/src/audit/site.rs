@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// How far apart the two models' activations are at one site. Rows are tokens, columns the width of the stream.
 ///
 /// A metric that was not asked for is `None`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SiteChange {
     /// Tokens compared.
     pub rows: usize,
@@ -22,7 +22,7 @@ pub struct SiteChange {
     pub cosine_centered: f64,
     /// Linear CKA (Kornblith et al. 2019).
     pub cka: Option<f64>,
-    /// The same with the unbiased HSIC estimator (Song et al. 2012).
+    /// Linear CKA with the unbiased HSIC estimator (Song et al. 2012).
     pub cka_debiased: Option<f64>,
     /// Orthogonal Procrustes.
     pub procrustes: Option<Procrustes>,
@@ -35,7 +35,7 @@ pub struct SiteChange {
     /// Spectra of both.
     pub spectrum: Option<SpectrumPair>,
     /// Δ itself.
-    pub drift: Option<Drift>,
+    pub drift: Option<Shift>,
     /// Clusterings of both.
     pub clusters: Option<Clusters>,
     /// Attention patterns; at `attn_out` sites only.
@@ -43,15 +43,15 @@ pub struct SiteChange {
 }
 
 /// Statistics over tokens of cos(x_t, y_t).
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cosines {
-    /// Mean.
+    /// Mean over tokens of cos(x_t, y_t).
     pub mean: f64,
-    /// Median.
+    /// Median over tokens.
     pub median: f64,
-    /// Fifth percentile.
+    /// Fifth percentile over tokens.
     pub p05: f64,
-    /// Smallest.
+    /// Smallest of any token.
     pub min: f64,
     /// 1 − `mean`, computed without the cancellation.
     pub one_minus_mean: f64,
@@ -66,7 +66,7 @@ pub struct Procrustes {
     pub raw_squared: f64,
     /// min over orthogonal R of ‖A − BR‖².
     pub residual_squared: f64,
-    /// 1 − residual/raw; `None` where raw is zero.
+    /// 1 − residual/raw; `null` where raw is zero.
     pub explained: Option<f64>,
 }
 
@@ -107,7 +107,7 @@ pub struct Spectrum {
     pub participation_ratio: Option<f64>,
     /// Σλ/λ₁.
     pub stable_rank: Option<f64>,
-    /// −slope of ln λ_i on ln i, i = 11 … min(100, rank) (Agrawal et al. 2022); `None` under five points.
+    /// −slope of ln λ_i on ln i, i = 11 … min(100, rank) (Agrawal et al. 2022); `null` under five points.
     pub alpha_req: Option<f64>,
     /// Largest singular values, descending, at most 64.
     pub singular_values: Vec<f64>,
@@ -115,14 +115,14 @@ pub struct Spectrum {
 
 /// Size and direction of Δ.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct Drift {
+pub struct Shift {
     /// mean‖Δ_t‖/mean‖x_t‖.
     pub size: f64,
-    /// ‖mean Δ_t‖/mean‖Δ_t‖; `None` where nothing moved.
+    /// ‖mean Δ_t‖/mean‖Δ_t‖; `null` where nothing moved.
     pub coherence: Option<f64>,
     /// 1/√n: the coherence of unrelated directions.
     pub coherence_chance: f64,
-    /// σ₁²/Σσ² of uncentred Δ; `None` where nothing moved.
+    /// σ₁²/Σσ² of uncentred Δ; `null` where nothing moved.
     pub pc1_share: Option<f64>,
 }
 

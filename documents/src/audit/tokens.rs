@@ -23,18 +23,18 @@ pub struct TokenChange {
 /// KL(base‖adapted) over positions, nats.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct KlSummary {
-    /// Mean.
+    /// Mean of KL(base‖adapted) over positions, nats.
     pub mean: f64,
-    /// 95th percentile.
+    /// 95th percentile over positions.
     pub p95: f64,
-    /// Largest.
+    /// Largest of any position.
     pub max: f64,
 }
 
 /// Mean entropies, nats.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Entropies {
-    /// Of the base's next-token distributions.
+    /// Mean entropy of the base's next-token distributions, nats.
     pub base: f64,
     /// Of the adapted model's.
     pub adapted: f64,

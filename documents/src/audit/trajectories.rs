@@ -10,9 +10,9 @@ pub struct Trajectories {
     pub js: Vec<f64>,
     /// Share of tracked tokens whose lens says the same top token in both, by site.
     pub top1_agreement: Vec<f64>,
-    /// Mean commit layer.
+    /// Mean commit layer: the first site from which the lens's top token never changes again.
     pub commit_layer: PairOf,
-    /// Mean straightness (net displacement over path length).
+    /// Mean of net/length.
     pub straightness: PairOf,
     /// The tracked tokens.
     pub tracked: Vec<Track>,
@@ -51,13 +51,13 @@ pub struct Path {
     pub commit_layer: usize,
     /// The lens's top token, as text.
     pub top: Vec<String>,
-    /// Rank (0 = first) of the model's final top token.
+    /// Rank (0 = first) of the model's final top token, by site.
     pub rank_of_final: Vec<usize>,
     /// Σ‖h_{l+1} − h_l‖.
     pub length: f64,
     /// ‖h_L − h_0‖.
     pub net: f64,
-    /// net/length.
+    /// net/length; `null` for a stream that stands still.
     pub straightness: Option<f64>,
     /// The stream on the two leading principal axes of all tracked tokens of both models, each state scaled to unit norm.
     pub plane: Vec<[f64; 2]>,

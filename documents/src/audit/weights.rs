@@ -10,9 +10,9 @@ pub struct WeightChange {
     pub shape: [usize; 2],
     /// `lora`, `dora`, or `whole` where the adapter carries the tensor itself.
     pub kind: String,
-    /// ‖ΔW‖_F/‖W‖_F; `None` where W is zero.
+    /// ‖ΔW‖_F/‖W‖_F; `null` where W is zero.
     pub relative_norm: Option<f64>,
-    /// σ₁(ΔW)/σ₁(W); `None` where W is zero.
+    /// σ₁(ΔW)/σ₁(W); `null` where W is zero.
     pub spectral_ratio: Option<f64>,
     /// Cosine of W and W' flattened: the "weight cosine" that says 1.0000.
     pub cosine: f64,
@@ -36,8 +36,8 @@ pub struct WeightChange {
     pub row_rotation_deg: RowRotation,
     /// ‖w'‖/‖w‖ − 1 over rows.
     pub row_norm_change: RowNormChange,
-    /// Of a bias or a norm's weights: the largest change of one entry over the typical size of what it joins, ‖W‖_F/√n of its module's
-    /// weight W with n outputs, which of a norm is the vector itself; `None` of matrices.
+    /// Of a bias or a norm's weights: the largest change of one entry over the typical size of what it joins, ‖W‖_F/√n of its
+    /// module's weight W with n outputs, which of a norm is the vector itself; `null` of matrices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_change: Option<f64>,
     /// ‖U₁₀(W)ᵀ U(ΔW)‖_F²/rank: does the change write where W already writes?
@@ -57,7 +57,7 @@ pub struct WeightChange {
 pub struct RowRotation {
     /// Mean over rows.
     pub mean: f64,
-    /// Largest.
+    /// Largest of any row.
     pub max: f64,
 }
 
@@ -75,7 +75,7 @@ pub struct RowNormChange {
 /// bf16(W') − bf16(W) against ΔW: small adapters vanish when merged.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeSurvival {
-    /// Cosine of the two; `None` where nothing changed.
+    /// Cosine of bf16(W') − bf16(W) with ΔW; `null` where nothing changed.
     pub cosine: Option<f64>,
     /// Share of entries that change at all.
     pub changed_share: f64,
