@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
-use lcr_analysis::metric::Metric;
+use lcr_analysis::metrics::{self, Metric, Parameters};
 use lcr_analysis::site::SiteOptions;
 use lcr_documents::audit::Audit;
 use lcr_documents::paths::shown;
@@ -71,7 +71,7 @@ pub(crate) struct Arguments {
     save_every: f64,
     /// Metrics to compute, as in `compare` [default: all].
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    metrics: Vec<Metric>,
+    metrics: Vec<&'static Metric>,
     /// Write no pages and figures, only each adapter's report.json, results.jsonl and the ranking.
     #[arg(long)]
     no_reports: bool,
@@ -156,13 +156,11 @@ impl Arguments {
     }
 
     fn options(&self) -> CompareOptions {
-        let all = || Metric::ALL.iter().map(|(metric, _)| *metric).collect();
         CompareOptions {
             sites: SiteOptions {
-                metrics: if self.metrics.is_empty() { all() } else { self.metrics.clone() },
+                metrics: if self.metrics.is_empty() { metrics::defaults() } else { self.metrics.clone() },
                 keep_sinks: false,
-                subspace_dimensions: 10,
-                seed: self.seed,
+                parameters: Parameters { subspace_dimensions: 10, seed: self.seed },
             },
             tracked: 16,
         }
@@ -291,9 +289,9 @@ impl Batch<'_> {
         }
     }
 
-    /// Adapters whose activations fit into memory together, by what each holds at once: see [`compare_kept`].
+    /// Adapters whose activations fit into memory together, by what each holds at once: see [`compare_resumable`].
     ///
-    /// [`compare_kept`]: lcr_analysis::comparison::compare_kept
+    /// [`compare_resumable`]: lcr_analysis::comparison::compare_resumable
     fn that_fit(&self) -> usize {
         let tokens = self.pair.probes.prompts.iter().map(Vec::len).sum();
         let each = bytes_per_model(self.pair.model.decoder.config(), tokens);
@@ -316,8 +314,8 @@ impl Batch<'_> {
         if adapters.is_empty() {
             return Ok(Phases::default());
         }
-        let keeper = results.keeper(subjects.iter().map(name_in_pass).collect(), self.arguments.save_every());
-        let compared = self.pair.audits_kept(&adapters, Some(&keeper), self.terminal);
+        let file = results.resume_file(subjects.iter().map(name_in_pass).collect(), self.arguments.save_every());
+        let compared = self.pair.audits_kept(&adapters, Some(&file), self.terminal);
         let phases = if let Ok((audits, phases)) = compared {
             for (mut subject, audit) in subjects.into_iter().zip(audits) {
                 if results.knows(&subject.path) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 use lcr_analysis::comparison::{CompareOptions, Phases};
-use lcr_analysis::metric::Metric;
+use lcr_analysis::metrics::{self, Metric, Parameters};
 use lcr_analysis::site::SiteOptions;
 use lcr_documents::audit::{Audit, Judgement, Level, Verdict};
 use lcr_documents::characters::visible;
@@ -57,10 +57,8 @@ pub(crate) struct Arguments {
     /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
-    /// Metrics to compute: cka, procrustes, knn, subspace, spectrum, drift, clusters, attention, tokens, trajectories,
-    /// weights [default: all].
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    metrics: Vec<Metric>,
+    #[arg(long, value_delimiter = ',', value_name = "LIST", help = metrics::help())]
+    metrics: Vec<&'static Metric>,
     /// Keep tokens whose norm exceeds ten times the median; they own every flattened measure.
     #[arg(long)]
     keep_sinks: bool,
@@ -185,13 +183,11 @@ impl Scanned<'_> {
 
 impl Arguments {
     fn options(&self) -> CompareOptions {
-        let all = || Metric::ALL.iter().map(|(metric, _)| *metric).collect();
         CompareOptions {
             sites: SiteOptions {
-                metrics: if self.metrics.is_empty() { all() } else { self.metrics.clone() },
+                metrics: if self.metrics.is_empty() { metrics::defaults() } else { self.metrics.clone() },
                 keep_sinks: self.keep_sinks,
-                subspace_dimensions: usize::from(self.subspace_dimensions),
-                seed: self.seed,
+                parameters: Parameters { subspace_dimensions: usize::from(self.subspace_dimensions), seed: self.seed },
             },
             tracked: self.tracked,
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use lcr_analysis::comparison::CompareOptions;
-use lcr_analysis::metric::{Metric, UnknownMetric};
+use lcr_analysis::metrics::{Metric, Parameters, UnknownMetric};
 use lcr_analysis::site::SiteOptions;
 use lcr_documents::audit::Asked;
 use lcr_gate::policy::CompareSection;
@@ -66,13 +66,12 @@ impl Question {
 
     /// What is measured.
     pub(crate) fn options(&self) -> Result<CompareOptions> {
-        let metrics = self.asked.metrics.iter().map(|name| name.parse::<Metric>());
+        let metrics = self.asked.metrics.iter().map(|name| name.parse::<&'static Metric>());
         Ok(CompareOptions {
             sites: SiteOptions {
-                metrics: metrics.collect::<Result<Vec<Metric>, UnknownMetric>>()?,
+                metrics: metrics.collect::<Result<Vec<&'static Metric>, UnknownMetric>>()?,
                 keep_sinks: self.asked.keep_sinks,
-                subspace_dimensions: self.asked.subspace_dimensions,
-                seed: self.asked.seed,
+                parameters: Parameters { subspace_dimensions: self.asked.subspace_dimensions, seed: self.asked.seed },
             },
             tracked: self.asked.tracked,
         })
@@ -91,8 +90,8 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions) -> Asked 
         tokens: probes.tokens.is_some(),
         raw: probes.no_chat_template,
         keep_sinks: options.sites.keep_sinks,
-        subspace_dimensions: options.sites.subspace_dimensions,
+        subspace_dimensions: options.sites.parameters.subspace_dimensions,
         tracked: options.tracked,
-        seed: options.sites.seed,
+        seed: options.sites.parameters.seed,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lcr_analysis::comparison::CompareOptions;
-use lcr_analysis::standing::{Keeper, variants_of};
+use lcr_analysis::resume::{ResumeFile, variants_of};
 use lcr_documents::lock::{Attempt, LOCK, Lock};
 use lcr_documents::read::plain;
 use lcr_documents::steps::step;
@@ -64,7 +64,7 @@ impl Manifest {
     ) -> Self {
         let mut metrics: Vec<String> = options.sites.metrics.iter().map(|metric| format!("{metric:?}")).collect();
         metrics.sort();
-        let options = format!("metrics {}, seed {}", metrics.join("+").to_lowercase(), options.sites.seed);
+        let options = format!("metrics {}, seed {}", metrics.join("+").to_lowercase(), options.sites.parameters.seed);
         Self {
             schema: SCHEMA.to_owned(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -226,9 +226,9 @@ impl Results {
     }
 
     /// Where a pass over some adapters, each named by its path and digest, keeps how far it has come.
-    pub(crate) fn keeper(&self, adapters: Vec<String>, interval: Duration) -> Keeper {
+    pub(crate) fn resume_file(&self, adapters: Vec<String>, interval: Duration) -> ResumeFile {
         let path = self.folder.join(STANDING);
-        Keeper { path, fingerprint: self.fingerprint(), variants: adapters, interval }
+        ResumeFile { path, fingerprint: self.fingerprint(), variants: adapters, interval }
     }
 
     /// The adapters of a pass that was interrupted.

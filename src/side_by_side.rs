@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_kept};
-use lcr_analysis::standing::Keeper;
-use lcr_analysis::tokens::{Place, Vocabulary};
+use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_resumable};
+use lcr_analysis::metrics::tokens::{Place, Vocabulary};
+use lcr_analysis::resume::ResumeFile;
 use lcr_documents::audit::{
     AdapterFacts, Asked, Audit, Base, Coverage, Probes, Provenance, ResizedTable, SCHEMA, Tool, Verdict,
 };
@@ -92,7 +92,7 @@ impl SideBySide<'_> {
     pub(crate) fn audits_kept(
         &self,
         adapters: &[Fitted],
-        keeper: Option<&Keeper>,
+        file: Option<&ResumeFile>,
         terminal: &Terminal,
     ) -> Result<(Vec<Audit>, Phases)> {
         adapters.iter().try_for_each(|adapter| self.refuse_missing_tokens(adapter))?;
@@ -104,13 +104,13 @@ impl SideBySide<'_> {
             Progress::Layers(done, all) => progress.update("layers", done, all),
             Progress::Outputs(done, all) => progress.update("outputs", done, all),
         };
-        let (comparisons, phases) = compare_kept(
+        let (comparisons, phases) = compare_resumable(
             &self.model.decoder,
             &variants,
             &self.probes.prompts,
             &vocabulary,
             &self.options,
-            keeper,
+            file,
             &mut report,
         )?;
         drop(progress);
@@ -194,7 +194,7 @@ impl SideBySide<'_> {
                 first_positions: self.probes.prompts.len(),
                 sinks: found.sinks,
                 keep_sinks: self.options.sites.keep_sinks,
-                seed: self.options.sites.seed,
+                seed: self.options.sites.parameters.seed,
             },
             provenance: Some(Provenance { adapter: sha256.clone(), ..self.provenance.clone() }),
             asked: Some(self.asked.clone()),

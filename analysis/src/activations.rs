@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use faer::{Mat, MatRef};
 use ndarray::ArrayView2;
 
-use crate::linalg::{NoConvergence, eigenvalues, leading_eigenvectors, product, row_factor, small_gram};
+use crate::linalg::{NoConvergence, eigenvalues, leading_eigenvectors, orthonormal, product, row_factor, small_gram};
 
 /// Activations of one model at one site: rows are tokens, columns the width of the site.
 #[derive(Debug)]
@@ -16,8 +16,10 @@ pub struct Activations {
     /// The same in f64 less the column means, row-major.
     centred: Vec<f64>,
     mean: Vec<f64>,
-    /// Taken once however many others the rows are held against.
+    /// Taken once, by whichever metric needs it first, however many others the rows are held against.
     row_factor: OnceLock<Mat<f64>>,
+    gram: OnceLock<Mat<f64>>,
+    squares: OnceLock<Vec<f64>>,
 }
 
 impl Activations {
@@ -36,7 +38,8 @@ impl Activations {
             .chunks_exact(width)
             .flat_map(|row| row.iter().zip(&mean).map(|(value, mean)| f64::from(*value) - mean))
             .collect();
-        Self { width, values, centred, mean, row_factor: OnceLock::new() }
+        let (row_factor, gram, squares) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { width, values, centred, mean, row_factor, gram, squares }
     }
 
     /// Tokens.
@@ -83,52 +86,46 @@ impl Activations {
     pub fn centred_energy(&self) -> f64 {
         self.centred.iter().map(|value| value * value).sum()
     }
-}
 
-/// The Gram matrix of the smaller side of X_c, its eigenvalues, and the leading right singular vectors.
-#[derive(Debug)]
-pub struct Factors {
-    /// X_cX_cᵀ (`[rows, rows]`) where rows ≤ width, else X_cᵀX_c (`[width, width]`).
-    pub gram: Mat<f64>,
-    /// Squared singular values of X_c, descending; empty where no metric needs them.
-    pub squares: Vec<f64>,
-    /// Leading right singular vectors as columns, `[width, k]`; empty where no metric needs them.
-    pub leading: Mat<f64>,
-}
+    /// Whether there are no more rows than columns.
+    pub fn is_wide(&self) -> bool {
+        self.rows() <= self.width
+    }
 
-impl Factors {
+    /// X_cX_cᵀ, `[rows, rows]`, of a wide matrix, else X_cᵀX_c, `[width, width]`.
+    pub fn gram(&self) -> &Mat<f64> {
+        self.gram.get_or_init(|| small_gram(self.centred()))
+    }
+
     /// The Gram matrix where it is that of the rows.
-    pub fn row_gram(&self, activations: &Activations) -> Option<&Mat<f64>> {
-        (activations.rows() <= activations.width).then_some(&self.gram)
+    pub fn row_gram(&self) -> Option<&Mat<f64>> {
+        self.is_wide().then(|| self.gram())
     }
 
-    /// `k` leading vectors, or none for zero; eigenvalues only where `spectrum`.
-    pub fn new(activations: &Activations, spectrum: bool, k: usize) -> Result<Self, NoConvergence> {
-        let gram = small_gram(activations.centred());
-        let squares = if spectrum || k > 0 { eigenvalues(gram.as_ref())? } else { Vec::new() };
-        let leading = if k == 0 {
-            Mat::zeros(activations.width, 0)
-        } else {
-            leading_right_vectors(activations, &gram, &squares, k)?
-        };
-        Ok(Self { gram, squares, leading })
+    /// Squared singular values of X_c, descending.
+    pub fn squares(&self) -> Result<&[f64], NoConvergence> {
+        if let Some(known) = self.squares.get() {
+            return Ok(known);
+        }
+        let squares = eigenvalues(self.gram().as_ref())?;
+        Ok(self.squares.get_or_init(|| squares))
     }
-}
 
-fn leading_right_vectors(
-    activations: &Activations,
-    gram: &Mat<f64>,
-    squares: &[f64],
-    k: usize,
-) -> Result<Mat<f64>, NoConvergence> {
-    let vectors = leading_eigenvectors(gram.as_ref(), squares, k)?;
-    if activations.rows() > activations.width {
-        return Ok(vectors);
+    /// `count` leading right singular vectors of X_c as columns, `[width, count]`.
+    pub fn leading_right_vectors(&self, count: usize) -> Result<Mat<f64>, NoConvergence> {
+        if count == 0 {
+            return Ok(Mat::zeros(self.width, 0));
+        }
+        let squares = self.squares()?;
+        let vectors = leading_eigenvectors(self.gram().as_ref(), squares, count)?;
+        if !self.is_wide() {
+            return Ok(vectors);
+        }
+        // Left singular vectors came out: right ones are X_cᵀu/s, orthonormal to rounding; QR makes them exactly so.
+        let scaled = Mat::from_fn(vectors.nrows(), vectors.ncols(), |row, column| {
+            let length = squares[column].sqrt();
+            if length > 0.0 { vectors[(row, column)] / length } else { 0.0 }
+        });
+        Ok(orthonormal(&product(self.centred().transpose(), scaled.as_ref())))
     }
-    // Left singular vectors came out: right ones are X_cᵀu/s, orthonormal to rounding; QR makes them exactly so.
-    let scaled = Mat::from_fn(vectors.nrows(), vectors.ncols(), |row, column| {
-        let length = squares[column].sqrt();
-        if length > 0.0 { vectors[(row, column)] / length } else { 0.0 }
-    });
-    Ok(crate::linalg::orthonormal(&product(activations.centred().transpose(), scaled.as_ref())))
 }

@@ -12,16 +12,16 @@ use lcr_model::decoder::{AttentionShape, Decoder, Lanes, Sequence, Site, SiteKin
 use rayon::prelude::*;
 
 use crate::AuditError;
-use crate::attention::{self, QueriesAndKeys};
-use crate::coherence::coherence;
 use crate::linalg::NoConvergence;
 use crate::lockstep::{Lockstep, Step};
-use crate::metric::Metric;
-use crate::outputs::{Lens, Outputs};
+use crate::logits::{Lens, Outputs};
+use crate::metrics::attention::{self, QueriesAndKeys};
+use crate::metrics::coherence::coherence;
+use crate::metrics::tokens::{self, Place, Vocabulary};
+use crate::metrics::trajectories::{self, TrackedTokens, tracked_places};
+use crate::metrics::{Metric, weights};
+use crate::resume::{Found, ResumeFile, ResumeState, Saver};
 use crate::site::{SiteOptions, SiteResult, compare_site};
-use crate::standing::{Found, Keeper, Keeping, Standing};
-use crate::tokens::{Place, Vocabulary};
-use crate::trajectory::{TrackedTokens, tracked_places};
 use crate::weights::{ChangedTensor, Measured, changed_tensors, natural_key};
 
 /// Bytes of logits that stand in memory at once, of all models together.
@@ -106,17 +106,17 @@ pub fn compare(
     options: &CompareOptions,
     report: &mut dyn FnMut(Progress),
 ) -> Result<(Vec<Comparison>, Phases), AuditError> {
-    compare_kept(decoder, variants, prompts, vocabulary, options, None, report)
+    compare_resumable(decoder, variants, prompts, vocabulary, options, None, report)
 }
 
-/// The same, with its standing kept in a file: a run that was killed goes on from there.
-pub fn compare_kept(
+/// The same, with how far it has come kept in a file: a run that was killed goes on from there.
+pub fn compare_resumable(
     decoder: &Decoder,
     variants: &[&Variant],
     prompts: &[Vec<u32>],
     vocabulary: &dyn Vocabulary,
     options: &CompareOptions,
-    keeper: Option<&Keeper>,
+    file: Option<&ResumeFile>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<(Vec<Comparison>, Phases), AuditError> {
     if prompts.iter().all(|prompt| prompt.len() < 2) {
@@ -125,16 +125,16 @@ pub fn compare_kept(
     // Decompositions run one on each core; inside one, threads would only wait for each other.
     faer::set_global_parallelism(faer::Par::Seq);
     let mut run = Run::new(decoder, variants, prompts, options);
-    let mut keeping = Keeping::new(keeper);
+    let mut saver = Saver::new(file);
     let mut lockstep = Lockstep::start(decoder, prompts, variants, &run.kinds())?;
-    if let Some(standing) = keeping.resume() {
-        run.resume(standing, &mut lockstep);
+    if let Some(state) = saver.resume() {
+        run.resume(state, &mut lockstep);
     }
-    run.measure_weights(&mut keeping, report)?;
-    run.walk(&mut lockstep, &mut keeping, report)?;
-    run.outputs(&lockstep, &mut keeping, report)?;
-    run.trajectories(&lockstep, &mut keeping)?;
-    keeping.settle(|| run.standing(Some(lockstep.standing())))?;
+    run.measure_weights(&mut saver, report)?;
+    run.walk(&mut lockstep, &mut saver, report)?;
+    run.outputs(&lockstep, &mut saver, report)?;
+    run.trajectories(&lockstep, &mut saver)?;
+    saver.settle(|| run.resume_state(Some(lockstep.standing())))?;
     decoder.release_head();
     let phases = run.phases;
     Ok((run.finish(vocabulary)?, phases))
@@ -239,27 +239,27 @@ impl<'a> Run<'a> {
     }
 
     /// Takes over what an earlier run found, where it fits this one.
-    fn resume(&mut self, standing: Standing, lockstep: &mut Lockstep) {
+    fn resume(&mut self, state: ResumeState, lockstep: &mut Lockstep) {
         let models = self.variants.len();
-        let fits = standing.outputs.fits(models) && standing.lens.fits(models, standing.tracked.len());
-        if standing.measured.len() != models || standing.found.len() != models || !fits {
+        let fits = state.outputs.fits(models) && state.lens.fits(models, state.tracked.len());
+        if state.measured.len() != models || state.found.len() != models || !fits {
             return;
         }
-        if let Some((next, stream)) = standing.walk
+        if let Some((next, stream)) = state.walk
             && !lockstep.resume(next, stream)
         {
             return;
         }
-        (self.weights, self.measured, self.tracked) = (standing.weights, standing.measured, standing.tracked);
-        (self.outputs, self.lens) = (standing.outputs, standing.lens);
-        for (found, known) in self.found.iter_mut().zip(standing.found) {
+        (self.weights, self.measured, self.tracked) = (state.weights, state.measured, state.tracked);
+        (self.outputs, self.lens) = (state.outputs, state.lens);
+        for (found, known) in self.found.iter_mut().zip(state.found) {
             (found.layers, found.sinks) = (known.layers, known.sinks);
         }
     }
 
-    fn standing(&self, walk: Option<(usize, &Lanes)>) -> Standing {
+    fn resume_state(&self, walk: Option<(usize, &Lanes)>) -> ResumeState {
         let found = self.found.iter().map(|found| Found { layers: found.layers.clone(), sinks: found.sinks.clone() });
-        Standing {
+        ResumeState {
             weights: self.weights,
             measured: self.measured.clone(),
             found: found.collect(),
@@ -270,20 +270,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn wants(&self, metric: Metric) -> bool {
+    fn wants(&self, metric: &Metric) -> bool {
         self.options.sites.metrics.contains(&metric)
     }
 
     fn kinds(&self) -> Vec<SiteKind> {
         let mut kinds = vec![SiteKind::Resid, SiteKind::AttnOut, SiteKind::MlpOut];
-        if self.wants(Metric::Attention) {
+        if self.wants(&attention::METRIC) {
             kinds.extend([SiteKind::Query, SiteKind::Key]);
         }
         kinds
     }
 
-    fn measure_weights(&mut self, keeping: &mut Keeping, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
-        if !self.wants(Metric::Weights) {
+    fn measure_weights(&mut self, saver: &mut Saver, report: &mut dyn FnMut(Progress)) -> Result<(), AuditError> {
+        if !self.wants(&weights::METRIC) {
             return Ok(());
         }
         let started = Instant::now();
@@ -305,7 +305,7 @@ impl<'a> Run<'a> {
             self.weights += group.len();
             report(Progress::Weights(self.weights, names.len()));
             self.decoder.release_layers();
-            keeping.offer(|| self.standing(None))?;
+            saver.offer(|| self.resume_state(None))?;
         }
         for (found, measured) in self.found.iter_mut().zip(&self.measured) {
             found.coherence = coherence(measured, self.decoder.config().width);
@@ -320,7 +320,7 @@ impl<'a> Run<'a> {
     fn walk(
         &mut self,
         lockstep: &mut Lockstep<'a>,
-        keeping: &mut Keeping,
+        saver: &mut Saver,
         report: &mut dyn FnMut(Progress),
     ) -> Result<(), AuditError> {
         let layers = self.decoder.layers().len();
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
             done += 1;
             if waiting.len() >= enough || done > layers {
                 self.measure(std::mem::take(&mut waiting), lockstep.sequences())?;
-                keeping.offer(|| self.standing(Some(lockstep.standing())))?;
+                saver.offer(|| self.resume_state(Some(lockstep.standing())))?;
             }
             report(Progress::Layers(done.min(layers), layers));
         }
@@ -355,7 +355,7 @@ impl<'a> Run<'a> {
                 SiteKind::Query => queries = Some(lanes),
                 SiteKind::Key => keys = Some(lanes),
                 _ => {
-                    if site.kind() == SiteKind::Resid && self.wants(Metric::Trajectories) {
+                    if site.kind() == SiteKind::Resid && self.wants(&trajectories::METRIC) {
                         self.track(&lanes)?;
                     }
                     jobs.push(Job::Site(site, lanes));
@@ -413,10 +413,10 @@ impl<'a> Run<'a> {
     fn outputs(
         &mut self,
         lockstep: &Lockstep,
-        keeping: &mut Keeping,
+        saver: &mut Saver,
         report: &mut dyn FnMut(Progress),
     ) -> Result<(), AuditError> {
-        if !self.wants(Metric::Tokens) {
+        if !self.wants(&tokens::METRIC) {
             return Ok(());
         }
         let places: Vec<Option<Place>> = self
@@ -437,14 +437,14 @@ impl<'a> Run<'a> {
             self.outputs.add(&logits, self.decoder.config().vocab_size, &places[first..first + count])?;
             self.phases.metrics += started.elapsed();
             report(Progress::Outputs(first + count, places.len()));
-            keeping.offer(|| self.standing(Some(lockstep.standing())))?;
+            saver.offer(|| self.resume_state(Some(lockstep.standing())))?;
         }
         Ok(())
     }
 
     /// The logit lens on the tracked tokens at every site, several sites in one product.
-    fn trajectories(&mut self, lockstep: &Lockstep, keeping: &mut Keeping) -> Result<(), AuditError> {
-        if !self.wants(Metric::Trajectories) || self.places.is_empty() {
+    fn trajectories(&mut self, lockstep: &Lockstep, saver: &mut Saver) -> Result<(), AuditError> {
+        if !self.wants(&trajectories::METRIC) || self.places.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
@@ -454,7 +454,7 @@ impl<'a> Run<'a> {
             let stacked = Lanes::stack(&self.tracked[block.clone()])?;
             let logits = lockstep.lens(&stacked)?.map(|rows| rows.to_device(&Device::Cpu))?;
             self.lens.add(&logits, self.decoder.config().vocab_size, block, self.places.len())?;
-            keeping.offer(|| self.standing(Some(lockstep.standing())))?;
+            saver.offer(|| self.resume_state(Some(lockstep.standing())))?;
         }
         self.phases.metrics += started.elapsed();
         Ok(())
@@ -481,7 +481,7 @@ impl<'a> Run<'a> {
                 }
                 None => None,
             };
-            let tokens = self.wants(Metric::Tokens).then(|| self.outputs.summary(index, vocabulary));
+            let tokens = self.wants(&tokens::METRIC).then(|| self.outputs.summary(index, vocabulary));
             let found = &mut self.found[index];
             (found.tokens, found.trajectories) = (tokens, trajectories);
         }

@@ -1,26 +1,17 @@
 //! Pairs of activations and of weights to numbers.
 //!
-//! Base and adapted model run through the layers together ([`lockstep`] yields both at every tap); each metric module
+//! Base and adapted model run through the layers together ([`lockstep`] yields both at every tap); each of [`metrics`]
 //! reduces such a pair to the plain result types of [`lcr_documents::audit`]. This crate does not know how a result is drawn or judged.
 
 pub mod activations;
-pub mod attention;
-pub mod clusters;
-pub mod coherence;
 pub mod comparison;
-pub mod drift;
 pub mod linalg;
 pub mod lockstep;
-pub mod metric;
-mod outputs;
-pub mod procrustes;
-pub mod similarity;
+mod logits;
+pub mod metrics;
+pub mod resume;
 pub mod site;
-pub mod spectrum;
-pub mod standing;
-pub mod subspace;
-pub mod tokens;
-pub mod trajectory;
+mod statistics;
 pub mod weights;
 
 use lcr_model::decoder::ModelError;
@@ -50,7 +41,7 @@ pub enum AuditError {
     },
     /// How far the run has come cannot be saved.
     #[error("cannot save how far the comparison has come to {path}: {reason}")]
-    Standing {
+    Resume {
         /// The file.
         path: std::path::PathBuf,
         /// What went wrong.

@@ -21,14 +21,14 @@ pub use self::gram::BaseSpectrum;
 use self::gram::{ChangeGrams, add_product};
 use self::sums::{Sums, heaviest_share, one_minus_cosine, row_norm_change, row_rotation};
 use crate::linalg::NoConvergence;
-use crate::spectrum::{RANK_TOLERANCE, exp_entropy};
+use crate::statistics::{RANK_TOLERANCE, exp_entropy};
 
 /// Leading directions of W that a change is held against.
 const LEADING: usize = 10;
 /// Singular values kept for the figures.
 const KEPT: usize = 64;
 
-/// The measurements of one tensor, and its leading directions for [`coherence`](crate::coherence::coherence); those are no text, and
+/// The measurements of one tensor, and its leading directions for the coherence of modules; those are no text, and
 /// are kept as tensors where the rest is written.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Measured {

@@ -3,13 +3,13 @@
 //!
 //! Rotations that only exchange columns and turn signs are exact in f32, so those hold to rounding of f64.
 
-use lcr_analysis::activations::{Activations, Factors};
-use lcr_analysis::drift::drift;
-use lcr_analysis::procrustes::procrustes;
-use lcr_analysis::similarity::{
-    Cka, cka, cosine_centered, cosine_flat, cosines, knn_overlap, neighbours, relative_change,
+use lcr_analysis::activations::Activations;
+use lcr_analysis::metrics::cka::{Cka, cka};
+use lcr_analysis::metrics::cosine::{cosine_centered, cosine_flat, cosines};
+use lcr_analysis::metrics::knn::{knn_overlap, neighbours};
+use lcr_analysis::metrics::{
+    procrustes::procrustes, relative_change::relative_change, shift::shift, spectrum, subspace::subspace,
 };
-use lcr_analysis::{spectrum, subspace::subspace};
 use lcr_documents::audit::{Procrustes, Spectrum, Subspace};
 use ndarray::ArrayView2;
 use proptest::prelude::*;
@@ -115,19 +115,15 @@ struct Measured {
 
 fn measure(base: &Matrix, adapted: &Matrix) -> Measured {
     let (x, y) = (base.activations(), adapted.activations());
-    let factors = |activations: &Activations| Factors::new(activations, true, K).unwrap();
-    let (left, right) = (factors(&x), factors(&y));
     let directions = cosines(&x, &y);
-    let known = (neighbours(&x, left.row_gram(&x)), neighbours(&y, right.row_gram(&y)));
-    // Either way to the cosines gives the same neighbours.
-    assert_eq!(known, (neighbours(&x, None), neighbours(&y, None)));
+    let (left, right) = (x.squares().unwrap(), y.squares().unwrap());
     Measured {
-        cka: cka(&x, &y, &left, &right),
+        cka: cka(&x, &y),
         procrustes: procrustes(&x, &y).unwrap(),
-        subspace: subspace(&left, &right).unwrap(),
-        spectra: [spectrum::summary(&left.squares), spectrum::summary(&right.squares)],
-        spectrum_js: spectrum::divergence(&left.squares, &right.squares),
-        knn: knn_overlap(&known.0, &known.1).unwrap(),
+        subspace: subspace(&x, &y, K).unwrap(),
+        spectra: [spectrum::summary(left), spectrum::summary(right)],
+        spectrum_js: spectrum::divergence(left, right),
+        knn: knn_overlap(&neighbours(&x), &neighbours(&y)).unwrap(),
         cosines: [
             directions.one_minus_mean,
             directions.median,
@@ -257,8 +253,8 @@ proptest! {
         let directions = cosines(&x, &y);
         prop_assert_eq!((directions.one_minus_mean, directions.mean_angle_deg, directions.min), (0.0, 0.0, 1.0));
         prop_assert_eq!((cosine_flat(&x, &y), cosine_centered(&x, &y), relative_change(&x, &y)), (1.0, 1.0, 0.0));
-        let drift = drift(&x, &y);
-        prop_assert_eq!((drift.size, drift.coherence, drift.pc1_share), (0.0, None, None));
+        let shift = shift(&x, &y);
+        prop_assert_eq!((shift.size, shift.coherence, shift.pc1_share), (0.0, None, None));
         let measured = measure(&states, &states);
         prop_assert_eq!((measured.procrustes.raw_squared, measured.procrustes.residual_squared), (0.0, 0.0));
         prop_assert_eq!((measured.knn, measured.spectrum_js), (1.0, 0.0));
@@ -300,8 +296,7 @@ fn debiased_cka_of_unrelated_noise_is_zero_and_plain_is_not() {
         for seed in 0..DRAWS {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             let (x, y) = (noise(rows, width, &mut random).activations(), noise(rows, width, &mut random).activations());
-            let factors = |activations: &Activations| Factors::new(activations, false, 0).unwrap();
-            let found = cka(&x, &y, &factors(&x), &factors(&y));
+            let found = cka(&x, &y);
             plain += found.plain.unwrap() / DRAWS as f64;
             debiased += found.debiased.unwrap() / DRAWS as f64;
         }

@@ -3,10 +3,8 @@
 //! `numpy.linalg.svd`, and for the rest the formulas of docs/metrics.md written out. The entries are multiples of 1/8, exact in f32.
 
 use candle_core::{Device, Tensor};
-use lcr_analysis::activations::{Activations, Factors};
-use lcr_analysis::metric::Metric;
-use lcr_analysis::procrustes::procrustes;
-use lcr_analysis::similarity::{cka, cosines, neighbours};
+use lcr_analysis::activations::Activations;
+use lcr_analysis::metrics::{METRICS, Parameters, cka::cka, cosine::cosines, knn::neighbours, procrustes::procrustes};
 use lcr_analysis::site::{SiteOptions, compare_site};
 use lcr_model::decoder::{Lanes, Sequence, Site};
 use ndarray::ArrayView2;
@@ -29,8 +27,8 @@ fn measured(rows: usize, width: usize) -> serde_json::Value {
         Tensor::from_vec(all, (rows + 1, width), &Device::Cpu).unwrap()
     };
     let lanes = Lanes::of(vec![tensor(base(rows * width)), tensor(adapted(rows * width))], vec![0, 1]).unwrap();
-    let metrics = Metric::ALL.iter().map(|(metric, _)| *metric).collect();
-    let options = SiteOptions { metrics, keep_sinks: false, subspace_dimensions: 3, seed: 0 };
+    let parameters = Parameters { subspace_dimensions: 3, seed: 0 };
+    let options = SiteOptions { metrics: METRICS.to_vec(), keep_sinks: false, parameters };
     let results = compare_site(Site::Resid(1), &lanes, &Sequence::consecutive(&[rows + 1]), &options).unwrap();
     serde_json::to_value(&results[0].change).unwrap()
 }
@@ -155,7 +153,7 @@ fn what_has_no_direction_is_unchanged_or_wholly_other() {
 #[test]
 fn equal_cosines_are_ordered_by_index() {
     let values: Vec<f32> = (0..13).flat_map(|_| [1.0, 2.0]).collect();
-    let found = neighbours(&activations(&values, 2), None);
+    let found = neighbours(&activations(&values, 2));
     assert_eq!(found[12], (0..10).collect::<Vec<_>>());
     assert_eq!(found[4], [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]);
 }
@@ -165,8 +163,7 @@ fn equal_cosines_are_ordered_by_index() {
 fn debiased_cka_needs_four_rows() {
     for rows in [3, 4] {
         let (x, y) = (activations(&base(rows * 5), 5), activations(&adapted(rows * 5), 5));
-        let factors = |activations: &Activations| Factors::new(activations, false, 0).unwrap();
-        let found = cka(&x, &y, &factors(&x), &factors(&y));
+        let found = cka(&x, &y);
         assert_eq!((found.plain.is_some(), found.debiased.is_some()), (true, rows > 3));
     }
 }

@@ -7,7 +7,7 @@ use super::LEADING;
 use super::changed::ChangedTensor;
 use super::gram::{BaseSpectrum, ChangeGrams};
 use crate::linalg::{NoConvergence, eigen, product};
-use crate::spectrum::RANK_TOLERANCE;
+use crate::statistics::RANK_TOLERANCE;
 
 /// ΔW's spectrum and the directions it writes and reads.
 pub(super) struct ChangeSpectrum {

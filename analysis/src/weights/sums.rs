@@ -3,7 +3,7 @@
 use lcr_documents::audit::{MergeSurvival, RowNormChange, RowRotation};
 use lcr_formats::checkpoint::Weight;
 
-use crate::similarity::mean;
+use crate::statistics::mean;
 
 /// Heaviest rows of ΔW.
 const HEAVY_ROWS: usize = 8;

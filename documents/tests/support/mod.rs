@@ -4,8 +4,8 @@
 
 use indexmap::IndexMap;
 use lcr_documents::audit::{
-    AdapterFacts, AttentionChange, AttentionJs, Audit, Base, Clusters, Coherence, Cosines, Coverage, Drift, Entropies,
-    KlSummary, MergeSurvival, PairOf, Path, Prediction, Probes, Procrustes, RowNormChange, RowRotation, SCHEMA,
+    AdapterFacts, AttentionChange, AttentionJs, Audit, Base, Clusters, Coherence, Cosines, Coverage, Entropies,
+    KlSummary, MergeSurvival, PairOf, Path, Prediction, Probes, Procrustes, RowNormChange, RowRotation, SCHEMA, Shift,
     SiteChange, Spectrum, SpectrumPair, Subspace, TokenChange, Tool, Track, Trajectories, Verdict, WeightChange,
     WorstToken,
 };
@@ -266,7 +266,7 @@ fn site(plan: Plan, place: &str, change: f64, dice: &mut Dice) -> SiteChange {
             adapted: spectrum(plan.width, 1.0 - change.min(0.5), dice),
             js: change * change * 0.02,
         }),
-        drift: Some(Drift {
+        drift: Some(Shift {
             size: change,
             coherence: moved.then_some(0.2 + 0.1 * dice.share()),
             coherence_chance: 1.0 / (rows as f64).sqrt(),

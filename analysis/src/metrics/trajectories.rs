@@ -5,8 +5,77 @@ use lcr_documents::audit::{PairOf, Path, Track, Trajectories};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::descriptor::{Entry, Metric, Number, Reads, Runs, Unit};
+use super::tokens::{Distribution, Place, Vocabulary, argmax, divergence};
 use crate::linalg::{NoConvergence, eigen, product, small_gram};
-use crate::tokens::{Distribution, Place, Vocabulary, argmax, divergence};
+
+/// `trajectories`.
+pub static METRIC: Metric = Metric {
+    name: "trajectories",
+    runs: Runs::ByDefault,
+    reads: Reads::Lens,
+    entries: &[Entry {
+        heading: "`js`, `top1_agreement`, `commit_layer`, `straightness`, `tracked`",
+        definition: "
+Straightness is a definition of our own. Each model's lens uses its own final norm and unembedding: an adapter that
+changes those shows at every site, `resid.0` included.",
+        chance: "
+Chance for straightness is about 1/√L, that of a random walk of equal steps in many dimensions.",
+        trap: "
+Traps: the lens was never trained to read early layers and in many models it reads nonsense there, alike in both models.
+`commit_layer` is decided by ties and near-ties; one token's value is noise.
+The plane is a projection: two paths that meet there need not meet.",
+        numbers: &[
+            Number::new(
+                "js",
+                "Mean over tracked tokens of the Jensen–Shannon divergence (nats) between both lenses, by site `resid.0` … `resid.L`.",
+                Unit::Nats,
+                "0 to ln 2",
+            )
+            .more_change(0.0),
+            Number::new(
+                "top1_agreement",
+                "Share of tracked tokens whose lens says the same top token in both, by site.",
+                Unit::Share,
+                "0 to 1",
+            )
+            .less_change(1.0),
+            Number::new(
+                "commit_layer.*",
+                "Mean commit layer: the first site from which the lens's top token never changes again.",
+                Unit::Count,
+                "0 to L",
+            ),
+            Number::new("straightness.*", "Mean of net/length.", Unit::Ratio, "0 to 1").chance("about 1/√L"),
+            Number::new(
+                "tracked.*.rank_of_final",
+                "Rank (0 = first) of the model's final top token, by site.",
+                Unit::Count,
+                "0 to vocabulary − 1",
+            ),
+            Number::new("tracked.*.length", "Σ‖h_{l+1} − h_l‖.", Unit::Length, "0 to ∞"),
+            Number::new("tracked.*.net", "‖h_L − h_0‖.", Unit::Length, "0 to ∞"),
+            Number::new(
+                "tracked.*.straightness",
+                "net/length; `null` for a stream that stands still.",
+                Unit::Ratio,
+                "0 to 1",
+            ),
+            Number::new(
+                "tracked.*.plane",
+                "The stream on the two leading principal axes of all tracked tokens of both models, each state scaled to unit norm.",
+                Unit::Length,
+                "−2 to 2",
+            ),
+        ],
+        glossary: &[
+            ("commit layer", "First layer from which the lens's top token never changes again."),
+            ("straightness", "Net way through the stream over the length of the way: 1 is a straight line."),
+        ],
+        ..Entry::EMPTY
+    }],
+    references: &["nostalgebraist 2020. Interpreting GPT: the logit lens. LessWrong."],
+};
 
 /// What the lens reads at one site for one token.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

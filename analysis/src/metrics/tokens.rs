@@ -4,8 +4,8 @@ use lcr_documents::audit::{Entropies, KlSummary, Prediction, TokenChange, WorstT
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::similarity::{mean, percentile};
-use crate::spectrum::jensen_shannon_term;
+use super::descriptor::{Entry, Metric, Number, Reads, Runs, Unit};
+use crate::statistics::{jensen_shannon_term, mean, percentile};
 
 /// Positions listed with their predictions.
 const WORST: usize = 12;
@@ -13,6 +13,87 @@ const WORST: usize = 12;
 const TOP: usize = 5;
 /// Below this |ln p/q| the second-order series replaces the difference of large terms.
 const SERIES_BELOW: f64 = 0.05;
+
+/// `tokens`.
+pub static METRIC: Metric = Metric {
+    name: "tokens",
+    runs: Runs::ByDefault,
+    reads: Reads::Logits,
+    entries: &[
+        Entry {
+            heading: "`kl.{mean,p95,max}`",
+            definition: "
+KL(P‖Q) = Σ P ln(P/Q) (Kullback and Leibler 1951): mean, 95th percentile and maximum over positions.
+Summed as Σ P(δ + e^(−δ) − 1) with δ = ln P/Q, every term of which is at least zero, so that a divergence of 10⁻¹⁰ does
+not drown in terms of order one.",
+            trap: "
+Trap: not symmetric. It punishes Q for forgetting what P expected, and hardly for new ideas of its own. Rare tokens the
+base likes can own the mean.",
+            numbers: &[
+                Number::new("kl.mean", "Mean of KL(base‖adapted) over positions, nats.", Unit::Nats, "0 to ∞")
+                    .more_change(0.0),
+                Number::new("kl.p95", "95th percentile over positions.", Unit::Nats, "0 to ∞").more_change(0.0),
+                Number::new("kl.max", "Largest of any position.", Unit::Nats, "0 to ∞").more_change(0.0),
+            ],
+            glossary: &[(
+                "KL, flips",
+                "How far the next-token distributions are apart, and how often the first choice differs. No chance level without a null run.",
+            )],
+            ..Entry::EMPTY
+        },
+        Entry {
+            heading: "`js_mean`",
+            definition: "
+Mean Jensen–Shannon divergence (Lin 1991). Symmetric and bounded, so the steadier of the two for large changes.",
+            numbers: &[
+                Number::new("js_mean", "Mean Jensen–Shannon divergence, nats.", Unit::Nats, "0 to ln 2").more_change(0.0)
+            ],
+            ..Entry::EMPTY
+        },
+        Entry {
+            heading: "`top1_flip_rate`",
+            definition: "Share of positions whose most likely token differs.",
+            trap: "
+Trap: flips are cheap where the base was undecided, and a model may change a great deal without one. Read it with `kl`
+and `entropy`.",
+            numbers: &[Number::new(
+                "top1_flip_rate",
+                "Share of positions whose most likely next token differs.",
+                Unit::Share,
+                "0 to 1",
+            )
+            .more_change(0.0)],
+            ..Entry::EMPTY
+        },
+        Entry {
+            heading: "`entropy.{base,adapted}`",
+            definition: "
+Mean H(P) and mean H(Q). A lower value after adaptation is what any narrow training does; a collapse towards 0 is loops to
+come.",
+            numbers: &[
+                Number::new(
+                    "entropy.base",
+                    "Mean entropy of the base's next-token distributions, nats.",
+                    Unit::Nats,
+                    "0 to ln(vocabulary)",
+                ),
+                Number::new("entropy.adapted", "Of the adapted model's.", Unit::Nats, "0 to ln(vocabulary)"),
+            ],
+            ..Entry::EMPTY
+        },
+        Entry {
+            heading: "`worst`",
+            definition: "
+The twelve positions with the largest KL, with their text and both models' five most likely tokens. The maximum over
+many positions is large by construction: they are there to be read, not to be counted.",
+            ..Entry::EMPTY
+        },
+    ],
+    references: &[
+        "Kullback, Leibler 1951. On information and sufficiency. Annals of Mathematical Statistics 22.",
+        "Lin 1991. Divergence measures based on the Shannon entropy. IEEE Transactions on Information Theory 37.",
+    ],
+};
 
 /// What two distributions over the vocabulary differ by.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

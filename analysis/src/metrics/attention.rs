@@ -5,10 +5,43 @@
 use lcr_documents::audit::{AttentionChange, AttentionJs};
 use lcr_model::decoder::{AttentionShape, Pattern, Sequence};
 
-use crate::spectrum::jensen_shannon_term;
+use super::descriptor::{Entry, Metric, Number, Reads, Runs, Unit};
+use crate::statistics::jensen_shannon_term;
 
 /// Queries of one block.
 const QUERY_BLOCK: usize = 64;
+
+/// `attention`.
+pub static METRIC: Metric = Metric {
+    name: "attention",
+    runs: Runs::ByDefault,
+    reads: Reads::QueriesAndKeys,
+    entries: &[Entry {
+        heading: "`attention.js.{mean,max,head}`",
+        definition: "
+At `attn_out` sites. Jensen–Shannon divergence between the two models' attention rows, the patterns recomputed from the
+queries and keys (after q/k-norm and rotary where the model has them): mean over heads and rows, largest of any row,
+mean by head. ln 2 = 0.693.
+Rows that see one key only, the first of each sequence, are left out; sinks are not, for a row is a query's distribution
+and not a state.",
+        blind_to: "
+Blind to the values: a head may look where it looked and copy something else. Blind to anything that cancels in QKᵀ.",
+        chance: "",
+        trap: "
+Trap: most heads rest on the first token most of the time. The mean then hides a head that changed on three words; read
+`max` and `head`.",
+        numbers: &[
+            Number::new("attention.js.mean", "Mean over heads and rows.", Unit::Nats, "0 to ln 2").more_change(0.0),
+            Number::new("attention.js.max", "Largest of any row of any head.", Unit::Nats, "0 to ln 2")
+                .more_change(0.0),
+            Number::new("attention.js.head", "Mean over rows, by head.", Unit::Nats, "0 to ln 2").more_change(0.0),
+        ],
+        glossary: &[],
+    }],
+    references: &[
+        "Lin 1991. Divergence measures based on the Shannon entropy. IEEE Transactions on Information Theory 37.",
+    ],
+};
 
 /// Queries and keys of one model at one layer, `[tokens, heads · head_dim]` and `[tokens, kv_heads · head_dim]`.
 #[derive(Debug, Clone, Copy)]

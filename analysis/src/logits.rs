@@ -8,8 +8,8 @@ use lcr_model::decoder::{Lanes, with_values};
 use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
-use crate::tokens::{Distribution, Place, TokenDivergences, Vocabulary};
-use crate::trajectory::{LensReading, read_lens, top_tokens};
+use crate::metrics::tokens::{Distribution, Place, TokenDivergences, Vocabulary};
+use crate::metrics::trajectories::{LensReading, read_lens, top_tokens};
 
 /// Next-token distributions of every variant against the base's.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

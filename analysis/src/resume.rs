@@ -15,15 +15,15 @@ use lcr_model::decoder::Lanes;
 use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
-use crate::outputs::{Lens, Outputs};
+use crate::logits::{Lens, Outputs};
 use crate::weights::Measured;
 
 /// Key of the header's metadata that holds everything but tensors.
 const NOTES: &str = "standing";
 
-/// Where a comparison's standing is kept, and how often.
+/// Where a comparison's state is kept, and how often.
 #[derive(Debug, Clone)]
-pub struct Keeper {
+pub struct ResumeFile {
     /// The file.
     pub path: PathBuf,
     /// What the run is made of, but for the variants: a file that says something else belongs to another run and is left alone.
@@ -64,7 +64,7 @@ struct Notes {
 
 /// A comparison between two layers.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct ResumeState {
     /// Changed tensors measured, and what was measured, by variant.
     pub(crate) weights: usize,
     pub(crate) measured: Vec<Vec<(String, Measured)>>,
@@ -76,34 +76,33 @@ pub(crate) struct Standing {
     pub(crate) lens: Lens,
 }
 
-/// Keeps a standing while a comparison runs.
-pub(crate) struct Keeping<'a> {
-    keeper: Option<&'a Keeper>,
+/// Saves the state of a comparison while it runs.
+pub(crate) struct Saver<'a> {
+    file: Option<&'a ResumeFile>,
     last: Instant,
 }
 
-impl<'a> Keeping<'a> {
-    pub(crate) fn new(keeper: Option<&'a Keeper>) -> Self {
-        Self { keeper, last: Instant::now() }
+impl<'a> Saver<'a> {
+    pub(crate) fn new(file: Option<&'a ResumeFile>) -> Self {
+        Self { file, last: Instant::now() }
     }
 
-    /// The standing of an earlier run of the same fingerprint; a file that cannot be read is no standing.
-    pub(crate) fn resume(&self) -> Option<Standing> {
-        let keeper = self.keeper?;
-        read(keeper).inspect_err(|error| tracing::info!(%error, "no standing to resume")).ok()
+    /// The state of an earlier run of the same fingerprint; a file that cannot be read is none.
+    pub(crate) fn resume(&self) -> Option<ResumeState> {
+        read(self.file?).inspect_err(|error| tracing::info!(%error, "nothing to resume")).ok()
     }
 
     /// Saves when the interval has passed.
-    pub(crate) fn offer(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
-        let interval = self.keeper.map_or(Duration::MAX, |keeper| keeper.interval);
-        if self.last.elapsed() < interval { Ok(()) } else { self.settle(standing) }
+    pub(crate) fn offer(&mut self, state: impl FnOnce() -> ResumeState) -> Result<(), AuditError> {
+        let interval = self.file.map_or(Duration::MAX, |file| file.interval);
+        if self.last.elapsed() < interval { Ok(()) } else { self.settle(state) }
     }
 
     /// Saves now.
-    pub(crate) fn settle(&mut self, standing: impl FnOnce() -> Standing) -> Result<(), AuditError> {
-        let Some(keeper) = self.keeper else { return Ok(()) };
-        let fault = |reason: String| AuditError::Standing { path: keeper.path.clone(), reason };
-        save(keeper, &standing()).map_err(|error| fault(error.to_string()))?;
+    pub(crate) fn settle(&mut self, state: impl FnOnce() -> ResumeState) -> Result<(), AuditError> {
+        let Some(file) = self.file else { return Ok(()) };
+        let fault = |reason: String| AuditError::Resume { path: file.path.clone(), reason };
+        save(file, &state()).map_err(|error| fault(error.to_string()))?;
         self.last = Instant::now();
         Ok(())
     }
@@ -111,10 +110,10 @@ impl<'a> Keeping<'a> {
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
+fn save(file: &ResumeFile, state: &ResumeState) -> Result<(), Fault> {
     let mut tensors: HashMap<String, Tensor> = HashMap::new();
     let mut directions = Vec::new();
-    for (variant, measured) in standing.measured.iter().enumerate() {
+    for (variant, measured) in state.measured.iter().enumerate() {
         let values: Vec<f64> =
             measured.iter().flat_map(|(_, own)| own.left.iter().chain(&own.right).copied()).collect();
         directions.push(measured.iter().map(|(_, own)| [own.left.len(), own.right.len()]).collect());
@@ -127,25 +126,25 @@ fn save(keeper: &Keeper, standing: &Standing) -> Result<(), Fault> {
         }
         lanes.of_model().to_vec()
     };
-    let stream = standing.walk.as_ref().map(|(_, lanes)| keep("stream", lanes)).unwrap_or_default();
+    let stream = state.walk.as_ref().map(|(_, lanes)| keep("stream", lanes)).unwrap_or_default();
     let tracked =
-        standing.tracked.iter().enumerate().map(|(site, lanes)| keep(&format!("tracked.{site}"), lanes)).collect();
+        state.tracked.iter().enumerate().map(|(site, lanes)| keep(&format!("tracked.{site}"), lanes)).collect();
     let notes = Notes {
-        fingerprint: keeper.fingerprint.clone(),
-        variants: keeper.variants.clone(),
-        weights: standing.weights,
-        measured: standing.measured.clone(),
+        fingerprint: file.fingerprint.clone(),
+        variants: file.variants.clone(),
+        weights: state.weights,
+        measured: state.measured.clone(),
         directions,
-        found: standing.found.clone(),
-        layer: standing.walk.as_ref().map(|(layer, _)| *layer),
+        found: state.found.clone(),
+        layer: state.walk.as_ref().map(|(layer, _)| *layer),
         stream,
         tracked,
-        outputs: standing.outputs.clone(),
-        lens: standing.lens.clone(),
+        outputs: state.outputs.clone(),
+        lens: state.lens.clone(),
     };
     let metadata = HashMap::from([(NOTES.to_owned(), serde_json::to_string(&notes)?)]);
     let bytes = safetensors::serialize(&tensors, Some(metadata))?;
-    Ok(lcr_documents::write::replace(&keeper.path, &bytes)?)
+    Ok(lcr_documents::write::replace(&file.path, &bytes)?)
 }
 
 /// The variants of a run that was stopped, by the file that it kept; `None` where there is none of that fingerprint.
@@ -160,10 +159,10 @@ fn notes(bytes: &[u8]) -> Result<Notes, Fault> {
     Ok(serde_json::from_str(text)?)
 }
 
-fn read(keeper: &Keeper) -> Result<Standing, Fault> {
-    let bytes = lcr_documents::read::plain(&keeper.path)?;
+fn read(file: &ResumeFile) -> Result<ResumeState, Fault> {
+    let bytes = lcr_documents::read::plain(&file.path)?;
     let mut notes = notes(&bytes)?;
-    if notes.fingerprint != keeper.fingerprint || notes.variants != keeper.variants {
+    if notes.fingerprint != file.fingerprint || notes.variants != file.variants {
         return Err("it belongs to another run".into());
     }
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
@@ -190,7 +189,7 @@ fn read(keeper: &Keeper) -> Result<Standing, Fault> {
     };
     let tracked =
         notes.tracked.into_iter().enumerate().map(|(site, of_model)| lanes(&format!("tracked.{site}"), of_model));
-    Ok(Standing {
+    Ok(ResumeState {
         weights: notes.weights,
         measured: notes.measured,
         found: notes.found,

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use candle_core::Device;
-use lcr_analysis::comparison::{CompareOptions, Comparison, Progress, compare_kept};
-use lcr_analysis::metric::Metric;
+use lcr_analysis::comparison::{CompareOptions, Comparison, Progress, compare_resumable};
+use lcr_analysis::metrics::tokens::{Place, Vocabulary};
+use lcr_analysis::metrics::{METRICS, Parameters};
+use lcr_analysis::resume::{ResumeFile, variants_of};
 use lcr_analysis::site::SiteOptions;
-use lcr_analysis::standing::{Keeper, variants_of};
-use lcr_analysis::tokens::{Place, Vocabulary};
 use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::{Decoder, Variant};
 
@@ -29,8 +29,8 @@ fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(case)
 }
 
-fn keeper(folder: &Path, variants: &[&str]) -> Keeper {
-    Keeper {
+fn file(folder: &Path, variants: &[&str]) -> ResumeFile {
+    ResumeFile {
         path: folder.join("standing.safetensors"),
         fingerprint: "a run".to_owned(),
         variants: variants.iter().map(ToString::to_string).collect(),
@@ -39,15 +39,15 @@ fn keeper(folder: &Path, variants: &[&str]) -> Keeper {
 }
 
 /// Runs a comparison of two variants that dies after some steps; what it found, if it lived, and the steps that it took.
-fn run(decoder: &Decoder, keeper: &Keeper, dies_after: usize) -> (Option<Vec<Comparison>>, Vec<Progress>) {
+fn run(decoder: &Decoder, file: &ResumeFile, dies_after: usize) -> (Option<Vec<Comparison>>, Vec<Progress>) {
     // The same adapter at full and at half strength.
     let variants: [Variant; 2] = [1.0, 0.5].map(|factor| {
         let mut adapter = Adapter::open(&golden("qwen3_lora_qv").join("adapter")).unwrap();
         adapter.modules.values_mut().for_each(|module| module.scale *= factor);
         decoder.bind(adapter).unwrap()
     });
-    let metrics = Metric::ALL.iter().map(|(metric, _)| *metric).collect();
-    let sites = SiteOptions { metrics, keep_sinks: false, subspace_dimensions: 4, seed: 0 };
+    let parameters = Parameters { subspace_dimensions: 4, seed: 0 };
+    let sites = SiteOptions { metrics: METRICS.to_vec(), keep_sinks: false, parameters };
     let options = CompareOptions { sites, tracked: 4 };
     let prompts: Vec<Vec<u32>> =
         (0..4).map(|prompt| (0..12).map(|index| (index * index * 7 + prompt * 13) % 64).collect()).collect();
@@ -58,7 +58,7 @@ fn run(decoder: &Decoder, keeper: &Keeper, dies_after: usize) -> (Option<Vec<Com
             assert!(steps.len() < dies_after, "killed here");
         };
         let variants: Vec<&Variant> = variants.iter().collect();
-        compare_kept(decoder, &variants, &prompts, &Numbers, &options, Some(keeper), &mut report).unwrap().0
+        compare_resumable(decoder, &variants, &prompts, &Numbers, &options, Some(file), &mut report).unwrap().0
     }));
     (outcome.ok(), steps)
 }
@@ -68,18 +68,18 @@ fn a_comparison_that_dies_anywhere_goes_on_from_there() {
     let decoder = Decoder::open(&golden("qwen3_lora_qv").join("base"), Device::Cpu).unwrap();
     let names = ["first", "second"];
     let folder = tempfile::tempdir().unwrap();
-    let (whole, every_step) = run(&decoder, &keeper(folder.path(), &names), usize::MAX);
+    let (whole, every_step) = run(&decoder, &file(folder.path(), &names), usize::MAX);
     let whole = format!("{:?}", whole.unwrap());
     // Everything was saved at the end: a second run has nothing left to do.
-    let (again, steps) = run(&decoder, &keeper(folder.path(), &names), usize::MAX);
+    let (again, steps) = run(&decoder, &file(folder.path(), &names), usize::MAX);
     assert_eq!(format!("{:?}", again.unwrap()), whole);
     let worked = |step: &Progress| !matches!(step, Progress::Layers(done, all) if done == all);
     assert!(!steps.iter().any(worked), "{steps:?}");
     for dies_after in 1..=every_step.len() {
         let folder = tempfile::tempdir().unwrap();
-        let keeper = keeper(folder.path(), &names);
-        assert!(run(&decoder, &keeper, dies_after).0.is_none());
-        let (found, steps) = run(&decoder, &keeper, usize::MAX);
+        let file = file(folder.path(), &names);
+        assert!(run(&decoder, &file, dies_after).0.is_none());
+        let (found, steps) = run(&decoder, &file, usize::MAX);
         assert_eq!(format!("{:?}", found.unwrap()), whole, "killed at step {dies_after}");
         // A step is told before it is saved, so the one at which the run died is taken again; layers wait for each other.
         let first = every_step.iter().position(|step| Some(step) == steps.first()).unwrap();
@@ -91,18 +91,19 @@ fn a_comparison_that_dies_anywhere_goes_on_from_there() {
 fn the_standing_of_another_run_is_left_alone() {
     let decoder = Decoder::open(&golden("qwen3_lora_qv").join("base"), Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let own = keeper(folder.path(), &["first", "second"]);
+    let own = file(folder.path(), &["first", "second"]);
     let (_, every_step) = run(&decoder, &own, usize::MAX);
     assert_eq!(variants_of(&own.path, "a run").unwrap(), ["first", "second"]);
     assert_eq!(variants_of(&own.path, "another run"), None);
-    for other in [keeper(folder.path(), &["second", "first"]), Keeper { fingerprint: "another run".to_owned(), ..own }]
+    for other in
+        [file(folder.path(), &["second", "first"]), ResumeFile { fingerprint: "another run".to_owned(), ..own }]
     {
         assert_eq!(run(&decoder, &other, usize::MAX).1, every_step);
     }
     let torn = std::fs::read(standing_in(folder.path())).unwrap();
     for length in [0, 7, 100, torn.len() / 2, torn.len() - 1] {
         std::fs::write(standing_in(folder.path()), &torn[..length]).unwrap();
-        assert_eq!(run(&decoder, &keeper(folder.path(), &["first", "second"]), usize::MAX).1, every_step);
+        assert_eq!(run(&decoder, &file(folder.path(), &["first", "second"]), usize::MAX).1, every_step);
     }
 }
 

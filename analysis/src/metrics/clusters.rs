@@ -1,11 +1,14 @@
 //! k-means (Lloyd 1982, seeded by k-means++) on both models' activations, and how far the two labelings agree.
 
 use faer::MatRef;
-use lcr_documents::audit::Clusters;
+use lcr_documents::audit::{Clusters, SiteChange};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::descriptor::Transformation::{CommonRotation, Rotation, Scaling, Translation};
+use super::descriptor::{Entry, Metric, Number, Reads, Runs, SiteMetric, Transformation, Unit};
 use crate::activations::Activations;
+use crate::linalg::NoConvergence;
 
 /// Clusters asked for.
 const CLUSTERS: usize = 8;
@@ -13,6 +16,81 @@ const CLUSTERS: usize = 8;
 const ROUNDS: usize = 20;
 /// Fewer tokens than this per cluster are not clustered.
 const TOKENS_PER_CLUSTER: usize = 4;
+
+/// `clusters`.
+pub static METRIC: Metric = Metric {
+    name: "clusters",
+    runs: Runs::ByDefault,
+    reads: Reads::Rows(|base, chosen| Ok(Box::new(BaseClusters::new(base, chosen.seed)))),
+    entries: &[Entry {
+        heading: "`clusters.{k,ari,nmi,ceiling}`",
+        definition: "
+k-means (Lloyd 1982, started by k-means++, Arthur and Vassilvitskii 2007; k = 8, at most 20 rounds) on X and on Y from
+the same seed. ari = adjusted Rand index of the two labelings (Hubert and Arabie 1985), 1 for equal partitions and 0
+expected for unrelated ones, negative possible. nmi = mutual information over the arithmetic mean of both entropies.
+`null` under 32 rows.
+ceiling = the ARI of two clusterings of the *base*, each with centroids from a bootstrap of its rows: the agreement that
+k-means itself allows on these data.",
+        blind_to: "
+Blind to the names of clusters, to shift, to rotation, and to common scaling of Y apart from the choice of starts, which
+the order of tokens moves.",
+        chance: "nmi of unrelated labelings is above 0.",
+        trap: "
+Trap: without the ceiling the number is unreadable. Where tokens form no clusters, the ceiling may be 0.5, and an `ari`
+of 0.5 is then no change at all. An `ari` *above* the ceiling is normal: the same seed on nearly the same data starts in
+the same place.",
+        numbers: &[
+            Number::new("clusters.k", "Clusters asked for.", Unit::Count, "8")
+                .unchanged(8.0)
+                .blind_to(&Transformation::OF_ACTIVATIONS),
+            Number::new("clusters.ari", "Adjusted Rand index of the two labelings.", Unit::Share, "at most 1")
+                .less_change(1.0)
+                .chance("0")
+                .blind_to(DISTANCES),
+            Number::new(
+                "clusters.nmi",
+                "Normalised mutual information (arithmetic mean) of the two labelings.",
+                Unit::Share,
+                "0 to 1",
+            )
+            .less_change(1.0)
+            .chance("above 0")
+            .blind_to(DISTANCES),
+            Number::new(
+                "clusters.ceiling",
+                "Adjusted Rand index of two bootstraps of the base: the agreement that chance in k-means allows.",
+                Unit::Share,
+                "at most 1",
+            )
+            .blind_to(DISTANCES),
+        ],
+        glossary: &[(
+            "clusters ARI",
+            "Agreement of k-means on both models. Hold it against the ceiling beside it: the agreement of k-means with itself. NMI is \
+             normalised mutual information of the same two labelings.",
+        )],
+    }],
+    references: &[
+        "Arthur, Vassilvitskii 2007. k-means++: The advantages of careful seeding. SODA.",
+        "Hubert, Arabie 1985. Comparing partitions. Journal of Classification 2.",
+        "Lloyd 1982. Least squares quantization in PCM. IEEE Transactions on Information Theory 28.",
+    ],
+};
+
+const DISTANCES: &[Transformation] = &[Scaling, Translation, CommonRotation, Rotation];
+
+/// `None` where there are too few tokens.
+impl SiteMetric for Option<BaseClusters> {
+    fn changed(&self, _: &Activations, adapted: &Activations, change: &mut SiteChange) -> Result<(), NoConvergence> {
+        change.clusters = self.as_ref().map(|clusters| clusters.compare(adapted));
+        Ok(())
+    }
+
+    fn unchanged(&self, _: &Activations, change: &mut SiteChange) -> Result<(), NoConvergence> {
+        change.clusters = self.as_ref().map(|clusters| clusters.against(&clusters.labels));
+        Ok(())
+    }
+}
 
 /// The base's labeling and its own reproducibility, shared by all variants.
 #[derive(Debug)]
@@ -42,11 +120,14 @@ impl BaseClusters {
     /// Agreement of the base's labeling with the adapted model's, same seed.
     pub fn compare(&self, adapted: &Activations) -> Clusters {
         let everything: Vec<usize> = (0..adapted.rows()).collect();
-        let labels = assign(adapted, &centroids(adapted, &everything, self.seed));
+        self.against(&assign(adapted, &centroids(adapted, &everything, self.seed)))
+    }
+
+    fn against(&self, labels: &[usize]) -> Clusters {
         Clusters {
             k: CLUSTERS,
-            ari: adjusted_rand(&self.labels, &labels),
-            nmi: normalised_mutual_information(&self.labels, &labels),
+            ari: adjusted_rand(&self.labels, labels),
+            nmi: normalised_mutual_information(&self.labels, labels),
             ceiling: self.ceiling,
         }
     }

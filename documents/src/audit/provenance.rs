@@ -1,0 +1,81 @@
+//! What made a report: the program, digests of everything that it rests on, what was asked, and the text that both models read.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The program that wrote a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// `lcr-audit`.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// What a report rests on, by SHA-256 in hexadecimal. Folders are digested over the lines `<sha256>  <name>` of their files, sorted
+/// by name, as `sha256sum` writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Provenance {
+    /// The program's own file.
+    pub tool: Option<String>,
+    /// The base's weights and config.json.
+    pub base: Option<String>,
+    /// The base's tokenizer files.
+    pub tokenizer: Option<String>,
+    /// The base's files that hold a chat template.
+    pub template: Option<String>,
+    /// All files of the adapter's folder.
+    pub adapter: Option<String>,
+    /// The token ids that both models read, as JSON without blanks.
+    pub probes: String,
+    /// The text of the policy that gave the verdict; `None` where the built-in rules did.
+    pub policy: Option<String>,
+    /// Day that the expiry of the policy's waivers was held against, YYYY-MM-DD; `None` where it has none.
+    #[serde(default)]
+    pub date: Option<String>,
+}
+
+/// What was asked of the models beside the probes' source: with it the comparison can be run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Metrics by name, sorted.
+    pub metrics: Vec<String>,
+    /// Prompts that are read at most.
+    pub max_prompts: Option<usize>,
+    /// Tokens of a prompt that are read at most.
+    pub max_tokens: usize,
+    /// Whether the probes are token ids.
+    pub tokens: bool,
+    /// Whether the tokenizer's chat template is left out.
+    pub raw: bool,
+    /// Whether sinks are kept.
+    pub keep_sinks: bool,
+    /// Dimensions of the subspaces that are compared.
+    pub subspace_dimensions: usize,
+    /// Tokens that are followed through the layers.
+    pub tracked: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+/// Facts about the text that both models read.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Probes {
+    /// Built-in set's name, or the file.
+    pub source: String,
+    /// Prompts.
+    pub prompts: usize,
+    /// Tokens in all of them.
+    pub tokens: usize,
+    /// Whether the tokenizer's chat template was applied.
+    pub chat_template: bool,
+    /// Positions left out of every metric because they open a sequence.
+    pub first_positions: usize,
+    /// Positions left out because their norm exceeds ten times the median, by site; sites without any are not listed.
+    pub sinks: IndexMap<String, usize>,
+    /// Whether sinks were kept after all (`--keep-sinks`).
+    pub keep_sinks: bool,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
