@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    Cache, CacheShape, Chain, Decoder, Lanes, ModelError, Pass, Sequence, Taps, Variant, with_values,
+    Cache, CacheShape, Chain, Decoder, Hooks, Lanes, ModelError, Pass, Sequence, Variant, with_values,
 };
 
 /// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
@@ -132,11 +132,8 @@ impl<'a> Session<'a> {
         }
         let last: Vec<u32> = sequences.iter().map(|sequence| sequence.queries.end as u32 - 1).collect();
         let pass = Pass::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
-        let mut stream = self.decoder.embed(&tokens, &positions, &pass.variants)?;
-        let mut taps = Taps::default();
-        for layer in self.decoder.layers() {
-            stream = layer.forward(&stream, &pass, Some(cache), &mut taps)?;
-        }
+        let stream = self.decoder.embed(&tokens, &positions, &pass.variants)?;
+        let stream = self.decoder.forward(stream, &pass, Some(cache), &mut Hooks::default())?;
         let stream = if last.len() == tokens.len() { stream } else { select(&stream, &last)? };
         let logits = self.decoder.logits(&stream, &pass.variants)?;
         let host = logits.model(0).to_device(&Device::Cpu)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, ModelError, Taps, Variant, with_values};
+use lcr_model::decoder::{Decoder, Hooks, ModelError, Variant, with_values};
 use lcr_model::session::{SequenceId, Session};
 
 fn golden() -> PathBuf {
@@ -36,10 +36,8 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
 fn whole_pass(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<f32> {
     let positions: Vec<usize> = (0..tokens.len()).collect();
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let mut stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    for layer in decoder.layers() {
-        stream = layer.forward(&stream, &pass, None, &mut Taps::default()).unwrap();
-    }
+    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
+    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
     let logits = decoder.logits(&stream, &pass.variants).unwrap();
     with_values(logits.model(0), |values| values[(tokens.len() - 1) * decoder.config().vocab_size..].to_vec()).unwrap()
 }

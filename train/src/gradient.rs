@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 use lcr_model::decoder::{
-    Decoder, HeadPass, Lanes, Layer, LayerInput, ModelError, SiteKind, Taps, Variant, with_values,
+    Decoder, HeadPass, Hooks, Lanes, Layer, LayerInput, ModelError, SiteKind, Variant, with_values,
 };
 use rayon::prelude::*;
 
@@ -406,7 +406,7 @@ impl<'a> Trace<'a> {
         let positions = trace.rows.positions();
         let lowest = decoder.layers().iter().position(|layer| layer.is_adapted(variant));
         let first_kept = first_kept(decoder, variant, lowest, positions.len(), kept_bytes);
-        let mut taps = Taps::new(&[SiteKind::AttnOut]);
+        let mut hooks = Hooks::new(&[SiteKind::AttnOut]);
         let mut stream = decoder.embed(&trace.rows.tokens, &positions, &pass.variants)?;
         for (index, layer) in decoder.layers().iter().enumerate() {
             if index >= first_kept {
@@ -415,8 +415,8 @@ impl<'a> Trace<'a> {
                 trace.layers.push((layer, input));
             } else {
                 let before = stream.model(0).clone();
-                stream = layer.forward(&stream, &pass, None, &mut taps)?;
-                let attended = taps.take().pop();
+                stream = layer.forward(&stream, &pass, None, &mut hooks)?;
+                let attended = hooks.take().pop();
                 if let (Some((_, attended)), true) = (attended, lowest.is_some_and(|lowest| index >= lowest)) {
                     trace.layers.push((layer, LayerInput::new(before, attended.model(0).clone())));
                 }

@@ -12,9 +12,9 @@ use super::linear::Linear;
 use super::mlp::NonLinearity;
 use super::norm::NormParameters;
 use super::rope::Rotation;
-use super::tap::{Site, SiteKind};
 use super::variant::Variant;
 use super::{ModelError, Names};
+use crate::hooks::{Hooks, Site};
 
 /// A normalisation with its path, so that an adapter can carry another one in its place.
 #[derive(Debug)]
@@ -145,32 +145,6 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Activations taken on the way.
-#[derive(Debug, Default)]
-pub struct Taps {
-    wanted: Vec<SiteKind>,
-    taken: Vec<(Site, Lanes)>,
-}
-
-impl Taps {
-    /// Takes these kinds of site, of every layer.
-    pub fn new(wanted: &[SiteKind]) -> Self {
-        Self { wanted: wanted.to_vec(), taken: Vec::new() }
-    }
-
-    /// Offers a site's activations.
-    pub fn offer(&mut self, site: Site, lanes: &Lanes) {
-        if self.wanted.contains(&site.kind()) {
-            self.taken.push((site, lanes.clone()));
-        }
-    }
-
-    /// What was taken since the last call.
-    pub fn take(&mut self) -> Vec<(Site, Lanes)> {
-        std::mem::take(&mut self.taken)
-    }
-}
-
 impl Layer {
     pub(crate) fn open(names: &Names, config: &Config, index: usize) -> std::result::Result<Self, CheckpointError> {
         let family = config.family;
@@ -282,23 +256,24 @@ impl Layer {
         stream: &Lanes,
         pass: &Pass,
         cache: Option<&mut Cache>,
-        taps: &mut Taps,
+        hooks: &mut Hooks,
     ) -> std::result::Result<Lanes, ModelError> {
         let variants = &pass.variants;
-        taps.offer(Site::Resid(self.index), stream);
-        let attended = self.attend(&self.input_norm.forward(stream, variants)?, pass, cache, taps)?;
+        let replaced = hooks.visit(Site::Resid(self.index), stream)?;
+        let stream = replaced.as_ref().unwrap_or(stream);
+        let attended = self.attend(&self.input_norm.forward(stream, variants)?, pass, cache, hooks)?;
         let added = match &self.post_attention_norm {
             Some(norm) => norm.forward(&attended, variants)?,
             None => attended,
         };
-        taps.offer(Site::AttnOut(self.index), &added);
+        let added = hooks.through(Site::AttnOut(self.index), added)?;
         let stream = Lanes::zip([stream, &added], |[stream, added]| add(stream, added))?;
         let inner = self.feed_forward(&self.mlp_norm.forward(&stream, variants)?, variants)?;
         let added = match &self.post_mlp_norm {
             Some(norm) => norm.forward(&inner, variants)?,
             None => inner,
         };
-        taps.offer(Site::MlpOut(self.index), &added);
+        let added = hooks.through(Site::MlpOut(self.index), added)?;
         Ok(Lanes::zip([&stream, &added], |[stream, added]| add(stream, added))?)
     }
 
@@ -319,7 +294,13 @@ impl Layer {
         }
     }
 
-    fn attend(&self, x: &Lanes, pass: &Pass, cache: Option<&mut Cache>, taps: &mut Taps) -> Result<Lanes> {
+    fn attend(
+        &self,
+        x: &Lanes,
+        pass: &Pass,
+        cache: Option<&mut Cache>,
+        hooks: &mut Hooks,
+    ) -> std::result::Result<Lanes, ModelError> {
         let [mut query, mut key, value] = self.project(x, &pass.variants)?;
         if let Some(norm) = &self.query_norm {
             query = norm.forward(&query, &pass.variants)?;
@@ -331,9 +312,9 @@ impl Layer {
             query = query.map(|rows| rotation.apply(rows, self.attention.head_dim))?;
             key = key.map(|rows| rotation.apply(rows, self.attention.head_dim))?;
         }
-        taps.offer(Site::Query(self.index), &query);
-        taps.offer(Site::Key(self.index), &key);
-        taps.offer(Site::Value(self.index), &value);
+        let query = hooks.through(Site::Query(self.index), query)?;
+        let key = hooks.through(Site::Key(self.index), key)?;
+        let value = hooks.through(Site::Value(self.index), value)?;
         let attended = match cache {
             None => Lanes::zip([&query, &key, &value], |[query, key, value]| {
                 self.attention.apply(query, key, value, &pass.sequences)
@@ -343,7 +324,7 @@ impl Layer {
                 query.map(|query| self.attention.apply_cached(query, cache, self.index, &pass.sequences))?
             }
         };
-        self.output.forward(&attended, &pass.variants)
+        Ok(self.output.forward(&attended, &pass.variants)?)
     }
 
     fn feed_forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {

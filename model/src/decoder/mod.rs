@@ -1,4 +1,4 @@
-//! One decoder for all supported families, over several models at once, with taps.
+//! One decoder for all supported families, over several models at once, with hooks.
 //!
 //! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
 //! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
@@ -16,12 +16,11 @@ mod mlp;
 mod norm;
 mod product;
 mod rope;
-mod tap;
 mod variant;
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lcr_formats::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
 use lcr_formats::checkpoint::{Checkpoint, CheckpointError, Weight};
 use lcr_formats::config::{Config, ConfigError, Family, Norm};
@@ -31,10 +30,10 @@ pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
 pub use self::cache::Cache;
 pub use self::host::{with_all_values, with_values};
 pub use self::lanes::Lanes;
-pub use self::layer::{Layer, Pass, Taps};
+pub use self::layer::{Layer, Pass};
 pub use self::product::for_each_panel;
-pub use self::tap::{Site, SiteKind, UnknownSite};
 pub use self::variant::Variant;
+pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 pub(crate) use self::cache::{CacheShape, Chain};
 use self::host::matrix;
@@ -121,6 +120,25 @@ pub enum ModelError {
     NothingToRead {
         /// Index of the request.
         request: usize,
+    },
+    /// A hook at a site that the model does not have.
+    #[error(transparent)]
+    Site(#[from] UnknownSite),
+    /// Rows that cannot stand in for those of a site.
+    #[error(
+        "the rows that replace {site} of model {model} are {dtype:?} of shape {found:?}: f32 of shape {expected:?} on the same device is needed"
+    )]
+    Replacement {
+        /// Where.
+        site: Site,
+        /// Index of the model in the pass.
+        model: usize,
+        /// Shape of the rows there.
+        expected: Vec<usize>,
+        /// Shape of those given.
+        found: Vec<usize>,
+        /// Their type.
+        dtype: DType,
     },
     /// The stream became NaN or infinite although every weight of the layer is finite.
     #[error(
@@ -410,6 +428,22 @@ impl Decoder {
             return Err(ModelError::Overflow { model: format!("token {}", tokens[row]), layer: 0 });
         }
         Ok(rows)
+    }
+
+    /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens alone.
+    pub fn forward(
+        &self,
+        stream: Lanes,
+        pass: &Pass,
+        mut cache: Option<&mut Cache>,
+        hooks: &mut Hooks,
+    ) -> Result<Lanes, ModelError> {
+        hooks.check(self.layers.len())?;
+        let mut stream = stream;
+        for layer in &self.layers {
+            stream = layer.forward(&stream, pass, cache.as_deref_mut(), hooks)?;
+        }
+        hooks.through(Site::Resid(self.layers.len()), stream)
     }
 
     /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
