@@ -7,6 +7,7 @@
 mod attention;
 mod backward;
 mod cache;
+mod embedding;
 mod host;
 mod kernel;
 mod lanes;
@@ -20,14 +21,15 @@ mod variant;
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-use lcr_formats::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
+use candle_core::{DType, Device};
+use lcr_formats::adapter::{Adapter, AdapterError, Coverage, ModuleKind, TargetModule};
 use lcr_formats::checkpoint::{Checkpoint, CheckpointError, Weight};
 use lcr_formats::config::{Config, ConfigError, Family, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
 pub use self::cache::Cache;
+pub use self::embedding::Input;
 pub use self::host::{with_all_values, with_values};
 pub use self::lanes::Lanes;
 pub use self::layer::{Layer, Pass};
@@ -36,7 +38,7 @@ pub use self::variant::Variant;
 pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 pub(crate) use self::cache::{CacheShape, Chain};
-use self::host::matrix;
+use self::embedding::Embedding;
 use self::layer::NormModule;
 use self::linear::Linear;
 
@@ -140,6 +142,24 @@ pub enum ModelError {
         /// Their type.
         dtype: DType,
     },
+    /// Vectors that are no rows of the stream.
+    #[error("request {request} gives {values} values as vectors: whole rows of {width} are needed")]
+    VectorWidth {
+        /// Index of the request.
+        request: usize,
+        /// Values given.
+        values: usize,
+        /// Width of the stream.
+        width: usize,
+    },
+    /// A vector with NaN or infinity in it.
+    #[error("request {request}: vector {vector} holds NaN or infinity")]
+    VectorNotFinite {
+        /// Index of the request.
+        request: usize,
+        /// Index of the vector in it.
+        vector: usize,
+    },
     /// The stream became NaN or infinite although every weight of the layer is finite.
     #[error(
         "{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32"
@@ -162,14 +182,6 @@ pub struct Decoder {
     layers: Vec<Layer>,
     final_norm: NormModule,
     head: Linear,
-}
-
-/// Token embeddings, and learned positions where the family has them.
-#[derive(Debug)]
-struct Embedding {
-    path: String,
-    tokens: Weight,
-    positions: Option<Weight>,
 }
 
 /// Finds tensors under the module paths that transformers uses, also in checkpoints saved without the model's prefix.
@@ -365,71 +377,6 @@ impl Decoder {
         Ok(())
     }
 
-    /// `resid.0` of every model, `[tokens, width]`; `positions` are those of the tokens in their sequences.
-    ///
-    /// Tokens and positions must have passed [`Decoder::check_prompts`].
-    pub fn embed(
-        &self,
-        tokens: &[u32],
-        positions: &[usize],
-        variants: &[Option<&Variant>],
-    ) -> Result<Lanes, ModelError> {
-        let base = self.embed_rows(&self.embedding.tokens, tokens, positions)?;
-        let mut tensors = Vec::new();
-        let mut of_model = vec![0; variants.len()];
-        let mut shared = None;
-        for (model, variant) in variants.iter().enumerate() {
-            let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
-            let whole = variant.and_then(|variant| variant.whole_of(&self.embedding.path));
-            let own = match (low_rank, whole) {
-                (None, None) => None,
-                (_, Some(weight)) => Some(self.embed_rows(weight, tokens, positions)?),
-                (Some(_), None) => Some(base.clone()),
-            };
-            let Some(mut rows) = own else {
-                of_model[model] = *shared.get_or_insert_with(|| {
-                    tensors.push(base.clone());
-                    tensors.len() - 1
-                });
-                continue;
-            };
-            if let Some(low_rank) = low_rank {
-                let scale = self.config.embedding_scale;
-                for (row, &token) in rows.chunks_exact_mut(self.config.width).zip(tokens) {
-                    add_embedding_change(low_rank, token as usize, scale, row);
-                }
-            }
-            tensors.push(rows);
-            of_model[model] = tensors.len() - 1;
-        }
-        let width = self.config.width;
-        let tensors = tensors
-            .into_iter()
-            .map(|rows| matrix(rows, width)?.to_device(&self.device))
-            .collect::<candle_core::Result<Vec<Tensor>>>()?;
-        Ok(Lanes::new(tensors, of_model))
-    }
-
-    fn embed_rows(&self, weight: &Weight, tokens: &[u32], positions: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let width = self.config.width;
-        let mut rows = vec![0.0; tokens.len() * width];
-        let mut position_row = vec![0.0; width];
-        for ((row, &token), &position) in rows.chunks_exact_mut(width).zip(tokens).zip(positions) {
-            let start = token as usize * width;
-            weight.widen(start..start + width, row);
-            row.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
-            if let Some(learned) = &self.embedding.positions {
-                learned.widen(position * width..(position + 1) * width, &mut position_row);
-                row.iter_mut().zip(&position_row).for_each(|(value, shift)| *value += shift);
-            }
-        }
-        if let Some(row) = rows.chunks_exact(width).position(|row| row.iter().any(|value| !value.is_finite())) {
-            weight.to_finite_f32()?;
-            return Err(ModelError::Overflow { model: format!("token {}", tokens[row]), layer: 0 });
-        }
-        Ok(rows)
-    }
-
     /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens alone.
     pub fn forward(
         &self,
@@ -448,8 +395,17 @@ impl Decoder {
 
     /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
     pub fn logits(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
-        let normal = self.final_norm.forward(stream, variants)?;
-        let logits = self.head.forward(&normal, variants)?;
+        self.logits_of_normal(&self.final_normal(stream, variants)?, variants)
+    }
+
+    /// Final norm on rows of the last stream: `[rows, width]`.
+    pub fn final_normal(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+        Ok(self.final_norm.forward(stream, variants)?)
+    }
+
+    /// Output head and soft-cap on rows behind the final norm: `[rows, vocab]`.
+    pub fn logits_of_normal(&self, normal: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+        let logits = self.head.forward(normal, variants)?;
         Ok(match self.config.final_softcap {
             Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,
             None => logits,
@@ -476,16 +432,5 @@ impl Decoder {
             }
         }
         ModelError::Overflow { model: model.to_owned(), layer }
-    }
-}
-
-/// row += scale · s · (BA)ᵀ of one token.
-fn add_embedding_change(low_rank: &EmbeddingLowRank, token: usize, scale: f32, row: &mut [f32]) {
-    let factor = low_rank.scale as f32 * scale;
-    for inner in 0..low_rank.rank {
-        let down = low_rank.down[inner * low_rank.rows + token] * factor;
-        for (value, up) in row.iter_mut().zip(low_rank.up.chunks_exact(low_rank.rank)) {
-            *value += down * up[inner];
-        }
     }
 }
