@@ -6,171 +6,48 @@
 
 mod attention;
 mod backward;
+mod batch;
 mod cache;
 mod embedding;
+mod error;
+mod feed_forward;
+mod head;
 mod host;
-mod kernel;
+mod kernels;
 mod lanes;
 mod layer;
 mod linear;
-mod mlp;
 mod norm;
-mod product;
 mod rope;
+mod saved;
 mod variant;
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
-use lcr_formats::adapter::{Adapter, AdapterError, Coverage, ModuleKind, TargetModule};
+use candle_core::Device;
+use lcr_formats::adapter::{Adapter, Coverage, ModuleKind, TargetModule};
 use lcr_formats::checkpoint::{Checkpoint, CheckpointError, Weight};
-use lcr_formats::config::{Config, ConfigError, Family, Norm};
+use lcr_formats::config::{Config, Family, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
-pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
+pub use self::backward::ModuleGradient;
+pub use self::batch::Pass;
 pub use self::cache::Cache;
-pub use self::embedding::Input;
-pub use self::host::{with_all_values, with_values};
-pub use self::lanes::Lanes;
-pub use self::layer::{Layer, Pass};
-pub use self::product::for_each_panel;
-pub use self::variant::Variant;
-pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
-
 pub(crate) use self::cache::{CacheShape, Chain};
 use self::embedding::Embedding;
-use self::layer::NormModule;
+pub use self::embedding::Input;
+pub use self::error::ModelError;
+pub use self::head::HeadPass;
+pub use self::host::{with_all_values, with_values};
+pub use self::lanes::Lanes;
+pub use self::layer::Layer;
 use self::linear::Linear;
-
-/// Why a model could not be opened or run.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// config.json.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The weights.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The adapter.
-    #[error(transparent)]
-    Adapter(#[from] AdapterError),
-    /// A tensor operation failed: memory, or a device.
-    #[error("a tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
-    /// A token that the model does not know.
-    #[error(
-        "token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this another model's tokenizer?"
-    )]
-    Token {
-        /// Token id.
-        token: u32,
-        /// Index of the prompt.
-        prompt: usize,
-        /// Index in the prompt.
-        position: usize,
-        /// Entries of the vocabulary.
-        vocab_size: usize,
-    },
-    /// A prompt longer than the model has positions.
-    #[error("prompt {prompt} has {length} tokens or more, the model has {limit} positions. Shorten it")]
-    TooLong {
-        /// Index of the prompt.
-        prompt: usize,
-        /// Its tokens.
-        length: usize,
-        /// Positions of the model.
-        limit: usize,
-    },
-    /// A position whose prediction is asked for does not exist.
-    #[error(
-        "example {example}: target {target} of {length} tokens: targets ascend, the first token has nothing before it to be predicted from, and none lies past the end"
-    )]
-    Target {
-        /// Index of the example.
-        example: usize,
-        /// The position asked for.
-        target: usize,
-        /// Tokens of the example.
-        length: usize,
-    },
-    /// Coefficients that do not belong to the targets.
-    #[error("example {example} has {targets} targets, but {found} coefficients are given: one for each is needed")]
-    Coefficients {
-        /// Index of the example.
-        example: usize,
-        /// Its targets.
-        targets: usize,
-        /// Coefficients given.
-        found: usize,
-    },
-    /// A sequence that its session does not hold.
-    #[error("request {request} names a sequence that was closed or belongs to another session. Open or fork one")]
-    ClosedSequence {
-        /// Index of the request.
-        request: usize,
-    },
-    /// A sequence that should read two things at once.
-    #[error("requests {first} and {second} name the same sequence. Join their tokens, or fork it")]
-    RepeatedSequence {
-        /// Index of the earlier request.
-        first: usize,
-        /// Index of the later one.
-        second: usize,
-    },
-    /// A request without tokens, after which there are no logits.
-    #[error("request {request} has no tokens to read. Leave it out, or give it some")]
-    NothingToRead {
-        /// Index of the request.
-        request: usize,
-    },
-    /// A hook at a site that the model does not have.
-    #[error(transparent)]
-    Site(#[from] UnknownSite),
-    /// Rows that cannot stand in for those of a site.
-    #[error(
-        "the rows that replace {site} of model {model} are {dtype:?} of shape {found:?}: f32 of shape {expected:?} on the same device is needed"
-    )]
-    Replacement {
-        /// Where.
-        site: Site,
-        /// Index of the model in the pass.
-        model: usize,
-        /// Shape of the rows there.
-        expected: Vec<usize>,
-        /// Shape of those given.
-        found: Vec<usize>,
-        /// Their type.
-        dtype: DType,
-    },
-    /// Vectors that are no rows of the stream.
-    #[error("request {request} gives {values} values as vectors: whole rows of {width} are needed")]
-    VectorWidth {
-        /// Index of the request.
-        request: usize,
-        /// Values given.
-        values: usize,
-        /// Width of the stream.
-        width: usize,
-    },
-    /// A vector with NaN or infinity in it.
-    #[error("request {request}: vector {vector} holds NaN or infinity")]
-    VectorNotFinite {
-        /// Index of the request.
-        request: usize,
-        /// Index of the vector in it.
-        vector: usize,
-    },
-    /// The stream became NaN or infinite although every weight of the layer is finite.
-    #[error(
-        "{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32"
-    )]
-    Overflow {
-        /// Base or adapter.
-        model: String,
-        /// Layer.
-        layer: usize,
-    },
-}
+pub use self::linear::for_each_panel;
+use self::norm::NormModule;
+use self::saved::Saver;
+pub use self::saved::{SavedActivations, Saving};
+pub use self::variant::Variant;
+pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 /// A model's files, ready to run.
 #[derive(Debug)]
@@ -405,7 +282,7 @@ impl Decoder {
 
     /// Output head and soft-cap on rows behind the final norm: `[rows, vocab]`.
     pub fn logits_of_normal(&self, normal: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
-        let logits = self.head.forward(normal, variants)?;
+        let logits = self.head.forward(normal, variants, &mut Saver::default())?;
         Ok(match self.config.final_softcap {
             Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,
             None => logits,

@@ -7,8 +7,7 @@ use lcr_formats::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_ran
 use lcr_formats::checkpoint::Weight;
 
 use super::Decoder;
-use super::linear::Linear;
-use super::product::{Matrix, for_each_panel, multiply, parallelism};
+use super::linear::{Linear, Matrix, for_each_panel, multiply, parallelism};
 
 /// An adapter whose every tensor has found its module in a base model.
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 //!
 //! DoRA (Liu et al. 2024, §4.3): y' = (m/‖W + sBA‖_row) ⊙ (xWᵀ + s(xAᵀ)Bᵀ) + bias, the adapter never multiplied out.
 
+mod backward;
+mod product;
+
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
@@ -9,11 +12,14 @@ use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
-use super::host::{matrix, with_all_values};
-use super::kernel::{self, FewRows, StoredRows};
+pub use self::product::for_each_panel;
+pub(super) use self::product::{Matrix, SERIAL_OPERATIONS, multiply, parallelism};
+use self::product::{STREAMED_ROWS, frozen_product};
+use super::host::{matrix, with_all_values, with_values};
+use super::kernels::{self, FewRows, StoredRows};
 use super::lanes::Lanes;
 use super::norm::row;
-use super::product::{Matrix, STREAMED_ROWS, frozen_product, multiply, parallelism};
+use super::saved::{SavedProduct, Saver};
 use super::variant::Variant;
 
 /// y = xWᵀ + b with W in its file.
@@ -31,18 +37,19 @@ pub(crate) struct Linear {
 }
 
 /// What one variant does to a linear module.
-pub(super) struct Change<'a> {
-    pub(super) low_rank: Option<&'a LowRank>,
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    low_rank: Option<&'a LowRank>,
     /// Bᵀ, kept by the variant for products with a few rows.
-    pub(super) up_columns: Option<&'a OnceLock<Vec<f32>>>,
+    up_columns: Option<&'a OnceLock<Vec<f32>>>,
     /// m/‖W + sBA‖_row, `[outputs]`.
-    pub(super) ratio: Option<&'a [f32]>,
-    pub(super) whole: Option<&'a Weight>,
-    pub(super) bias: Option<&'a [f32]>,
+    ratio: Option<&'a [f32]>,
+    whole: Option<&'a Weight>,
+    bias: Option<&'a [f32]>,
 }
 
 impl Linear {
-    pub(super) fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
+    fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
         let variant = variant?;
         let low_rank = variant.low_rank(&self.path);
         let whole = variant.whole_of(&self.path);
@@ -56,7 +63,7 @@ impl Linear {
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
-    pub(crate) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
+    pub(super) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Lanes> {
         let changes: Vec<Option<Change>> = variants.iter().map(|variant| self.change(*variant)).collect();
         let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.whole.is_none());
         let mut used: Vec<usize> = Vec::new();
@@ -76,6 +83,7 @@ impl Linear {
         }
         // Lanes part here: a changed model takes a copy of its rows unless it is the last to use them.
         let mut own_bias = vec![self.bias.as_deref(); tensors.len()];
+        let mut pre_magnitude = None;
         for (model, change) in changes.iter().enumerate() {
             let Some(change) = change else { continue };
             let input = x.model(model);
@@ -92,18 +100,26 @@ impl Linear {
             own_bias.resize(tensors.len(), None);
             own_bias[lane] = change.bias;
             of_model[model] = lane;
-            tensors[lane] = Self::adapt(&tensors[lane], input, change)?;
+            tensors[lane] = match change.ratio {
+                Some(ratio) if saver.keeps_products() => {
+                    let rows = Self::adapt(&tensors[lane], input, &Change { ratio: None, ..*change })?;
+                    scaled(pre_magnitude.insert(rows), ratio)?
+                }
+                _ => Self::adapt(&tensors[lane], input, change)?,
+            };
         }
         for (tensor, bias) in tensors.iter_mut().zip(own_bias) {
             if let Some(bias) = bias {
                 *tensor = tensor.broadcast_add(&row(bias, tensor.device())?)?;
             }
         }
-        Ok(Lanes::new(tensors, of_model))
+        let result = Lanes::new(tensors, of_model);
+        saver.product(|| SavedProduct { output: result.model(0).clone(), pre_magnitude });
+        Ok(result)
     }
 
     /// xWᵀ for several tensors of rows.
-    pub(super) fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         if first.device().is_cpu() {
             let products = with_all_values(inputs, |lanes| {
@@ -118,7 +134,7 @@ impl Linear {
     }
 
     /// The variant's own path, added to `y` in place where the device allows it.
-    pub(super) fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
+    fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
         let Some(low_rank) = change.low_rank else { return Ok(y.clone()) };
         if y.device().is_cpu() {
             y.inplace_op2(
@@ -147,6 +163,18 @@ impl Linear {
     }
 }
 
+/// Rows `[tokens, outputs]` with each column times its factor, in a tensor of their own.
+fn scaled(rows: &Tensor, factors: &[f32]) -> Result<Tensor> {
+    if !rows.device().is_cpu() {
+        return rows.broadcast_mul(&row(factors, rows.device())?);
+    }
+    let mut values = with_values(rows, <[f32]>::to_vec)?;
+    values.par_chunks_exact_mut(factors.len().max(1)).for_each(|row| {
+        row.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+    });
+    matrix(values, factors.len())
+}
+
 /// y ← ratio ⊙ (y + s((xAᵀ)Bᵀ + b)) on the CPU.
 struct LowRankPath<'a> {
     low_rank: &'a LowRank,
@@ -169,11 +197,11 @@ impl LowRankPath<'_> {
         let mut unused = Vec::new();
         let x = FewRows::new(x.chunks_exact(inputs).collect(), down, &mut unused);
         let mut inner = vec![0.0; y.len() / outputs * rank];
-        kernel::dot_rows(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
+        kernels::dot_rows(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
         inner.iter_mut().for_each(|value| *value *= self.low_rank.scale as f32);
         let factors: Vec<&[f32]> = inner.chunks_exact(rank).collect();
         let mut y: Vec<&mut [f32]> = y.chunks_exact_mut(outputs).collect();
-        kernel::combine_rows(StoredRows::Values(up), outputs, 0, &factors, &mut y);
+        kernels::combine_rows(StoredRows::Values(up), outputs, 0, &factors, &mut y);
     }
 }
 
