@@ -6,12 +6,13 @@ use lcr_formats::checkpoint::Weight;
 
 use super::host::matrix;
 use super::lanes::Lanes;
-use super::variant::Variant;
+use super::variant::{ModuleId, Variant};
 use super::{Decoder, ModelError};
 
 /// Token embeddings, and learned positions where the family has them.
 #[derive(Debug)]
 pub(super) struct Embedding {
+    pub(super) id: ModuleId,
     pub(super) path: String,
     pub(super) tokens: Weight,
     pub(super) positions: Option<Weight>,
@@ -63,7 +64,7 @@ impl Decoder {
         let mut shared = None;
         for (model, variant) in variants.iter().enumerate() {
             let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
-            let whole = variant.and_then(|variant| variant.whole_of(&self.embedding.path));
+            let whole = variant.and_then(|variant| variant.module(self.embedding.id)?.whole());
             let own = match (low_rank, whole) {
                 (None, None) => None,
                 (_, Some(weight)) => Some(self.embed_rows(weight, inputs, positions)?),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
 use lcr_formats::checkpoint::CheckpointError;
 use lcr_formats::config::{Config, Family};
 
@@ -124,7 +123,7 @@ impl Layer {
         let mut gradient = gradient;
         let SavedActivations { stream, attended, products } = saved;
         let (projections, ups) = self.apart(products);
-        let middle: Tensor = add(&stream, &attended)?;
+        let middle = add(&stream, &attended)?;
         drop(attended);
         if let Some(inner) = self.feed_forward.backward(&middle, &gradient, attention_wanted, ups, &mut backward)? {
             add_to(&mut gradient, &inner);

@@ -22,6 +22,7 @@ mod rope;
 mod saved;
 mod variant;
 
+use std::cell::Cell;
 use std::path::Path;
 
 use candle_core::Device;
@@ -46,6 +47,7 @@ pub use self::linear::for_each_panel;
 use self::norm::NormModule;
 use self::saved::Saver;
 pub use self::saved::{SavedActivations, Saving};
+use self::variant::ModuleId;
 pub use self::variant::Variant;
 pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
@@ -65,9 +67,21 @@ pub struct Decoder {
 pub(crate) struct Names<'a> {
     checkpoint: &'a Checkpoint,
     root: &'static str,
+    /// Modules that got a number so far.
+    modules: Cell<usize>,
 }
 
-impl Names<'_> {
+impl<'a> Names<'a> {
+    fn new(checkpoint: &'a Checkpoint, family: Family) -> Self {
+        let root = if family == Family::Gpt2 { "transformer." } else { "model." };
+        Self { checkpoint, root, modules: Cell::new(0) }
+    }
+
+    /// The number of the next module.
+    fn next_id(&self) -> ModuleId {
+        ModuleId(self.modules.replace(self.modules.get() + 1))
+    }
+
     fn stored<'n>(&self, name: &'n str) -> &'n str {
         match name.strip_prefix(self.root) {
             Some(bare) if self.checkpoint.find(name).is_none() && self.checkpoint.find(bare).is_some() => bare,
@@ -89,7 +103,7 @@ impl Names<'_> {
             Norm::Layer { .. } => Some(self.vector(&format!("{path}.bias"), width)?),
             Norm::Rms { .. } => None,
         };
-        Ok(NormModule::new(path, kind, gain, bias))
+        Ok(NormModule::new(self.next_id(), path, kind, gain, bias))
     }
 
     fn linear(
@@ -104,7 +118,7 @@ impl Names<'_> {
         let shape = if transposed { [inputs, outputs] } else { [outputs, inputs] };
         let weight = self.weight(&format!("{path}.weight"), &shape)?;
         let bias = if bias { Some(self.vector(&format!("{path}.bias"), outputs)?) } else { None };
-        Ok(Linear { path, weight, transposed, inputs, outputs, bias })
+        Ok(Linear { id: self.next_id(), path, weight, transposed, inputs, outputs, bias })
     }
 }
 
@@ -114,7 +128,7 @@ impl Decoder {
         let checkpoint = Checkpoint::open(folder)?;
         let config = Config::open(folder)?;
         let gpt2 = config.family == Family::Gpt2;
-        let names = Names { checkpoint: &checkpoint, root: if gpt2 { "transformer." } else { "model." } };
+        let names = Names::new(&checkpoint, config.family);
         let (token_path, norm_path) =
             if gpt2 { ("transformer.wte", "transformer.ln_f") } else { ("model.embed_tokens", "model.norm") };
         let tokens = names.weight(&format!("{token_path}.weight"), &[config.vocab_size, config.width])?;
@@ -132,6 +146,7 @@ impl Decoder {
             checkpoint.get("lm_head.weight", &[config.vocab_size, config.width])?
         };
         let head = Linear {
+            id: names.next_id(),
             path: "lm_head".to_owned(),
             weight,
             transposed: false,
@@ -139,7 +154,7 @@ impl Decoder {
             outputs: config.vocab_size,
             bias: None,
         };
-        let embedding = Embedding { path: token_path.to_owned(), tokens, positions };
+        let embedding = Embedding { id: names.next_id(), path: token_path.to_owned(), tokens, positions };
         Ok(Self { config, checkpoint, device, embedding, layers, final_norm, head })
     }
 
@@ -174,8 +189,7 @@ impl Decoder {
 
     /// A tensor of the base under its module's name, whatever prefix the file uses.
     pub fn tensor(&self, name: &str) -> Option<&Weight> {
-        let root = if self.config.family == Family::Gpt2 { "transformer." } else { "model." };
-        let names = Names { checkpoint: &self.checkpoint, root };
+        let names = Names::new(&self.checkpoint, self.config.family);
         if name == "lm_head.weight" {
             return Some(&self.head.weight);
         }
@@ -184,6 +198,17 @@ impl Decoder {
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.layers.iter().flat_map(Layer::linears).chain(std::iter::once(&self.head))
+    }
+
+    fn all_norms(&self) -> impl Iterator<Item = &NormModule> {
+        self.layers.iter().flat_map(Layer::norms).chain(std::iter::once(&self.final_norm))
+    }
+
+    /// Number and path of every module that an adapter may change.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = (ModuleId, &str)> {
+        let linears = self.linears().map(|linear| (linear.id, linear.path.as_str()));
+        let norms = self.all_norms().map(|norm| (norm.id, norm.path.as_str()));
+        linears.chain(norms).chain([(self.embedding.id, self.embedding.path.as_str())])
     }
 
     /// Every module that an adapter may change.
@@ -203,8 +228,7 @@ impl Decoder {
                 },
             })
             .collect();
-        let norms = self.layers.iter().flat_map(Layer::norms).chain(std::iter::once(&self.final_norm));
-        modules.extend(norms.map(|norm| TargetModule {
+        modules.extend(self.all_norms().map(|norm| TargetModule {
             path: norm.path.clone(),
             inputs: norm.width(),
             outputs: norm.width(),
@@ -230,7 +254,7 @@ impl Decoder {
             [(self.embedding.path.as_str(), &self.embedding.tokens), (self.head.path.as_str(), &self.head.weight)];
         let vocabulary = adapter.fit_vocabulary(&tables);
         let coverage = Coverage { vocabulary, ..adapter.bind(&modules, &shape)? };
-        Ok(Variant::new(adapter.without_heads(&modules), coverage))
+        Ok(Variant::new(self, adapter.without_heads(&modules), coverage))
     }
 
     /// What the decoder needs to know of a batch of prompts, laid one after another.

@@ -27,7 +27,7 @@ const TASK_OUTPUTS: usize = 64;
 impl Linear {
     /// Whether the variant has a low-rank path here, which is what training moves.
     pub(in crate::decoder) fn is_adapted(&self, variant: Option<&Variant>) -> bool {
-        variant.is_some_and(|variant| variant.low_rank(&self.path).is_some())
+        variant.and_then(|variant| variant.module(self.id)?.low_rank()).is_some()
     }
 
     /// Whether the backward pass needs [`SavedProduct::pre_magnitude`].
@@ -57,7 +57,7 @@ impl Linear {
         let change = self.change(variant);
         let (low_rank, ratio) = change.as_ref().map_or((None, None), |change| (change.low_rank, change.ratio));
         let mut magnitude = None;
-        let norms = variant.and_then(|variant| variant.row_norms(self));
+        let norms = variant.and_then(|variant| variant.module(self.id)?.row_norms(self));
         if let (Some(ratio), Some(norms), Some(pre_magnitude)) = (ratio, norms, pre_magnitude) {
             magnitude =
                 Some(with_values(pre_magnitude, |pre_magnitude| magnitude_gradient(gradient, pre_magnitude, norms))?);

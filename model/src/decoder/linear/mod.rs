@@ -20,11 +20,13 @@ use super::kernels::{self, FewRows, StoredRows};
 use super::lanes::Lanes;
 use super::norm::row;
 use super::saved::{SavedProduct, Saver};
-use super::variant::Variant;
+use super::variant::{ModuleId, Variant};
 
 /// y = xWᵀ + b with W in its file.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
+    /// By which adapters know it.
+    pub(crate) id: ModuleId,
     /// Module path in the checkpoint, such as `model.layers.0.self_attn.q_proj`.
     pub(crate) path: String,
     pub(crate) weight: Weight,
@@ -41,7 +43,7 @@ pub(crate) struct Linear {
 struct Change<'a> {
     low_rank: Option<&'a LowRank>,
     /// Bᵀ, kept by the variant for products with a few rows.
-    up_columns: Option<&'a OnceLock<Vec<f32>>>,
+    up_columns: &'a OnceLock<Vec<f32>>,
     /// m/‖W + sBA‖_row, `[outputs]`.
     ratio: Option<&'a [f32]>,
     whole: Option<&'a Weight>,
@@ -50,16 +52,14 @@ struct Change<'a> {
 
 impl Linear {
     fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
-        let variant = variant?;
-        let low_rank = variant.low_rank(&self.path);
-        let whole = variant.whole_of(&self.path);
-        let bias = variant.bias(&self.path);
-        if low_rank.is_none() && whole.is_none() && bias.is_none() {
-            return None;
-        }
-        let ratio = low_rank.and_then(|_| variant.magnitude_ratio(self));
-        let up_columns = variant.up_columns(&self.path);
-        Some(Change { low_rank, up_columns, ratio, whole, bias: bias.or(self.bias.as_deref()) })
+        let module = variant?.module(self.id)?;
+        Some(Change {
+            low_rank: module.low_rank(),
+            up_columns: module.up_columns(),
+            ratio: module.magnitude_ratio(self),
+            whole: module.whole(),
+            bias: module.bias().or(self.bias.as_deref()),
+        })
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
@@ -178,18 +178,18 @@ fn scaled(rows: &Tensor, factors: &[f32]) -> Result<Tensor> {
 /// y ← ratio ⊙ (y + s((xAᵀ)Bᵀ + b)) on the CPU.
 struct LowRankPath<'a> {
     low_rank: &'a LowRank,
-    up_columns: Option<&'a OnceLock<Vec<f32>>>,
+    up_columns: &'a OnceLock<Vec<f32>>,
     ratio: Option<&'a [f32]>,
 }
 
 impl LowRankPath<'_> {
     /// y += s(xAᵀ)Bᵀ as decoding does it: both factors are read once for all rows.
-    fn few_rows(&self, up_columns: &OnceLock<Vec<f32>>, y: &mut [f32], x: &[f32]) {
+    fn few_rows(&self, y: &mut [f32], x: &[f32]) {
         let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
         if rank == 0 || inputs == 0 || outputs == 0 {
             return;
         }
-        let up = up_columns.get_or_init(|| {
+        let up = self.up_columns.get_or_init(|| {
             let rows = || self.low_rank.up.chunks_exact(rank);
             (0..rank).flat_map(|column| rows().map(move |row| row[column])).collect()
         });
@@ -223,17 +223,16 @@ impl InplaceOp2 for LowRankPath<'_> {
         let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
         let rows = x.len() / inputs.max(1);
         let scale = self.low_rank.scale as f32;
-        match self.up_columns {
-            Some(up_columns) if rows <= STREAMED_ROWS => self.few_rows(up_columns, y, x),
-            _ => {
-                let mut inner = vec![0.0; rows * rank];
-                let left = Matrix::new(x, rows, inputs);
-                let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
-                multiply(&mut inner, rank, left, down, 1.0, false, parallelism(rows * rank * inputs));
-                let left = Matrix::new(&inner, rows, rank);
-                let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
-                multiply(y, outputs, left, up, scale, true, parallelism(rows * rank * outputs));
-            }
+        if rows <= STREAMED_ROWS {
+            self.few_rows(y, x);
+        } else {
+            let mut inner = vec![0.0; rows * rank];
+            let left = Matrix::new(x, rows, inputs);
+            let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
+            multiply(&mut inner, rank, left, down, 1.0, false, parallelism(rows * rank * inputs));
+            let left = Matrix::new(&inner, rows, rank);
+            let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
+            multiply(y, outputs, left, up, scale, true, parallelism(rows * rank * outputs));
         }
         if self.low_rank.up_bias.is_some() || self.ratio.is_some() {
             y.par_chunks_exact_mut(outputs.max(1)).with_min_len(STREAMED_ROWS).for_each(|row| {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::host::{matrix, with_values};
 use super::lanes::Lanes;
-use super::variant::Variant;
+use super::variant::{ModuleId, Variant};
 
 /// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;
@@ -18,13 +18,15 @@ const TASK_VALUES: usize = 1 << 13;
 /// A normalisation with its path, so that an adapter can carry another one in its place.
 #[derive(Debug)]
 pub(crate) struct NormModule {
+    /// By which adapters know it.
+    pub(crate) id: ModuleId,
     pub(crate) path: String,
     parameters: NormParameters,
 }
 
 impl NormModule {
-    pub(crate) fn new(path: String, kind: Norm, gain: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
-        Self { path, parameters: NormParameters::new(kind, gain, bias) }
+    pub(crate) fn new(id: ModuleId, path: String, kind: Norm, gain: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
+        Self { id, path, parameters: NormParameters::new(kind, gain, bias) }
     }
 
     pub(crate) fn width(&self) -> usize {
@@ -33,9 +35,8 @@ impl NormModule {
 
     /// The parameters a variant has in place of the base's.
     fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
-        let variant = variant?;
-        let gain = variant.whole_of(&self.path);
-        let bias = variant.bias(&self.path);
+        let module = variant?.module(self.id)?;
+        let (gain, bias) = (module.whole(), module.bias());
         if gain.is_none() && bias.is_none() {
             return None;
         }
