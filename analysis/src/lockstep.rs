@@ -1,10 +1,10 @@
 //! Base and variants through the layers together, one layer at a time.
 //!
-//! The caller asks for one layer after another and gets what was tapped there; after each layer its weights' pages and the
+//! The caller asks for one layer after another and gets what was captured there; after each layer its weights' pages and the
 //! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
 
 use lcr_model::decoder::{
-    AttentionShape, Decoder, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Taps, Variant, with_values,
+    AttentionShape, Decoder, Hooks, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Variant, with_values,
 };
 
 /// What one step of the walk gave.
@@ -12,7 +12,7 @@ use lcr_model::decoder::{
 pub struct Step<'a> {
     /// Activations at the sites asked for.
     pub taps: Vec<(Site, Lanes)>,
-    /// The layer's attention; `None` for the step after the last layer, which taps the final stream.
+    /// The layer's attention; `None` for the step after the last layer, which captures the final stream.
     pub attention: Option<&'a AttentionShape>,
 }
 
@@ -22,12 +22,12 @@ pub struct Lockstep<'a> {
     decoder: &'a Decoder,
     pass: Pass<'a>,
     stream: Lanes,
-    taps: Taps,
+    hooks: Hooks<'a>,
     next: usize,
 }
 
 impl<'a> Lockstep<'a> {
-    /// Embeds the prompts; `sites` are those that each step will tap.
+    /// Embeds the prompts; `sites` are those that each step will capture.
     pub fn start(
         decoder: &'a Decoder,
         prompts: &[Vec<u32>],
@@ -41,7 +41,7 @@ impl<'a> Lockstep<'a> {
         let tokens = prompts.concat();
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
         let stream = decoder.embed(&tokens, &positions, &pass.variants)?;
-        Ok(Self { decoder, pass, stream, taps: Taps::new(sites), next: 0 })
+        Ok(Self { decoder, pass, stream, hooks: Hooks::new(sites), next: 0 })
     }
 
     /// The next layer and the stream that enters it.
@@ -66,7 +66,7 @@ impl<'a> Lockstep<'a> {
         &self.pass.sequences
     }
 
-    /// Runs the next layer; after the last, taps the final stream once; then `None`.
+    /// Runs the next layer; after the last, captures the final stream once; then `None`.
     pub fn advance(&mut self) -> Result<Option<Step<'a>>, ModelError> {
         let layers = self.decoder.layers();
         let index = self.next;
@@ -75,13 +75,13 @@ impl<'a> Lockstep<'a> {
             if index > layers.len() {
                 return Ok(None);
             }
-            self.taps.offer(Site::Resid(index), &self.stream);
-            return Ok(Some(Step { taps: self.taps.take(), attention: None }));
+            self.stream = self.hooks.through(Site::Resid(index), self.stream.clone())?;
+            return Ok(Some(Step { taps: self.hooks.take(), attention: None }));
         };
-        self.stream = layer.forward(&self.stream, &self.pass, None, &mut self.taps)?;
+        self.stream = layer.forward(&self.stream, &self.pass, None, &mut self.hooks)?;
         self.refuse_overflow(index)?;
         layer.release();
-        Ok(Some(Step { taps: self.taps.take(), attention: Some(layer.attention()) }))
+        Ok(Some(Step { taps: self.hooks.take(), attention: Some(layer.attention()) }))
     }
 
     /// NaN and infinity end the run here, with the weight that caused them named.

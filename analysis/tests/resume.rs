@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::Device;
@@ -43,7 +44,7 @@ fn run(decoder: &Decoder, file: &ResumeFile, dies_after: usize) -> (Option<Vec<C
     // The same adapter at full and at half strength.
     let variants: [Variant; 2] = [1.0, 0.5].map(|factor| {
         let mut adapter = Adapter::open(&golden("qwen3_lora_qv").join("adapter")).unwrap();
-        adapter.modules.values_mut().for_each(|module| module.scale *= factor);
+        adapter.modules.values_mut().for_each(|module| Arc::make_mut(module).scale *= factor);
         decoder.bind(adapter).unwrap()
     });
     let parameters = Parameters { subspace_dimensions: 4, seed: 0 };

@@ -21,7 +21,7 @@ fn compare(adapter: &Adapter, reference: &Value) -> f64 {
     let mut worst = 0.0_f64;
     for (path, expected) in expected {
         let module = match adapter.modules.get(path) {
-            Some(module) => module.clone(),
+            Some(module) => (**module).clone(),
             None => adapter.embeddings[path].as_low_rank(),
         };
         let mut shape = [module.outputs, module.inputs];

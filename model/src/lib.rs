@@ -1,9 +1,10 @@
-//! Tokenizers, and one decoder with taps that runs what `lcr-formats` reads.
+//! Tokenizers, and one decoder with hooks that runs what `lcr-formats` reads.
 //!
 //! This crate knows the forward pass and its way back. It knows nothing of metrics, reports or training.
 
 pub mod decoder;
 pub mod generate;
+pub mod hooks;
 pub mod sampling;
 pub mod session;
 pub mod tokenizer;

@@ -10,12 +10,30 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    Cache, CacheShape, Chain, Decoder, Lanes, ModelError, Pass, Sequence, Taps, Variant, with_values,
+    Cache, CacheShape, Chain, Decoder, Hooks, Input, Lanes, ModelError, Pass, Sequence, Variant, with_values,
 };
 
 /// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(u64);
+
+/// What one sequence has come to after a [`Session::step`]: all of its last token or vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Logits of the next token, `[vocab]`.
+    pub logits: Vec<f32>,
+    /// The stream after the last layer, `resid.N`, `[width]`.
+    pub hidden: Vec<f32>,
+    /// The same behind the final norm, `[width]`: what transformers calls the last hidden state, and Coconut reads next.
+    pub normal: Vec<f32>,
+}
+
+/// The last rows of a pass, one a sequence.
+struct LastRows {
+    hidden: Lanes,
+    normal: Lanes,
+    logits: Lanes,
+}
 
 /// Many sequences of one model, read together.
 #[derive(Debug)]
@@ -73,37 +91,67 @@ impl<'a> Session<'a> {
     /// each, in the order of the requests.
     ///
     /// # Errors
-    /// For a sequence that is closed or named twice, a request without tokens, a token outside the vocabulary (`prompt` is
-    /// the request's index, `position` that in the sequence), a sequence that would become longer than the model has
-    /// positions, or a tensor operation that failed. After an error all sequences are as they were.
+    /// As [`Session::step`].
     pub fn read(&mut self, requests: &[(SequenceId, &[u32])]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let inputs: Vec<_> = requests.iter().map(|(id, tokens)| (*id, Input::Tokens(tokens))).collect();
+        match self.run(&inputs)? {
+            Some(last) => host_rows(&last.logits),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Feeds each sequence tokens or vectors, one or many, in one forward pass; returns what each has come to, in the order of
+    /// the requests.
+    ///
+    /// # Errors
+    /// For a sequence that is closed or named twice, a request without tokens, a token outside the vocabulary (`prompt` is
+    /// the request's index, `position` that in the sequence), vectors that are not finite rows of the model's width, a
+    /// sequence that would become longer than the model has positions, or a tensor operation that failed. After an error all
+    /// sequences are as they were.
+    pub fn step(&mut self, requests: &[(SequenceId, Input)]) -> Result<Vec<Step>, ModelError> {
+        let Some(last) = self.run(requests)? else { return Ok(Vec::new()) };
+        let parts = host_rows(&last.logits)?.into_iter().zip(host_rows(&last.hidden)?).zip(host_rows(&last.normal)?);
+        Ok(parts.map(|((logits, hidden), normal)| Step { logits, hidden, normal }).collect())
+    }
+
+    /// One pass over all requests; `None` where there are none.
+    fn run(&mut self, requests: &[(SequenceId, Input)]) -> Result<Option<LastRows>, ModelError> {
         self.check(requests)?;
-        let counts: Vec<usize> = requests.iter().map(|(_, tokens)| tokens.len()).collect();
+        if requests.is_empty() {
+            return Ok(None);
+        }
+        let width = self.decoder.config().width;
+        let counts: Vec<usize> = requests.iter().map(|(_, input)| input.rows(width)).collect();
         let chains = requests.iter().filter_map(|(id, _)| self.chains.remove(id)).collect();
         let mut cache = Cache::new(CacheShape::of(self.decoder.config()), chains, &counts);
         // On a thread of the pool: coming from outside, each of the hundreds of small parallel products of a pass would
         // have to wake it.
-        let result = rayon::scope(|_| self.pass(requests, &mut cache));
+        let result = rayon::scope(|_| self.pass(requests, &counts, &mut cache));
         let chains = if result.is_ok() { cache.into_chains() } else { cache.undo(&counts) };
         self.chains.extend(requests.iter().map(|(id, _)| *id).zip(chains));
-        result
+        result.map(Some)
     }
 
     /// Refuses requests that cannot be read.
-    fn check(&self, requests: &[(SequenceId, &[u32])]) -> Result<(), ModelError> {
+    fn check(&self, requests: &[(SequenceId, Input)]) -> Result<(), ModelError> {
         let config = self.decoder.config();
-        for (request, (id, tokens)) in requests.iter().enumerate() {
+        for (request, (id, input)) in requests.iter().enumerate() {
             let Some(chain) = self.chains.get(id) else { return Err(ModelError::ClosedSequence { request }) };
             if let Some(first) = requests[..request].iter().position(|(earlier, _)| earlier == id) {
                 return Err(ModelError::RepeatedSequence { first, second: request });
             }
-            if tokens.is_empty() {
+            if let Input::Vectors(values) = input {
+                check_vectors(request, values, config.width)?;
+            }
+            let rows = input.rows(config.width);
+            if rows == 0 {
                 return Err(ModelError::NothingToRead { request });
             }
-            let length = chain.len() + tokens.len();
+            let length = chain.len() + rows;
             if length > config.max_positions {
                 return Err(ModelError::TooLong { prompt: request, length, limit: config.max_positions });
             }
+            let Input::Tokens(tokens) = input else { continue };
             if let Some(index) = tokens.iter().position(|token| *token as usize >= config.vocab_size) {
                 return Err(ModelError::Token {
                     token: tokens[index],
@@ -116,33 +164,48 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn pass(&self, requests: &[(SequenceId, &[u32])], cache: &mut Cache) -> Result<Vec<Vec<f32>>, ModelError> {
-        if requests.is_empty() {
-            return Ok(Vec::new());
-        }
-        let tokens: Vec<u32> = requests.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
+    fn pass(
+        &self,
+        requests: &[(SequenceId, Input)],
+        counts: &[usize],
+        cache: &mut Cache,
+    ) -> Result<LastRows, ModelError> {
+        let inputs: Vec<Input> = requests.iter().map(|(_, input)| *input).collect();
         let (mut query, mut key) = (0, 0);
-        let mut positions = Vec::with_capacity(tokens.len());
+        let mut positions = Vec::with_capacity(counts.iter().sum());
         let mut sequences = Vec::with_capacity(requests.len());
-        for ((_, tokens), length) in requests.iter().zip(cache.lengths()) {
-            sequences.push(Sequence { queries: query..query + tokens.len(), keys: key..key + length });
-            positions.extend(length - tokens.len()..length);
-            query += tokens.len();
+        for (count, length) in counts.iter().zip(cache.lengths()) {
+            sequences.push(Sequence { queries: query..query + count, keys: key..key + length });
+            positions.extend(length - count..length);
+            query += count;
             key += length;
         }
         let last: Vec<u32> = sequences.iter().map(|sequence| sequence.queries.end as u32 - 1).collect();
         let pass = Pass::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
-        let mut stream = self.decoder.embed(&tokens, &positions, &pass.variants)?;
-        let mut taps = Taps::default();
-        for layer in self.decoder.layers() {
-            stream = layer.forward(&stream, &pass, Some(cache), &mut taps)?;
-        }
-        let stream = if last.len() == tokens.len() { stream } else { select(&stream, &last)? };
-        let logits = self.decoder.logits(&stream, &pass.variants)?;
-        let host = logits.model(0).to_device(&Device::Cpu)?;
-        let vocab_size = self.decoder.config().vocab_size;
-        Ok(with_values(&host, |values| values.chunks_exact(vocab_size).map(<[f32]>::to_vec).collect())?)
+        let stream = self.decoder.embed_inputs(&inputs, &positions, &pass.variants)?;
+        let stream = self.decoder.forward(stream, &pass, Some(cache), &mut Hooks::default())?;
+        let hidden = if last.len() == positions.len() { stream } else { select(&stream, &last)? };
+        let normal = self.decoder.final_normal(&hidden, &pass.variants)?;
+        let logits = self.decoder.logits_of_normal(&normal, &pass.variants)?;
+        Ok(LastRows { hidden, normal, logits })
     }
+}
+
+fn check_vectors(request: usize, values: &[f32], width: usize) -> Result<(), ModelError> {
+    if values.len() % width != 0 {
+        return Err(ModelError::VectorWidth { request, values: values.len(), width });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(ModelError::VectorNotFinite { request, vector: index / width }),
+        None => Ok(()),
+    }
+}
+
+/// The only model's rows.
+fn host_rows(rows: &Lanes) -> Result<Vec<Vec<f32>>, ModelError> {
+    let host = rows.model(0).to_device(&Device::Cpu)?;
+    let width = host.dim(1)?;
+    Ok(with_values(&host, |values| values.chunks_exact(width).map(<[f32]>::to_vec).collect())?)
 }
 
 /// Some of the rows.

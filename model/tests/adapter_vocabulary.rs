@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use adapter_support::{Tensor, peft_config, write_adapter};
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Taps, Variant, with_values};
+use lcr_model::decoder::{Decoder, Hooks, Variant, with_values};
 use serde_json::{Value, json};
 
 /// Rows and columns of the base's tables.
@@ -46,10 +46,8 @@ fn bound(decoder: &Decoder, config: &Value, tensors: &[Tensor]) -> Variant {
 fn logits(decoder: &Decoder, variant: Option<&Variant>) -> Vec<f32> {
     let tokens = [1, 403, 88, 27];
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let mut stream = decoder.embed(&tokens, &[0, 1, 2, 3], &pass.variants).unwrap();
-    for layer in decoder.layers() {
-        stream = layer.forward(&stream, &pass, None, &mut Taps::default()).unwrap();
-    }
+    let stream = decoder.embed(&tokens, &[0, 1, 2, 3], &pass.variants).unwrap();
+    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
     with_values(decoder.logits(&stream, &pass.variants).unwrap().model(0), <[f32]>::to_vec).unwrap()
 }
 

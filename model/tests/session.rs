@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, ModelError, Taps, Variant, with_values};
-use lcr_model::session::{SequenceId, Session};
+use lcr_model::decoder::{Decoder, Hooks, Input, Lanes, ModelError, Variant, with_values};
+use lcr_model::session::{SequenceId, Session, Step};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
@@ -36,10 +36,8 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
 fn whole_pass(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<f32> {
     let positions: Vec<usize> = (0..tokens.len()).collect();
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let mut stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    for layer in decoder.layers() {
-        stream = layer.forward(&stream, &pass, None, &mut Taps::default()).unwrap();
-    }
+    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
+    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
     let logits = decoder.logits(&stream, &pass.variants).unwrap();
     with_values(logits.model(0), |values| values[(tokens.len() - 1) * decoder.config().vocab_size..].to_vec()).unwrap()
 }
@@ -164,4 +162,77 @@ fn what_cannot_be_read_is_refused_and_changes_nothing() {
     assert!(matches!(session.read(&[(of_closed, &[1])]), Err(ModelError::ClosedSequence { request: 0 })));
     assert!(session.read(&[]).unwrap().is_empty());
     checked.read(&[(second, tokens(3, 2)), (first, tokens(4, 1))]);
+}
+
+/// The rows that `tokens` enter with, before learned positions.
+fn embeddings(decoder: &Decoder, tokens: &[u32]) -> Vec<f32> {
+    let config = decoder.config();
+    let names = ["model.embed_tokens.weight", "transformer.wte.weight"];
+    let table = names.iter().find_map(|name| decoder.tensor(name)).unwrap().to_f32();
+    let row = |token: &u32| table[*token as usize * config.width..][..config.width].to_vec();
+    tokens.iter().flat_map(row).map(|value| value * config.embedding_scale).collect()
+}
+
+#[test]
+fn vectors_equal_the_tokens_whose_embeddings_they_are() {
+    for (name, decoder, variant) in &cases() {
+        // An adapter's own embeddings are those of tokens alone.
+        let own = &variant.adapter().embeddings;
+        let whole = variant.adapter().whole.keys().any(|name| name.contains("embed") || name.contains("wte"));
+        let variant = (own.is_empty() && !whole).then_some(variant);
+        let mut session = Session::new(decoder, variant);
+        let first = session.open();
+        for (round, count) in [(0, 5), (1, 1), (2, 3)] {
+            let chunk = tokens(round, count);
+            let rows = embeddings(decoder, &chunk);
+            let twin = session.fork(first);
+            let by_tokens = session.step(&[(first, Input::Tokens(&chunk))]).unwrap();
+            assert_eq!(session.step(&[(twin, Input::Vectors(&rows))]).unwrap(), by_tokens, "{name}");
+            session.close(twin);
+        }
+    }
+}
+
+#[test]
+fn a_step_gives_the_states_that_its_logits_follow_from() {
+    for (name, decoder, variant) in &cases() {
+        let mut session = Session::new(decoder, Some(variant));
+        let id = session.open();
+        let read = tokens(3, 7);
+        let Step { logits, hidden, normal } = session.step(&[(id, Input::Tokens(&read))]).unwrap().remove(0);
+        let width = decoder.config().width;
+        assert_eq!((hidden.len(), normal.len()), (width, width));
+        let rows = Tensor::from_vec(hidden, (1, width), &Device::Cpu).unwrap();
+        let variants = [Some(variant)];
+        let found = decoder.final_normal(&Lanes::shared(rows, 1), &variants).unwrap();
+        assert_eq!(with_values(found.model(0), <[f32]>::to_vec).unwrap(), normal, "{name}");
+        let found = decoder.logits_of_normal(&found, &variants).unwrap();
+        assert_eq!(with_values(found.model(0), <[f32]>::to_vec).unwrap(), logits, "{name}");
+        // A thought: the last state is read in the place of a token.
+        let thought = session.step(&[(id, Input::Vectors(&normal))]).unwrap().remove(0);
+        assert!(thought.logits.iter().all(|value| value.is_finite()) && thought.logits != logits, "{name}");
+        assert_eq!(session.len(id), 8);
+    }
+}
+
+#[test]
+fn vectors_that_are_no_rows_are_refused() {
+    let (_, decoder, _) = &cases()[0];
+    let width = decoder.config().width;
+    let mut session = Session::new(decoder, None);
+    let id = session.open();
+    let short = vec![0.0; 2 * width - 1];
+    let error = session.step(&[(id, Input::Vectors(&short))]).unwrap_err();
+    assert!(
+        matches!(error, ModelError::VectorWidth { request: 0, values, width: found } if values == 2 * width - 1 && found == width)
+    );
+    let mut wrong = vec![0.0; 2 * width];
+    wrong[width] = f32::NAN;
+    let error = session.step(&[(id, Input::Vectors(&wrong))]).unwrap_err();
+    assert!(matches!(error, ModelError::VectorNotFinite { request: 0, vector: 1 }));
+    assert!(matches!(session.step(&[(id, Input::Vectors(&[]))]), Err(ModelError::NothingToRead { request: 0 })));
+    let limit = decoder.config().max_positions;
+    let long = vec![0.0; (limit + 1) * width];
+    assert!(matches!(session.step(&[(id, Input::Vectors(&long))]), Err(ModelError::TooLong { .. })));
+    assert_eq!(session.len(id), 0);
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lcr_formats::adapter::{
     Adapter, AdapterConfig, AdapterError, Coverage, Format, LowRank, ModuleKind, PeftConfig, ScalingRule, TargetModule,
@@ -125,12 +126,12 @@ impl TrainableAdapter {
             AdapterMethod::Dora => squares_of(decoder, targets.iter().map(|target| target.path.as_str())),
             AdapterMethod::Lora | AdapterMethod::Rslora => BTreeMap::new(),
         };
-        let modules: BTreeMap<String, LowRank> = targets
+        let modules: BTreeMap<String, Arc<LowRank>> = targets
             .iter()
             .map(|target| {
                 let magnitude =
                     squares.get(&target.path).map(|squares| first_magnitude(decoder, &target.path, squares));
-                (target.path.clone(), fresh_module(target, options, magnitude))
+                (target.path.clone(), Arc::new(fresh_module(target, options, magnitude)))
             })
             .collect();
         let raw = config_json(decoder, options, &targets);
@@ -212,7 +213,7 @@ impl TrainableAdapter {
 
     /// Numbers that are trained.
     pub fn parameter_count(&self) -> usize {
-        self.adapter.modules.values().map(parameters_of).sum()
+        self.adapter.modules.values().map(|module| parameters_of(module)).sum()
     }
 
     /// The parameters in their fixed order, by their names in PEFT's file: modules by path, of each A (rank × inputs), B
@@ -227,6 +228,7 @@ impl TrainableAdapter {
     /// The same, to be stepped.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = (String, &mut [f32])> {
         self.adapter.modules.iter_mut().flat_map(|(path, module)| {
+            let module = Arc::make_mut(module);
             let tensors = [Some(&mut module.down), Some(&mut module.up), module.magnitude.as_mut()];
             names(path).into_iter().zip(tensors).filter_map(|(name, values)| Some((name, values?.as_mut_slice())))
         })

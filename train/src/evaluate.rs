@@ -3,7 +3,7 @@
 //! Naked means: no expert text. The model thinks for itself from the prompt, its thinking is closed where the budget is spent,
 //! and the opener of the answer's box is put after it, as in training; nothing else is injected.
 
-use lcr_model::decoder::{Decoder, ModelError, Taps, Variant, with_values};
+use lcr_model::decoder::{Decoder, Hooks, ModelError, Variant, with_values};
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::Session;
 use serde::{Deserialize, Serialize};
@@ -156,10 +156,8 @@ pub fn perplexity(
         decoder.check_prompts(&[part.to_vec()])?;
         let pass = decoder.pass(&[part.len()], vec![variant]);
         let positions: Vec<usize> = (0..part.len()).collect();
-        let mut stream = decoder.embed(part, &positions, &pass.variants)?;
-        for layer in decoder.layers() {
-            stream = layer.forward(&stream, &pass, None, &mut Taps::default())?;
-        }
+        let stream = decoder.embed(part, &positions, &pass.variants)?;
+        let stream = decoder.forward(stream, &pass, None, &mut Hooks::default())?;
         let logits = decoder.logits(&stream, &pass.variants)?;
         let width = decoder.config().vocab_size;
         total += with_values(&logits.model(0).to_device(&candle_core::Device::Cpu)?, |values| {

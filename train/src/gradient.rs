@@ -12,14 +12,14 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 use lcr_model::decoder::{
-    Decoder, HeadPass, Lanes, Layer, LayerInput, ModelError, SiteKind, Taps, Variant, with_values,
+    Decoder, HeadPass, Hooks, Lanes, Layer, ModelError, SavedActivations, Saving, Variant, with_values,
 };
 use rayon::prelude::*;
 
 pub use self::divergence::{Divergence, divergence};
 pub use lcr_model::decoder::ModuleGradient;
 
-/// Bytes of products that are kept for the way back in place of being computed again: those of the upper layers, as many
+/// Bytes of products that are saved for the backward pass in place of being computed again: those of the upper layers, as many
 /// as fit.
 const KEPT_BYTES: usize = 384 << 20;
 /// Bytes of logits that exist at a time.
@@ -274,7 +274,7 @@ pub struct Trace<'a> {
     variant: &'a Variant,
     rows: Rows,
     /// Layers from the lowest adapted one up.
-    layers: Vec<(&'a Layer, LayerInput)>,
+    layers: Vec<(&'a Layer, SavedActivations)>,
     /// The rows of the last stream that predict the targets, `[targets, width]`.
     last: Tensor,
     softmaxes: Vec<Softmax>,
@@ -379,12 +379,12 @@ impl<'a> Trace<'a> {
         Ok(Scored { log_probabilities, entropies, gradient: trace.walk_back(gradient)? })
     }
 
-    /// The layers alone; the results of large products are kept up to `kept_bytes`.
+    /// The layers alone; the results of large products are saved up to `saved_bytes`.
     fn run(
         decoder: &'a Decoder,
         variant: &'a Variant,
         examples: &[Example],
-        kept_bytes: usize,
+        saved_bytes: usize,
     ) -> Result<Self, ModelError> {
         let rows = Rows::new(decoder, examples)?;
         let width = decoder.config().width;
@@ -405,21 +405,16 @@ impl<'a> Trace<'a> {
         let pass = decoder.pass(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
         let positions = trace.rows.positions();
         let lowest = decoder.layers().iter().position(|layer| layer.is_adapted(variant));
-        let first_kept = first_kept(decoder, variant, lowest, positions.len(), kept_bytes);
-        let mut taps = Taps::new(&[SiteKind::AttnOut]);
+        let first_saved = first_saved(decoder, variant, lowest, positions.len(), saved_bytes);
         let mut stream = decoder.embed(&trace.rows.tokens, &positions, &pass.variants)?;
         for (index, layer) in decoder.layers().iter().enumerate() {
-            if index >= first_kept {
-                let (after, input) = layer.forward_keeping(stream.model(0), &pass)?;
-                stream = Lanes::shared(after, 1);
-                trace.layers.push((layer, input));
+            if lowest.is_some_and(|lowest| index >= lowest) {
+                let saving = if index >= first_saved { Saving::Products } else { Saving::Inputs };
+                let (after, saved) = layer.forward_saving(&stream, &pass, saving)?;
+                trace.layers.push((layer, saved));
+                stream = after;
             } else {
-                let before = stream.model(0).clone();
-                stream = layer.forward(&stream, &pass, None, &mut taps)?;
-                let attended = taps.take().pop();
-                if let (Some((_, attended)), true) = (attended, lowest.is_some_and(|lowest| index >= lowest)) {
-                    trace.layers.push((layer, LayerInput::new(before, attended.model(0).clone())));
-                }
+                stream = layer.forward(&stream, &pass, None, &mut Hooks::default())?;
             }
             check_finite(decoder, index, &stream, &["the adapted model"])?;
             layer.release();
@@ -462,9 +457,9 @@ impl<'a> Trace<'a> {
         let mut gradient =
             (!chosen.is_empty()).then(|| self.rows.scatter(&chosen, &spans, &values, self.decoder.config().width));
         drop(values);
-        for (index, (layer, input)) in self.layers.into_iter().enumerate().rev() {
+        for (index, (layer, saved)) in self.layers.into_iter().enumerate().rev() {
             let Some(above) = gradient.take() else { break };
-            gradient = layer.backward(input.rows(&spans)?, &pass, above, index > 0, &mut modules)?;
+            gradient = layer.backward(saved.rows(&spans)?, &pass, above, index > 0, &mut modules)?;
             layer.release();
         }
         Ok(AdapterGradient { modules })
@@ -514,13 +509,13 @@ fn selected(matrix: &Tensor, rows: &[usize]) -> Result<Tensor, ModelError> {
     Ok(matrix.index_select(&Tensor::new(indices.as_slice(), &Device::Cpu)?, 0)?)
 }
 
-/// The lowest layer whose products are kept, so that those of it and all above take `bytes` at most.
-fn first_kept(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
+/// The lowest layer whose products are saved, so that those of it and all above take `bytes` at most.
+fn first_saved(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
     let layers = decoder.layers();
     let mut left = bytes;
     let mut first = layers.len();
     while let Some(layer) = first.checked_sub(1).filter(|below| lowest.is_some_and(|lowest| *below >= lowest)) {
-        let needed = layers[layer].kept_bytes(variant).saturating_mul(rows);
+        let needed = layers[layer].saved_bytes(variant).saturating_mul(rows);
         if needed > left {
             break;
         }
@@ -560,9 +555,9 @@ mod tests {
                 |length: u32| Example { tokens: (0..length).collect(), targets: (1..length as usize).collect() };
             let examples = [example(21), example(9)];
             let coefficients = [vec![0.5; 20], [vec![-1.0; 4], vec![0.0; 4]].concat()];
-            let layer = decoder.layers().last().unwrap().kept_bytes(&variant) * 28;
-            let gradients = [0, 2 * layer, usize::MAX].map(|kept_bytes| {
-                let mut trace = Trace::run(&decoder, &variant, &examples, kept_bytes).unwrap();
+            let layer = decoder.layers().last().unwrap().saved_bytes(&variant) * 28;
+            let gradients = [0, 2 * layer, usize::MAX].map(|saved_bytes| {
+                let mut trace = Trace::run(&decoder, &variant, &examples, saved_bytes).unwrap();
                 let found: Vec<(Softmax, f64)> = vec![(Softmax::default(), 0.0); trace.rows.targets.len()];
                 trace.remember(&found);
                 trace.backward(&coefficients).unwrap()

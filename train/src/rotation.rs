@@ -11,6 +11,7 @@
 //! once, W + sBA is never formed, and all of it is in f64.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
@@ -151,12 +152,12 @@ pub struct Rotation {
 /// [`rotation`] over all modules of an adapter: of the step from `before` to `after`, and from the base to `after`.
 pub fn rotation_of_adapter(
     decoder: &Decoder,
-    before: &BTreeMap<String, LowRank>,
-    after: &BTreeMap<String, LowRank>,
+    before: &BTreeMap<String, Arc<LowRank>>,
+    after: &BTreeMap<String, Arc<LowRank>>,
 ) -> Result<Rotation, RotationError> {
     let mut rotation = Rotation::default();
     for path in after.keys().chain(before.keys().filter(|path| !after.contains_key(*path))) {
-        let [earlier, later] = [before, after].map(|modules| modules.get(path).map(Factors::from));
+        let [earlier, later] = [before, after].map(|modules| modules.get(path).map(|module| Factors::from(&**module)));
         let turns = [Turn { before: earlier, after: later }, Turn { before: None, after: later }];
         if let [step, total] = *self::rotation(decoder, path, &turns)?.as_slice() {
             rotation = Rotation { step: rotation.step.and(step), total: rotation.total.and(total) };

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
 use lcr_formats::checkpoint::SafetensorsFile;
-use lcr_model::decoder::{Decoder, ModelError, ModuleGradient, Taps, Variant, with_values};
+use lcr_model::decoder::{Decoder, Hooks, ModelError, ModuleGradient, Variant, with_values};
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use lcr_train::gradient::{AdapterGradient, Example, Trace, divergence};
 
@@ -301,10 +301,8 @@ fn forward_and_back_in_one_equal_the_two_apart() {
 fn logits(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<Vec<f64>> {
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
     let positions: Vec<usize> = (0..tokens.len()).collect();
-    let mut stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    for layer in decoder.layers() {
-        stream = layer.forward(&stream, &pass, None, &mut Taps::default()).unwrap();
-    }
+    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
+    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
     let rows = decoder.logits(&stream, &pass.variants).unwrap();
     let values = with_values(rows.model(0), <[f32]>::to_vec).unwrap();
     values.chunks_exact(decoder.config().vocab_size).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -134,7 +135,7 @@ pub(crate) fn open(
     let mut modules = BTreeMap::new();
     for (name, places) in parts {
         let module = read_low_rank(&config, &name, &places)?;
-        modules.insert(name, module);
+        modules.insert(name, Arc::new(module));
     }
     let mut adapter = Adapter {
         path: tensors.to_path_buf(),

@@ -28,6 +28,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::checkpoint::Weight;
 
@@ -237,8 +238,8 @@ pub struct Adapter {
     pub sha256: String,
     /// SHA-256 of the bytes that the config was parsed from; empty where there is no file.
     pub config_sha256: String,
-    /// Low-rank changes by the module's path in the base, e.g. `model.layers.0.self_attn.q_proj`.
-    pub modules: BTreeMap<String, LowRank>,
+    /// Low-rank changes by the module's path in the base, e.g. `model.layers.0.self_attn.q_proj`. Shared with whoever runs them.
+    pub modules: BTreeMap<String, Arc<LowRank>>,
     /// Low-rank changes of embedding tables by the module's path.
     pub embeddings: BTreeMap<String, EmbeddingLowRank>,
     /// Tensors that replace the base's, by full tensor name, e.g. `lm_head.weight`; biases are in [`Adapter::biases`].

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::config::PeftConfig;
 use super::error::AdapterError;
@@ -252,7 +253,7 @@ fn place(
     if let Some(embedding) = read_embedding(config, name, places)? {
         adapter.embeddings.insert(name.to_owned(), embedding);
     } else if let Some(module) = read_low_rank(config, name, places)? {
-        adapter.modules.insert(name.to_owned(), module);
+        adapter.modules.insert(name.to_owned(), Arc::new(module));
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 //! reaches them. Rows that only the base has stay as they are there. What was done is listed, so that a report can say so;
 //! tables of another width belong to another model and are refused when the adapter is bound.
 
+use std::sync::Arc;
+
 use super::{Adapter, EmbeddingLowRank, LowRank, Resized};
 use crate::checkpoint::Weight;
 
@@ -35,7 +37,7 @@ impl Adapter {
                 && (module.outputs != rows && module.inputs == width)
             {
                 note(module.tensor_names.get(1).map_or(path, String::as_str), module.outputs);
-                fit_head(module, base, rows);
+                fit_head(Arc::make_mut(module), base, rows);
             }
         }
         resized

@@ -1,7 +1,8 @@
 //! The rows of several models at one point of the forward pass.
 //!
 //! A *lane* is one tensor of token rows. Models whose values are equal up to here share a lane, so a variant costs nothing
-//! before its first adapted module: lanes part where an adapter first changes a value and never join again.
+//! before its first adapted module: lanes part where an adapter, or a hook, first changes a value. They join again only where a
+//! hook gives several models one tensor.
 
 use candle_core::{Result, Tensor};
 
@@ -57,6 +58,22 @@ impl Lanes {
     /// Whether two models have the same rows, without looking at them.
     pub fn same(&self, left: usize, right: usize) -> bool {
         self.of_model[left] == self.of_model[right]
+    }
+
+    /// The same with other rows for the models that have some: a lane parts where a model gets rows of its own, models with
+    /// one tensor share it, and a lane that nobody is left in goes.
+    pub(crate) fn replaced(&self, rows: Vec<Option<Tensor>>) -> Self {
+        let mut tensors: Vec<Tensor> = Vec::new();
+        let mut of_model = Vec::with_capacity(rows.len());
+        for (model, own) in rows.into_iter().enumerate() {
+            let tensor = own.unwrap_or_else(|| self.model(model).clone());
+            let lane = tensors.iter().position(|known| known.id() == tensor.id()).unwrap_or(tensors.len());
+            if lane == tensors.len() {
+                tensors.push(tensor);
+            }
+            of_model.push(lane);
+        }
+        Self { tensors, of_model }
     }
 
     /// Applies `f` to every distinct tensor.

@@ -1,269 +1,49 @@
-//! One layer: norm, attention, norm, MLP, each added to the stream.
+//! One layer: what attention and then the feed-forward part add to the stream.
 
-use candle_core::{Result, Tensor};
+use std::collections::BTreeMap;
+
 use lcr_formats::checkpoint::CheckpointError;
-use lcr_formats::config::{Config, FeedForwardNames, Norm, ProjectionNames, Rope};
+use lcr_formats::config::Config;
 
-use super::attention::{AttentionShape, Sequence};
+use super::attention::{Attention, AttentionShape};
+use super::backward::{Backward, ModuleGradient};
+use super::batch::Pass;
 use super::cache::Cache;
+use super::feed_forward::FeedForward;
 use super::host::add;
 use super::lanes::Lanes;
 use super::linear::Linear;
-use super::mlp::NonLinearity;
-use super::norm::NormParameters;
-use super::rope::Rotation;
-use super::tap::{Site, SiteKind};
+use super::norm::NormModule;
+use super::saved::{SavedActivations, SavedProduct, Saver, Saving};
 use super::variant::Variant;
 use super::{ModelError, Names};
-
-/// A normalisation with its path, so that an adapter can carry another one in its place.
-#[derive(Debug)]
-pub(crate) struct NormModule {
-    pub(crate) path: String,
-    pub(super) parameters: NormParameters,
-}
-
-impl NormModule {
-    pub(crate) fn new(path: String, kind: Norm, gain: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
-        Self { path, parameters: NormParameters::new(kind, gain, bias) }
-    }
-
-    pub(crate) fn width(&self) -> usize {
-        self.parameters.gain.len()
-    }
-
-    /// The parameters a variant has in place of the base's.
-    pub(super) fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
-        let variant = variant?;
-        let gain = variant.whole_of(&self.path);
-        let bias = variant.bias(&self.path);
-        if gain.is_none() && bias.is_none() {
-            return None;
-        }
-        let mut parameters = match gain {
-            Some(gain) => NormParameters::new(self.parameters.kind, gain.to_f32(), self.parameters.bias.clone()),
-            None => self.parameters.clone(),
-        };
-        if let Some(bias) = bias {
-            parameters.bias = Some(bias.to_vec());
-        }
-        Some(parameters)
-    }
-
-    pub(crate) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
-        let changes: Vec<Option<NormParameters>> = variants.iter().map(|variant| self.changed(*variant)).collect();
-        if changes.iter().all(Option::is_none) {
-            return x.map(|rows| self.parameters.apply(rows));
-        }
-        let mut tensors: Vec<Tensor> = Vec::new();
-        let mut lanes: Vec<Option<usize>> = vec![None; x.tensors().len()];
-        let mut of_model = Vec::with_capacity(variants.len());
-        for (model, change) in changes.iter().enumerate() {
-            let source = x.of_model()[model];
-            let lane = match (change, lanes[source]) {
-                (None, Some(lane)) => lane,
-                (change, _) => {
-                    let parameters = change.as_ref().unwrap_or(&self.parameters);
-                    tensors.push(parameters.apply(x.model(model))?);
-                    tensors.len() - 1
-                }
-            };
-            if change.is_none() {
-                lanes[source] = Some(lane);
-            }
-            of_model.push(lane);
-        }
-        Ok(Lanes::new(tensors, of_model))
-    }
-}
-
-/// Query, key and value projections: apart, or fused into one product.
-#[derive(Debug)]
-pub(super) enum Projections {
-    Apart(Box<[Linear; 3]>),
-    Fused(Linear),
-}
-
-/// The MLP of a family.
-#[derive(Debug)]
-pub(super) enum Mlp {
-    /// down(act(gate) ⊙ up).
-    Gated { gate: Linear, up: Linear, down: Linear },
-    /// The same with gate and up in one product.
-    GatedFused { gate_up: Linear, down: Linear },
-    /// down(act(up)).
-    Plain { up: Linear, down: Linear },
-}
+use crate::hooks::{Hooks, Site};
 
 /// One decoder layer.
 #[derive(Debug)]
 pub struct Layer {
     index: usize,
-    pub(super) attention: AttentionShape,
-    pub(super) rope: Option<Rope>,
-    pub(super) activation: NonLinearity,
-    pub(super) input_norm: NormModule,
-    pub(super) projections: Projections,
-    pub(super) query_norm: Option<NormModule>,
-    pub(super) key_norm: Option<NormModule>,
-    pub(super) output: Linear,
-    pub(super) post_attention_norm: Option<NormModule>,
-    pub(super) mlp_norm: NormModule,
-    pub(super) mlp: Mlp,
-    pub(super) post_mlp_norm: Option<NormModule>,
-}
-
-/// What is the same for every layer of one forward pass.
-#[derive(Debug)]
-pub struct Pass<'a> {
-    /// The sequences in the rows.
-    pub sequences: Vec<Sequence>,
-    /// The adapter of each model, if it has one.
-    pub variants: Vec<Option<&'a Variant>>,
-    rotations: Vec<(Rope, Rotation)>,
-}
-
-impl<'a> Pass<'a> {
-    /// `positions` are those of the rows in their sequences.
-    pub fn new(
-        config: &Config,
-        sequences: Vec<Sequence>,
-        positions: &[usize],
-        variants: Vec<Option<&'a Variant>>,
-    ) -> Self {
-        let mut rotations: Vec<(Rope, Rotation)> = Vec::new();
-        for rope in config.layers.iter().filter_map(|layer| layer.rope) {
-            if !rotations.iter().any(|(known, _)| *known == rope) {
-                rotations.push((rope, Rotation::new(&rope, positions)));
-            }
-        }
-        Self { sequences, variants, rotations }
-    }
-
-    pub(super) fn rotation(&self, rope: &Rope) -> Option<&Rotation> {
-        self.rotations.iter().find(|(known, _)| known == rope).map(|(_, rotation)| rotation)
-    }
-}
-
-/// Activations taken on the way.
-#[derive(Debug, Default)]
-pub struct Taps {
-    wanted: Vec<SiteKind>,
-    taken: Vec<(Site, Lanes)>,
-}
-
-impl Taps {
-    /// Takes these kinds of site, of every layer.
-    pub fn new(wanted: &[SiteKind]) -> Self {
-        Self { wanted: wanted.to_vec(), taken: Vec::new() }
-    }
-
-    /// Offers a site's activations.
-    pub fn offer(&mut self, site: Site, lanes: &Lanes) {
-        if self.wanted.contains(&site.kind()) {
-            self.taken.push((site, lanes.clone()));
-        }
-    }
-
-    /// What was taken since the last call.
-    pub fn take(&mut self) -> Vec<(Site, Lanes)> {
-        std::mem::take(&mut self.taken)
-    }
+    attention: Attention,
+    feed_forward: FeedForward,
 }
 
 impl Layer {
-    pub(crate) fn open(names: &Names, config: &Config, index: usize) -> std::result::Result<Self, CheckpointError> {
-        let layout = &config.layout;
-        let (width, inner) = (config.width, config.intermediate);
-        let (query_width, key_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let norm = |name: &str, width: usize| names.norm(layout.in_layer(index, name), config.norm, width);
-        let optional_norm = |name: Option<&str>, width: usize| name.map(|name| norm(name, width)).transpose();
-        let linear = |name: &str, inputs: usize, outputs: usize, bias: bool| {
-            names.linear(layout.in_layer(index, name), inputs, outputs, bias, layout.transposed)
-        };
-        let projections = match layout.projections {
-            ProjectionNames::Fused(fused) => {
-                Projections::Fused(linear(fused, width, query_width + 2 * key_width, config.qkv_bias)?)
-            }
-            ProjectionNames::Apart([query, key, value]) => Projections::Apart(Box::new([
-                linear(query, width, query_width, config.qkv_bias)?,
-                linear(key, width, key_width, config.qkv_bias)?,
-                linear(value, width, key_width, config.qkv_bias)?,
-            ])),
-        };
-        let bias = config.mlp_bias;
-        let mlp = match layout.feed_forward {
-            FeedForwardNames::Plain { up, down } => {
-                Mlp::Plain { up: linear(up, width, inner, bias)?, down: linear(down, inner, width, bias)? }
-            }
-            FeedForwardNames::GatedFused { gate_up, down } => Mlp::GatedFused {
-                gate_up: linear(gate_up, width, 2 * inner, bias)?,
-                down: linear(down, inner, width, bias)?,
-            },
-            FeedForwardNames::Gated { gate, up, down } => Mlp::Gated {
-                gate: linear(gate, width, inner, bias)?,
-                up: linear(up, width, inner, bias)?,
-                down: linear(down, inner, width, bias)?,
-            },
-        };
-        let [query_norm, key_norm] = layout
-            .head_norms
-            .map_or([None, None], |names| names.map(Some))
-            .map(|name| optional_norm(name, config.head_dim));
-        let kind = config.layers[index];
-        Ok(Self {
-            index,
-            attention: AttentionShape {
-                heads: config.heads,
-                kv_heads: config.kv_heads,
-                head_dim: config.head_dim,
-                scale: config.attention_scale,
-                softcap: config.attention_softcap,
-                window: kind.window,
-            },
-            rope: kind.rope,
-            activation: NonLinearity(config.activation),
-            input_norm: norm(layout.input_norm, width)?,
-            projections,
-            query_norm: query_norm?,
-            key_norm: key_norm?,
-            output: linear(layout.output, query_width, width, config.output_bias)?,
-            post_attention_norm: optional_norm(layout.post_attention_norm, width)?,
-            mlp_norm: norm(layout.feed_forward_norm, width)?,
-            mlp,
-            post_mlp_norm: optional_norm(layout.post_feed_forward_norm, width)?,
-        })
+    pub(crate) fn open(names: &Names, config: &Config, index: usize) -> Result<Self, CheckpointError> {
+        let attention = Attention::open(names, config, index)?;
+        Ok(Self { index, attention, feed_forward: FeedForward::open(names, config, index)? })
     }
 
     /// How this layer attends.
     pub fn attention(&self) -> &AttentionShape {
-        &self.attention
+        self.attention.shape()
     }
 
     pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let projections: Vec<&Linear> = match &self.projections {
-            Projections::Apart(parts) => parts.iter().collect(),
-            Projections::Fused(fused) => vec![fused],
-        };
-        let mlp = match &self.mlp {
-            Mlp::Gated { gate, up, down } => vec![gate, up, down],
-            Mlp::GatedFused { gate_up, down } => vec![gate_up, down],
-            Mlp::Plain { up, down } => vec![up, down],
-        };
-        projections.into_iter().chain(std::iter::once(&self.output)).chain(mlp)
+        self.attention.linears().chain(self.feed_forward.linears())
     }
 
     pub(crate) fn norms(&self) -> impl Iterator<Item = &NormModule> {
-        [
-            Some(&self.input_norm),
-            self.query_norm.as_ref(),
-            self.key_norm.as_ref(),
-            self.post_attention_norm.as_ref(),
-            Some(&self.mlp_norm),
-            self.post_mlp_norm.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
+        self.attention.norms().chain(self.feed_forward.norms())
     }
 
     /// The stream after this layer, given the stream before it; with a `cache`, of one model and its new tokens alone.
@@ -272,86 +52,105 @@ impl Layer {
         stream: &Lanes,
         pass: &Pass,
         cache: Option<&mut Cache>,
-        taps: &mut Taps,
-    ) -> std::result::Result<Lanes, ModelError> {
-        let variants = &pass.variants;
-        taps.offer(Site::Resid(self.index), stream);
-        let attended = self.attend(&self.input_norm.forward(stream, variants)?, pass, cache, taps)?;
-        let added = match &self.post_attention_norm {
-            Some(norm) => norm.forward(&attended, variants)?,
-            None => attended,
-        };
-        taps.offer(Site::AttnOut(self.index), &added);
+        hooks: &mut Hooks,
+    ) -> Result<Lanes, ModelError> {
+        self.run(stream, pass, cache, hooks, &mut Saver::default())
+    }
+
+    /// The same for the first and only model of `pass`, and what [`Layer::backward`] needs.
+    pub fn forward_saving(
+        &self,
+        stream: &Lanes,
+        pass: &Pass,
+        saving: Saving,
+    ) -> Result<(Lanes, SavedActivations), ModelError> {
+        let mut saver = Saver::new(saving);
+        let after = self.run(stream, pass, None, &mut Hooks::default(), &mut saver)?;
+        Ok((after, saver.into_activations(stream.model(0).clone())?))
+    }
+
+    fn run(
+        &self,
+        stream: &Lanes,
+        pass: &Pass,
+        cache: Option<&mut Cache>,
+        hooks: &mut Hooks,
+        saver: &mut Saver,
+    ) -> Result<Lanes, ModelError> {
+        let replaced = hooks.visit(Site::Resid(self.index), stream)?;
+        let stream = replaced.as_ref().unwrap_or(stream);
+        let added = self.attention.forward(self.index, stream, pass, cache, hooks, saver)?;
+        let added = hooks.through(Site::AttnOut(self.index), added)?;
+        saver.attended(added.model(0));
         let stream = Lanes::zip([stream, &added], |[stream, added]| add(stream, added))?;
-        let inner = self.feed_forward(&self.mlp_norm.forward(&stream, variants)?, variants)?;
-        let added = match &self.post_mlp_norm {
-            Some(norm) => norm.forward(&inner, variants)?,
-            None => inner,
-        };
-        taps.offer(Site::MlpOut(self.index), &added);
+        drop(added);
+        let added = self.feed_forward.forward(&stream, &pass.variants, saver)?;
+        let added = hooks.through(Site::MlpOut(self.index), added)?;
         Ok(Lanes::zip([&stream, &added], |[stream, added]| add(stream, added))?)
     }
 
-    /// Queries, keys and values before norms and rotation.
-    fn project(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<[Lanes; 3]> {
-        match &self.projections {
-            Projections::Apart(parts) => {
-                let [query, key, value] = parts.as_ref();
-                Ok([query.forward(x, variants)?, key.forward(x, variants)?, value.forward(x, variants)?])
-            }
-            Projections::Fused(fused) => {
-                let all = fused.forward(x, variants)?;
-                let query = self.attention.heads * self.attention.head_dim;
-                let key = self.attention.kv_heads * self.attention.head_dim;
-                let part = |start: usize, length: usize| all.map(|rows| rows.narrow(1, start, length)?.contiguous());
-                Ok([part(0, query)?, part(query, key)?, part(query + key, key)?])
-            }
-        }
+    /// Whether the variant adapts a linear module of this layer.
+    pub fn is_adapted(&self, variant: &Variant) -> bool {
+        self.linears().any(|linear| linear.is_adapted(Some(variant)))
     }
 
-    fn attend(&self, x: &Lanes, pass: &Pass, cache: Option<&mut Cache>, taps: &mut Taps) -> Result<Lanes> {
-        let [mut query, mut key, value] = self.project(x, &pass.variants)?;
-        if let Some(norm) = &self.query_norm {
-            query = norm.forward(&query, &pass.variants)?;
-        }
-        if let Some(norm) = &self.key_norm {
-            key = norm.forward(&key, &pass.variants)?;
-        }
-        if let Some(rotation) = self.rope.as_ref().and_then(|rope| pass.rotation(rope)) {
-            query = query.map(|rows| rotation.apply(rows, self.attention.head_dim))?;
-            key = key.map(|rows| rotation.apply(rows, self.attention.head_dim))?;
-        }
-        taps.offer(Site::Query(self.index), &query);
-        taps.offer(Site::Key(self.index), &key);
-        taps.offer(Site::Value(self.index), &value);
-        let attended = match cache {
-            None => Lanes::zip([&query, &key, &value], |[query, key, value]| {
-                self.attention.apply(query, key, value, &pass.sequences)
-            })?,
-            Some(cache) => {
-                cache.store(self.index, key.model(0), value.model(0), &pass.sequences)?;
-                query.map(|query| self.attention.apply_cached(query, cache, self.index, &pass.sequences))?
-            }
+    /// Bytes of the products that [`Saving::Products`] keeps for each row, beside the two small tensors.
+    pub fn saved_bytes(&self, variant: &Variant) -> usize {
+        let values = |linear: &Linear| {
+            linear.outputs * if linear.has_magnitude(Some(variant)) { 2 } else { 1 } * size_of::<f32>()
         };
-        self.output.forward(&attended, &pass.variants)
+        self.attention.projections().iter().chain(self.feed_forward.projections()).map(values).sum()
     }
 
-    fn feed_forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
-        let (inner, down) = match &self.mlp {
-            Mlp::Gated { gate, up, down } => {
-                let (gate, up) = (gate.forward(x, variants)?, up.forward(x, variants)?);
-                (Lanes::zip([&gate, &up], |[gate, up]| self.activation.gated(gate, up))?, down)
-            }
-            Mlp::GatedFused { gate_up, down } => {
-                (gate_up.forward(x, variants)?.map(|fused| self.activation.gated_fused(fused))?, down)
-            }
-            Mlp::Plain { up, down } => (up.forward(x, variants)?.map(|rows| self.activation.apply(rows))?, down),
-        };
-        down.forward(&inner, variants)
+    /// Adds the gradients of this layer's adapters to `modules` and returns that of the stream before it, where `below`
+    /// says that somebody needs it.
+    ///
+    /// `gradient` is that of the stream after the layer, `[tokens, width]`. The model is the first of `pass`, whose
+    /// sequences have no cache and are those of the rows in `saved`.
+    pub fn backward(
+        &self,
+        saved: SavedActivations,
+        pass: &Pass,
+        gradient: Vec<f32>,
+        below: bool,
+        modules: &mut BTreeMap<String, ModuleGradient>,
+    ) -> Result<Option<Vec<f32>>, ModelError> {
+        let mut backward = Backward::new(pass, modules);
+        let variant = backward.variant;
+        let attention_wanted = below || self.attention.linears().any(|linear| linear.is_adapted(variant));
+        let mut gradient = gradient;
+        let SavedActivations { stream, attended, products } = saved;
+        let (projections, ups) = self.apart(products);
+        let middle = add(&stream, &attended)?;
+        drop(attended);
+        if let Some(inner) = self.feed_forward.backward(&middle, &gradient, attention_wanted, ups, &mut backward)? {
+            add_to(&mut gradient, &inner);
+        }
+        drop(middle);
+        if !attention_wanted {
+            return Ok(None);
+        }
+        let inner = self.attention.backward(&stream, &gradient, below, projections, &mut backward)?;
+        Ok(inner.map(|inner| {
+            add_to(&mut gradient, &inner);
+            gradient
+        }))
+    }
+
+    /// Saved products of attention and of the feed-forward part.
+    fn apart(&self, products: Option<Vec<SavedProduct>>) -> (Option<Vec<SavedProduct>>, Option<Vec<SavedProduct>>) {
+        let Some(mut products) = products else { return (None, None) };
+        let ups = products.split_off(self.attention.projections().len().min(products.len()));
+        (Some(products), Some(ups))
     }
 
     /// Gives back the pages of this layer's weights.
     pub fn release(&self) {
         self.linears().for_each(|linear| linear.weight.release());
     }
+}
+
+/// target += part.
+fn add_to(target: &mut [f32], part: &[f32]) {
+    target.iter_mut().zip(part).for_each(|(target, part)| *target += part);
 }

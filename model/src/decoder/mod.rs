@@ -1,4 +1,4 @@
-//! One decoder for all supported families, over several models at once, with taps.
+//! One decoder for all supported families, over several models at once, with hooks.
 //!
 //! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
 //! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
@@ -6,133 +6,50 @@
 
 mod attention;
 mod backward;
+mod batch;
 mod cache;
+mod embedding;
+mod error;
+mod feed_forward;
+mod head;
 mod host;
-mod kernel;
+mod kernels;
 mod lanes;
 mod layer;
 mod linear;
-mod mlp;
 mod norm;
-mod product;
 mod rope;
-mod tap;
+mod saved;
 mod variant;
 
+use std::cell::Cell;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use lcr_formats::adapter::{Adapter, AdapterError, Coverage, EmbeddingLowRank, ModuleKind, TargetModule};
+use candle_core::Device;
+use lcr_formats::adapter::{Adapter, Coverage, ModuleKind, TargetModule};
 use lcr_formats::checkpoint::{Checkpoint, CheckpointError, Weight};
-use lcr_formats::config::{Config, ConfigError, Norm};
+use lcr_formats::config::{Config, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
-pub use self::backward::{HeadPass, LayerInput, ModuleGradient};
+pub use self::backward::ModuleGradient;
+pub use self::batch::Pass;
 pub use self::cache::Cache;
+pub(crate) use self::cache::{CacheShape, Chain};
+use self::embedding::Embedding;
+pub use self::embedding::Input;
+pub use self::error::ModelError;
+pub use self::head::HeadPass;
 pub use self::host::{with_all_values, with_values};
 pub use self::lanes::Lanes;
-pub use self::layer::{Layer, Pass, Taps};
-pub use self::product::for_each_panel;
-pub use self::tap::{Site, SiteKind, UnknownSite};
-pub use self::variant::Variant;
-
-pub(crate) use self::cache::{CacheShape, Chain};
-use self::host::matrix;
-use self::layer::NormModule;
+pub use self::layer::Layer;
 use self::linear::Linear;
-
-/// Why a model could not be opened or run.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// config.json.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The weights.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The adapter.
-    #[error(transparent)]
-    Adapter(#[from] AdapterError),
-    /// A tensor operation failed: memory, or a device.
-    #[error("a tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
-    /// A token that the model does not know.
-    #[error(
-        "token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this another model's tokenizer?"
-    )]
-    Token {
-        /// Token id.
-        token: u32,
-        /// Index of the prompt.
-        prompt: usize,
-        /// Index in the prompt.
-        position: usize,
-        /// Entries of the vocabulary.
-        vocab_size: usize,
-    },
-    /// A prompt longer than the model has positions.
-    #[error("prompt {prompt} has {length} tokens or more, the model has {limit} positions. Shorten it")]
-    TooLong {
-        /// Index of the prompt.
-        prompt: usize,
-        /// Its tokens.
-        length: usize,
-        /// Positions of the model.
-        limit: usize,
-    },
-    /// A position whose prediction is asked for does not exist.
-    #[error(
-        "example {example}: target {target} of {length} tokens: targets ascend, the first token has nothing before it to be predicted from, and none lies past the end"
-    )]
-    Target {
-        /// Index of the example.
-        example: usize,
-        /// The position asked for.
-        target: usize,
-        /// Tokens of the example.
-        length: usize,
-    },
-    /// Coefficients that do not belong to the targets.
-    #[error("example {example} has {targets} targets, but {found} coefficients are given: one for each is needed")]
-    Coefficients {
-        /// Index of the example.
-        example: usize,
-        /// Its targets.
-        targets: usize,
-        /// Coefficients given.
-        found: usize,
-    },
-    /// A sequence that its session does not hold.
-    #[error("request {request} names a sequence that was closed or belongs to another session. Open or fork one")]
-    ClosedSequence {
-        /// Index of the request.
-        request: usize,
-    },
-    /// A sequence that should read two things at once.
-    #[error("requests {first} and {second} name the same sequence. Join their tokens, or fork it")]
-    RepeatedSequence {
-        /// Index of the earlier request.
-        first: usize,
-        /// Index of the later one.
-        second: usize,
-    },
-    /// A request without tokens, after which there are no logits.
-    #[error("request {request} has no tokens to read. Leave it out, or give it some")]
-    NothingToRead {
-        /// Index of the request.
-        request: usize,
-    },
-    /// The stream became NaN or infinite although every weight of the layer is finite.
-    #[error(
-        "{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32"
-    )]
-    Overflow {
-        /// Base or adapter.
-        model: String,
-        /// Layer.
-        layer: usize,
-    },
-}
+pub use self::linear::for_each_panel;
+use self::norm::NormModule;
+use self::saved::Saver;
+pub use self::saved::{SavedActivations, Saving};
+use self::variant::ModuleId;
+pub use self::variant::Variant;
+pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 /// A model's files, ready to run.
 #[derive(Debug)]
@@ -146,22 +63,25 @@ pub struct Decoder {
     head: Linear,
 }
 
-/// Token embeddings, and learned positions where the family has them.
-#[derive(Debug)]
-struct Embedding {
-    path: String,
-    tokens: Weight,
-    positions: Option<Weight>,
-}
-
 /// Finds tensors under the module paths that transformers uses, also in checkpoints saved without the model's prefix.
 pub(crate) struct Names<'a> {
     checkpoint: &'a Checkpoint,
     /// The body's path, as in [`Layout::body`](lcr_formats::config::Layout).
     body: &'static str,
+    /// Modules that got a number so far.
+    modules: Cell<usize>,
 }
 
-impl Names<'_> {
+impl<'a> Names<'a> {
+    fn new(checkpoint: &'a Checkpoint, body: &'static str) -> Self {
+        Self { checkpoint, body, modules: Cell::new(0) }
+    }
+
+    /// The number of the next module.
+    fn next_id(&self) -> ModuleId {
+        ModuleId(self.modules.replace(self.modules.get() + 1))
+    }
+
     fn stored<'n>(&self, name: &'n str) -> &'n str {
         match name.strip_prefix(self.body).and_then(|rest| rest.strip_prefix('.')) {
             Some(bare) if self.checkpoint.find(name).is_none() && self.checkpoint.find(bare).is_some() => bare,
@@ -183,7 +103,7 @@ impl Names<'_> {
             Norm::Layer { .. } => Some(self.vector(&format!("{path}.bias"), width)?),
             Norm::Rms { .. } => None,
         };
-        Ok(NormModule::new(path, kind, gain, bias))
+        Ok(NormModule::new(self.next_id(), path, kind, gain, bias))
     }
 
     fn linear(
@@ -197,7 +117,7 @@ impl Names<'_> {
         let shape = if transposed { [inputs, outputs] } else { [outputs, inputs] };
         let weight = self.weight(&format!("{path}.weight"), &shape)?;
         let bias = if bias { Some(self.vector(&format!("{path}.bias"), outputs)?) } else { None };
-        Ok(Linear { path, weight, transposed, inputs, outputs, bias })
+        Ok(Linear { id: self.next_id(), path, weight, transposed, inputs, outputs, bias })
     }
 }
 
@@ -207,7 +127,7 @@ impl Decoder {
         let checkpoint = Checkpoint::open(folder)?;
         let config = Config::open(folder)?;
         let layout = &config.layout;
-        let names = Names { checkpoint: &checkpoint, body: layout.body };
+        let names = Names::new(&checkpoint, layout.body);
         let (token_path, norm_path) = (layout.in_body(layout.embedding), layout.in_body(layout.final_norm));
         let tokens = names.weight(&format!("{token_path}.weight"), &[config.vocab_size, config.width])?;
         let table = |name: &str| {
@@ -223,6 +143,7 @@ impl Decoder {
             checkpoint.get("lm_head.weight", &[config.vocab_size, config.width])?
         };
         let head = Linear {
+            id: names.next_id(),
             path: "lm_head".to_owned(),
             weight,
             transposed: false,
@@ -230,7 +151,7 @@ impl Decoder {
             outputs: config.vocab_size,
             bias: None,
         };
-        let embedding = Embedding { path: token_path, tokens, positions };
+        let embedding = Embedding { id: names.next_id(), path: token_path, tokens, positions };
         Ok(Self { config, checkpoint, device, embedding, layers, final_norm, head })
     }
 
@@ -265,7 +186,7 @@ impl Decoder {
 
     /// A tensor of the base under its module's name, whatever prefix the file uses.
     pub fn tensor(&self, name: &str) -> Option<&Weight> {
-        let names = Names { checkpoint: &self.checkpoint, body: self.config.layout.body };
+        let names = Names::new(&self.checkpoint, self.config.layout.body);
         if name == "lm_head.weight" {
             return Some(&self.head.weight);
         }
@@ -274,6 +195,17 @@ impl Decoder {
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.layers.iter().flat_map(Layer::linears).chain(std::iter::once(&self.head))
+    }
+
+    fn all_norms(&self) -> impl Iterator<Item = &NormModule> {
+        self.layers.iter().flat_map(Layer::norms).chain(std::iter::once(&self.final_norm))
+    }
+
+    /// Number and path of every module that an adapter may change.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = (ModuleId, &str)> {
+        let linears = self.linears().map(|linear| (linear.id, linear.path.as_str()));
+        let norms = self.all_norms().map(|norm| (norm.id, norm.path.as_str()));
+        linears.chain(norms).chain([(self.embedding.id, self.embedding.path.as_str())])
     }
 
     /// Every module that an adapter may change.
@@ -293,8 +225,7 @@ impl Decoder {
                 },
             })
             .collect();
-        let norms = self.layers.iter().flat_map(Layer::norms).chain(std::iter::once(&self.final_norm));
-        modules.extend(norms.map(|norm| TargetModule {
+        modules.extend(self.all_norms().map(|norm| TargetModule {
             path: norm.path.clone(),
             inputs: norm.width(),
             outputs: norm.width(),
@@ -320,7 +251,7 @@ impl Decoder {
             [(self.embedding.path.as_str(), &self.embedding.tokens), (self.head.path.as_str(), &self.head.weight)];
         let vocabulary = adapter.fit_vocabulary(&tables);
         let coverage = Coverage { vocabulary, ..adapter.bind(&modules, &shape)? };
-        Ok(Variant::new(adapter.without_heads(&modules), coverage))
+        Ok(Variant::new(self, adapter.without_heads(&modules), coverage))
     }
 
     /// What the decoder needs to know of a batch of prompts, laid one after another.
@@ -344,75 +275,35 @@ impl Decoder {
         Ok(())
     }
 
-    /// `resid.0` of every model, `[tokens, width]`; `positions` are those of the tokens in their sequences.
-    ///
-    /// Tokens and positions must have passed [`Decoder::check_prompts`].
-    pub fn embed(
+    /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens alone.
+    pub fn forward(
         &self,
-        tokens: &[u32],
-        positions: &[usize],
-        variants: &[Option<&Variant>],
+        stream: Lanes,
+        pass: &Pass,
+        mut cache: Option<&mut Cache>,
+        hooks: &mut Hooks,
     ) -> Result<Lanes, ModelError> {
-        let base = self.embed_rows(&self.embedding.tokens, tokens, positions)?;
-        let mut tensors = Vec::new();
-        let mut of_model = vec![0; variants.len()];
-        let mut shared = None;
-        for (model, variant) in variants.iter().enumerate() {
-            let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
-            let whole = variant.and_then(|variant| variant.whole_of(&self.embedding.path));
-            let own = match (low_rank, whole) {
-                (None, None) => None,
-                (_, Some(weight)) => Some(self.embed_rows(weight, tokens, positions)?),
-                (Some(_), None) => Some(base.clone()),
-            };
-            let Some(mut rows) = own else {
-                of_model[model] = *shared.get_or_insert_with(|| {
-                    tensors.push(base.clone());
-                    tensors.len() - 1
-                });
-                continue;
-            };
-            if let Some(low_rank) = low_rank {
-                let scale = self.config.embedding_scale;
-                for (row, &token) in rows.chunks_exact_mut(self.config.width).zip(tokens) {
-                    add_embedding_change(low_rank, token as usize, scale, row);
-                }
-            }
-            tensors.push(rows);
-            of_model[model] = tensors.len() - 1;
+        hooks.check(self.layers.len())?;
+        let mut stream = stream;
+        for layer in &self.layers {
+            stream = layer.forward(&stream, pass, cache.as_deref_mut(), hooks)?;
         }
-        let width = self.config.width;
-        let tensors = tensors
-            .into_iter()
-            .map(|rows| matrix(rows, width)?.to_device(&self.device))
-            .collect::<candle_core::Result<Vec<Tensor>>>()?;
-        Ok(Lanes::new(tensors, of_model))
-    }
-
-    fn embed_rows(&self, weight: &Weight, tokens: &[u32], positions: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let width = self.config.width;
-        let mut rows = vec![0.0; tokens.len() * width];
-        let mut position_row = vec![0.0; width];
-        for ((row, &token), &position) in rows.chunks_exact_mut(width).zip(tokens).zip(positions) {
-            let start = token as usize * width;
-            weight.widen(start..start + width, row);
-            row.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
-            if let Some(learned) = &self.embedding.positions {
-                learned.widen(position * width..(position + 1) * width, &mut position_row);
-                row.iter_mut().zip(&position_row).for_each(|(value, shift)| *value += shift);
-            }
-        }
-        if let Some(row) = rows.chunks_exact(width).position(|row| row.iter().any(|value| !value.is_finite())) {
-            weight.to_finite_f32()?;
-            return Err(ModelError::Overflow { model: format!("token {}", tokens[row]), layer: 0 });
-        }
-        Ok(rows)
+        hooks.through(Site::Resid(self.layers.len()), stream)
     }
 
     /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
     pub fn logits(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
-        let normal = self.final_norm.forward(stream, variants)?;
-        let logits = self.head.forward(&normal, variants)?;
+        self.logits_of_normal(&self.final_normal(stream, variants)?, variants)
+    }
+
+    /// Final norm on rows of the last stream: `[rows, width]`.
+    pub fn final_normal(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+        Ok(self.final_norm.forward(stream, variants)?)
+    }
+
+    /// Output head and soft-cap on rows behind the final norm: `[rows, vocab]`.
+    pub fn logits_of_normal(&self, normal: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+        let logits = self.head.forward(normal, variants, &mut Saver::default())?;
         Ok(match self.config.final_softcap {
             Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,
             None => logits,
@@ -439,16 +330,5 @@ impl Decoder {
             }
         }
         ModelError::Overflow { model: model.to_owned(), layer }
-    }
-}
-
-/// row += scale · s · (BA)ᵀ of one token.
-fn add_embedding_change(low_rank: &EmbeddingLowRank, token: usize, scale: f32, row: &mut [f32]) {
-    let factor = low_rank.scale as f32 * scale;
-    for inner in 0..low_rank.rank {
-        let down = low_rank.down[inner * low_rank.rows + token] * factor;
-        for (value, up) in row.iter_mut().zip(low_rank.up.chunks_exact(low_rank.rank)) {
-            *value += down * up[inner];
-        }
     }
 }

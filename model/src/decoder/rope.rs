@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021) in the half-split layout of transformers, with the frequency stretching of
 //! Llama 3 and the linear one.
 //!
-//! Frequencies and angles are rounded to f32 as transformers does: at far positions an exact angle would be another model.
+//! The gradient of a rotation is the rotation back. Frequencies and angles are rounded to f32 as transformers does: at far positions an exact angle would be another model.
 
 use std::f64::consts::TAU;
 
@@ -46,8 +46,8 @@ fn stretched(frequency: f64, scaling: RopeScaling) -> f64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Rotation {
     /// cos and sin, `[positions, dimensions / 2]` each, interleaved as pairs.
-    pub(super) turns: Vec<(f32, f32)>,
-    pub(super) pairs: usize,
+    turns: Vec<(f32, f32)>,
+    pairs: usize,
 }
 
 impl Rotation {
@@ -112,6 +112,23 @@ impl Rotation {
     }
 }
 
+impl Rotation {
+    /// The gradient of [`Rotation::apply`]'s input from that of its result, `[tokens, columns]`, in place: rotated by the
+    /// negative angle of each position.
+    pub(super) fn backward(&self, rows: &mut [f32], columns: usize, head_dim: usize) {
+        rows.par_chunks_mut(columns).zip(self.turns.par_chunks(self.pairs)).for_each(|(row, turns)| {
+            for head in row.chunks_exact_mut(head_dim) {
+                let (first, rest) = head.split_at_mut(self.pairs);
+                for ((left, right), (cos, sin)) in first.iter_mut().zip(rest).zip(turns) {
+                    let (x, y) = (f64::from(*left), f64::from(*right));
+                    let (cos, sin) = (f64::from(*cos), f64::from(*sin));
+                    (*left, *right) = ((x * cos + y * sin) as f32, (y * cos - x * sin) as f32);
+                }
+            }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -149,5 +166,15 @@ mod tests {
             RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
         assert_eq!(stretched(1.0, scaling), 1.0);
         assert_eq!(stretched(1e-5, scaling), 1e-5 / 8.0);
+    }
+
+    #[test]
+    fn there_and_back_changes_nothing() {
+        let rotation = Rotation::new(&ROPE, &[0, 3, 1000]);
+        let x = Tensor::randn(0.0f32, 1.0, (3, 16), &Device::Cpu).unwrap();
+        let mut rotated = with_values(&rotation.apply(&x, 8).unwrap(), <[f32]>::to_vec).unwrap();
+        rotation.backward(&mut rotated, 16, 8);
+        let before = with_values(&x, <[f32]>::to_vec).unwrap();
+        assert!(rotated.iter().zip(&before).all(|(left, right)| (left - right).abs() < 1e-6));
     }
 }

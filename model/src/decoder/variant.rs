@@ -1,26 +1,37 @@
-//! An adapter fitted to a decoder.
+//! An adapter fitted to a decoder: what it does to each module, by the module's number.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use lcr_formats::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_rank_is_zero};
 use lcr_formats::checkpoint::Weight;
 
 use super::Decoder;
-use super::linear::Linear;
-use super::product::{Matrix, for_each_panel, multiply, parallelism};
+use super::linear::{Linear, Matrix, for_each_panel, multiply, parallelism};
+
+/// A module that adapters may change: its place among those of its decoder, in the order in which they were opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ModuleId(pub(super) usize);
+
+/// What an adapter does to one module.
+#[derive(Debug, Default)]
+pub(super) struct BoundModule {
+    low_rank: Option<Arc<LowRank>>,
+    /// Bᵀ, `[rank, outputs]`, made when the change first meets a few rows, as in generation.
+    up_columns: OnceLock<Vec<f32>>,
+    /// Of a DoRA module, computed when the module first runs and its weight is at hand.
+    lengths: OnceLock<Lengths>,
+    whole: Option<Weight>,
+    bias: Option<Vec<f32>>,
+}
 
 /// An adapter whose every tensor has found its module in a base model.
 #[derive(Debug)]
 pub struct Variant {
     adapter: Adapter,
     coverage: Coverage,
-    /// Bᵀ of each low-rank change, made when it first meets a few rows, as in generation.
-    up_columns: HashMap<String, OnceLock<Vec<f32>>>,
-    /// Names of the whole weights by their modules' paths: every module asks for its own at every forward pass.
-    whole_names: HashMap<String, String>,
-    /// Of each DoRA module, computed when the module first runs and its weight is at hand.
-    lengths: HashMap<String, OnceLock<Lengths>>,
+    /// By [`ModuleId`]; nothing for a module that stays as it is.
+    modules: Vec<Option<BoundModule>>,
 }
 
 /// Row lengths of a DoRA module, `[outputs]` each.
@@ -32,29 +43,69 @@ struct Lengths {
     ratios: Vec<f32>,
 }
 
-impl Lengths {
+impl BoundModule {
+    /// What `adapter` does to the module at `path`, if it does anything.
+    fn of(adapter: &Adapter, path: &str) -> Option<Self> {
+        let low_rank = adapter.modules.get(path).cloned();
+        let whole = adapter.whole.get(&format!("{path}.weight")).map(|whole| whole.weight.clone());
+        let bias = adapter.biases.get(path).cloned();
+        let changes = low_rank.is_some() || whole.is_some() || bias.is_some();
+        changes.then(|| Self { low_rank, whole, bias, ..Self::default() })
+    }
+
+    pub(super) fn low_rank(&self) -> Option<&LowRank> {
+        self.low_rank.as_deref()
+    }
+
+    /// Where Bᵀ is kept.
+    pub(super) fn up_columns(&self) -> &OnceLock<Vec<f32>> {
+        &self.up_columns
+    }
+
+    /// The weight that stands in for the base's.
+    pub(super) fn whole(&self) -> Option<&Weight> {
+        self.whole.as_ref()
+    }
+
+    pub(super) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+
+    /// DoRA's m/‖W + sBA‖_row, `[outputs]`; `None` where this is not DoRA.
+    pub(super) fn magnitude_ratio(&self, linear: &Linear) -> Option<&[f32]> {
+        self.lengths(linear, None).map(|lengths| lengths.ratios.as_slice())
+    }
+
+    /// ‖W + sBA‖_row of a DoRA module, `[outputs]`.
+    pub(super) fn row_norms(&self, linear: &Linear) -> Option<&[f64]> {
+        self.lengths(linear, None).map(|lengths| lengths.norms.as_slice())
+    }
+
     /// `squares` are ‖W_i‖², where they are known.
-    fn new(weight: &Weight, transposed: bool, low_rank: &LowRank, magnitude: &[f32], squares: Option<&[f64]>) -> Self {
-        let norms = adapted_row_norms(weight, transposed, low_rank, squares);
-        let pairs = magnitude.iter().zip(&norms);
-        let ratios = pairs.map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect();
-        Self { norms, ratios }
+    fn lengths(&self, linear: &Linear, squares: Option<&[f64]>) -> Option<&Lengths> {
+        let low_rank = self.low_rank()?;
+        let magnitude = low_rank.magnitude.as_ref()?;
+        Some(self.lengths.get_or_init(|| {
+            let weight = self.whole.as_ref().unwrap_or(&linear.weight);
+            let norms = adapted_row_norms(weight, linear.transposed, low_rank, squares);
+            let pairs = magnitude.iter().zip(&norms);
+            let ratios = pairs.map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect();
+            Lengths { norms, ratios }
+        }))
     }
 }
 
 impl Variant {
-    pub(crate) fn new(adapter: Adapter, coverage: Coverage) -> Self {
-        let lengths = adapter
-            .modules
-            .iter()
-            .filter(|(_, low_rank)| low_rank.magnitude.is_some())
-            .map(|(path, _)| (path.clone(), OnceLock::new()))
-            .collect();
-        let module = |name: &str| name.strip_suffix(".weight").map(str::to_owned);
-        let whole_names =
-            adapter.whole.keys().filter_map(|name| module(name).map(|path| (path, name.clone()))).collect();
-        let up_columns = adapter.modules.keys().map(|path| (path.clone(), OnceLock::new())).collect();
-        Self { adapter, coverage, up_columns, whole_names, lengths }
+    pub(crate) fn new(decoder: &Decoder, adapter: Adapter, coverage: Coverage) -> Self {
+        let mut modules: Vec<Option<BoundModule>> = Vec::new();
+        for (id, path) in decoder.modules() {
+            let place = id.0;
+            if modules.len() <= place {
+                modules.resize_with(place + 1, || None);
+            }
+            modules[place] = BoundModule::of(&adapter, path);
+        }
+        Self { adapter, coverage, modules }
     }
 
     /// A variant whose low-rank factors have moved since `coverage` was found, as an optimiser's step leaves it.
@@ -67,12 +118,20 @@ impl Variant {
         coverage: Coverage,
         squares: &BTreeMap<String, Vec<f64>>,
     ) -> Self {
-        let variant = Self::new(adapter, coverage);
-        for (path, lengths) in &variant.lengths {
-            let (Some(linear), Some(squares)) = (decoder.linear(path), squares.get(path)) else { continue };
-            variant.lengths_of(linear, lengths, Some(squares));
+        let variant = Self::new(decoder, adapter, coverage);
+        for (path, squares) in squares {
+            if let Some((linear, module)) =
+                decoder.linear(path).and_then(|linear| Some((linear, variant.module(linear.id)?)))
+            {
+                module.lengths(linear, Some(squares));
+            }
         }
         variant
+    }
+
+    /// What the adapter does to a module, if it does anything.
+    pub(super) fn module(&self, id: ModuleId) -> Option<&BoundModule> {
+        self.modules.get(id.0)?.as_ref()
     }
 
     /// The adapter itself.
@@ -104,57 +163,15 @@ impl Variant {
             && adapter.biases.iter().all(|(path, bias)| same(decoder.tensor(&format!("{path}.bias")), bias))
     }
 
-    pub(crate) fn low_rank(&self, path: &str) -> Option<&LowRank> {
-        self.adapter.modules.get(path)
-    }
-
-    /// Where Bᵀ of the module at `path` is kept, `[rank, outputs]`.
-    pub(crate) fn up_columns(&self, path: &str) -> Option<&OnceLock<Vec<f32>>> {
-        self.up_columns.get(path)
-    }
-
+    /// The change of the embedding table at `path`.
     pub(crate) fn embedding(&self, path: &str) -> Option<&EmbeddingLowRank> {
         self.adapter.embeddings.get(path)
     }
 
-    /// The weight that stands in for that of the module at `path`.
-    pub(crate) fn whole_of(&self, path: &str) -> Option<&Weight> {
-        self.adapter.whole.get(self.whole_names.get(path)?).map(|whole| &whole.weight)
-    }
-
-    pub(crate) fn bias(&self, path: &str) -> Option<&[f32]> {
-        self.adapter.biases.get(path).map(Vec::as_slice)
-    }
-
     /// DoRA's m/‖W + sBA‖_row of the module at `path`, `[outputs]`; `None` where it is not DoRA.
     pub fn ratio_of(&self, decoder: &Decoder, path: &str) -> Option<&[f32]> {
-        decoder.linear(path).and_then(|linear| self.magnitude_ratio(linear))
-    }
-
-    /// The same, of a module at hand.
-    pub(crate) fn magnitude_ratio(&self, linear: &Linear) -> Option<&[f32]> {
-        let lengths = self.lengths.get(&linear.path)?;
-        self.lengths_of(linear, lengths, None).map(|lengths| lengths.ratios.as_slice())
-    }
-
-    /// ‖W + sBA‖_row of a DoRA module, `[outputs]`.
-    pub(super) fn row_norms(&self, linear: &Linear) -> Option<&[f64]> {
-        let lengths = self.lengths.get(&linear.path)?;
-        self.lengths_of(linear, lengths, None).map(|lengths| lengths.norms.as_slice())
-    }
-
-    fn lengths_of<'a>(
-        &self,
-        linear: &Linear,
-        lengths: &'a OnceLock<Lengths>,
-        squares: Option<&[f64]>,
-    ) -> Option<&'a Lengths> {
-        let low_rank = self.low_rank(&linear.path)?;
-        let magnitude = low_rank.magnitude.as_ref()?;
-        Some(lengths.get_or_init(|| {
-            let weight = self.whole_of(&linear.path).unwrap_or(&linear.weight);
-            Lengths::new(weight, linear.transposed, low_rank, magnitude, squares)
-        }))
+        let linear = decoder.linear(path)?;
+        self.module(linear.id)?.magnitude_ratio(linear)
     }
 }
 

@@ -185,6 +185,6 @@ pub(super) fn vanishes(adapter: &Adapter, reach: f64) -> bool {
     let embedding = |table: &EmbeddingLowRank| is_below || is_tiny(&table.down) || is_tiny(&table.up);
     adapter.whole.is_empty()
         && adapter.biases.is_empty()
-        && adapter.modules.values().all(module)
+        && adapter.modules.values().all(|own| module(own))
         && adapter.embeddings.values().all(embedding)
 }

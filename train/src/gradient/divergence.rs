@@ -3,7 +3,7 @@
 //! Both models run in one pass and share every row up to the first adapted layer.
 
 use candle_core::{Device, Tensor};
-use lcr_model::decoder::{Decoder, Lanes, ModelError, Taps, Variant, with_all_values};
+use lcr_model::decoder::{Decoder, Hooks, Lanes, ModelError, Variant, with_all_values};
 use rayon::prelude::*;
 
 use super::{Example, Rows, Softmax, check_finite, chunk_rows};
@@ -26,9 +26,9 @@ pub fn divergence(decoder: &Decoder, variant: &Variant, examples: &[Example]) ->
     if !rows.targets.is_empty() {
         let pass = decoder.pass(&rows.nonempty_lengths(), vec![None, Some(variant)]);
         let mut stream = decoder.embed(&rows.tokens, &rows.positions(), &pass.variants)?;
-        let mut taps = Taps::default();
+        let mut hooks = Hooks::default();
         for (index, layer) in decoder.layers().iter().enumerate() {
-            stream = layer.forward(&stream, &pass, None, &mut taps)?;
+            stream = layer.forward(&stream, &pass, None, &mut hooks)?;
             check_finite(decoder, index, &stream, &["the base", "the adapted model"])?;
         }
         let tensors = stream.tensors().iter().map(|lane| rows.gather(lane)).collect::<Result<Vec<Tensor>, _>>()?;

@@ -256,10 +256,10 @@ fn several_turns_at_once_are_the_same_as_one_by_one() {
 fn an_adapter_is_all_its_rows() {
     let decoder = decoder(LINEAR.0);
     let paths = [LINEAR.1, "model.layers.1.self_attn.v_proj"];
-    let modules = |seed: u64| -> BTreeMap<String, LowRank> {
+    let modules = |seed: u64| -> BTreeMap<String, Arc<LowRank>> {
         let module = |path: &&str| {
             let weight = dense(&decoder, path);
-            ((*path).to_owned(), low_rank(&weight, Pair::random(&weight, 4, 0.1, seed)))
+            ((*path).to_owned(), Arc::new(low_rank(&weight, Pair::random(&weight, 4, 0.1, seed))))
         };
         paths.iter().map(module).collect()
     };
@@ -302,7 +302,7 @@ fn step_and_total_of_known_turns() {
         let weight = &weights[module][ROWS[row]];
         (size * length(&across(weight)) / length(weight)).atan()
     };
-    let modules = |sizes: [Option<[f64; 2]>; 2]| -> BTreeMap<String, LowRank> {
+    let modules = |sizes: [Option<[f64; 2]>; 2]| -> BTreeMap<String, Arc<LowRank>> {
         let present = (0..2).filter_map(|module| Some((module, sizes[module]?)));
         present
             .map(|(module, sizes)| {
@@ -314,7 +314,7 @@ fn step_and_total_of_known_turns() {
                     (down[place * inputs], down[place * inputs + 1]) = (moved[0] as f32, moved[1] as f32);
                     up[row * 2 + place] = sizes[place] as f32;
                 }
-                (paths[module].to_owned(), low_rank(weight, Pair { rank: 2, scale: 1.0, down, up }))
+                (paths[module].to_owned(), Arc::new(low_rank(weight, Pair { rank: 2, scale: 1.0, down, up })))
             })
             .collect()
     };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use super::{golden_adapter, names, provenance};
 use crate::lcr::Progress;
@@ -38,7 +39,7 @@ fn train(path: &Path, end: u64, interrupt: &Interrupt) {
     }
     let mut logs = Logs::open(path, &state.lengths, 1000.0).unwrap();
     while state.progress.step < end && !interrupt.requested() {
-        let up = &mut adapter.modules.get_mut(MODULE).unwrap().up;
+        let up = &mut Arc::make_mut(adapter.modules.get_mut(MODULE).unwrap()).up;
         // A function of the state alone, like every random choice of the trainer.
         let gradient: Vec<f32> = up
             .iter()

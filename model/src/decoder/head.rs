@@ -1,4 +1,4 @@
-//! The output head's forward pass and way back, on as many rows as the caller has memory for.
+//! The output head's forward and backward pass, on as many rows as the caller has memory for.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,18 +6,17 @@ use std::collections::BTreeMap;
 use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::super::host::with_values;
-use super::super::lanes::Lanes;
-use super::super::variant::Variant;
-use super::super::{Decoder, ModelError};
-use super::ModuleGradient;
-use super::linear::Kept;
+use super::backward::ModuleGradient;
+use super::host::with_values;
+use super::saved::SavedProduct;
+use super::variant::Variant;
+use super::{Decoder, ModelError};
 
 /// The head's products for some rows of the last stream, to be overwritten with their gradient.
 #[derive(Debug)]
 pub struct HeadPass {
     normal: Tensor,
-    undirected: Option<Tensor>,
+    pre_magnitude: Option<Tensor>,
     products: Tensor,
 }
 
@@ -45,7 +44,7 @@ impl HeadPass {
         let indices = Tensor::new(indices.as_slice(), self.products.device())?;
         Ok(Self {
             normal: self.normal.index_select(&indices, 0)?,
-            undirected: self.undirected.map(|rows| rows.index_select(&indices, 0)).transpose()?,
+            pre_magnitude: self.pre_magnitude.map(|rows| rows.index_select(&indices, 0)).transpose()?,
             products: self.products.narrow(0, 0, rows.len())?,
         })
     }
@@ -58,9 +57,9 @@ impl Decoder {
         stream: &Tensor,
         variant: Option<&Variant>,
     ) -> std::result::Result<HeadPass, ModelError> {
-        let normal = self.final_norm.forward(&Lanes::shared(stream.clone(), 1), &[variant])?.model(0).clone();
-        let Kept { output, undirected } = self.head.run(&normal, variant)?;
-        Ok(HeadPass { normal, undirected, products: output })
+        let normal = self.final_norm.run(stream, variant)?;
+        let SavedProduct { output, pre_magnitude } = self.head.run(&normal, variant)?;
+        Ok(HeadPass { normal, pre_magnitude, products: output })
     }
 
     /// Gradient of those rows of the stream, once the products have been overwritten with theirs; the head's own adapter's
@@ -74,7 +73,7 @@ impl Decoder {
     ) -> std::result::Result<Vec<f32>, ModelError> {
         let mut into = vec![0.0; stream.elem_count()];
         with_values_mut(&pass.products, |gradient| {
-            self.head.backward(&pass.normal, pass.undirected.as_ref(), gradient, variant, Some(&mut into), modules)
+            self.head.backward(&pass.normal, pass.pre_magnitude.as_ref(), gradient, variant, Some(&mut into), modules)
         })??;
         with_values(stream, |stream| self.final_norm.backward(stream, &mut into, variant))?;
         Ok(into)

@@ -7,15 +7,15 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::super::attention::{AttentionShape, Pattern, QUERY_BLOCK, Sequence};
-use super::super::product::{Matrix, multiply};
+use super::{AttentionShape, Pattern, QUERY_BLOCK, Sequence};
+use crate::decoder::linear::{Matrix, multiply};
 
 /// What goes into attention, `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`, and gradients of it.
 #[derive(Debug)]
-pub(super) struct Streams<T> {
-    pub(super) queries: T,
-    pub(super) keys: T,
-    pub(super) values: T,
+pub(in crate::decoder::attention) struct Streams<T> {
+    pub(in crate::decoder::attention) queries: T,
+    pub(in crate::decoder::attention) keys: T,
+    pub(in crate::decoder::attention) values: T,
 }
 
 /// Gradients of one sequence and key head, rows of the sequence one after another.
@@ -42,7 +42,7 @@ impl AttentionShape {
     /// Gradients of queries, keys and values from `gradient`, that of the result, `[tokens, heads · head_dim]`.
     ///
     /// `sequences` hold no cached keys: the rows of queries and keys are the same.
-    pub(super) fn backward(
+    pub(in crate::decoder::attention) fn backward(
         &self,
         inputs: &Streams<&[f32]>,
         sequences: &[Sequence],

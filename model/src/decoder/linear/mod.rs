@@ -2,6 +2,9 @@
 //!
 //! DoRA (Liu et al. 2024, §4.3): y' = (m/‖W + sBA‖_row) ⊙ (xWᵀ + s(xAᵀ)Bᵀ) + bias, the adapter never multiplied out.
 
+mod backward;
+mod product;
+
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
@@ -9,16 +12,21 @@ use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
-use super::host::{matrix, with_all_values};
-use super::kernel::{self, FewRows, StoredRows};
+pub use self::product::for_each_panel;
+pub(super) use self::product::{Matrix, SERIAL_OPERATIONS, multiply, parallelism};
+use self::product::{STREAMED_ROWS, frozen_product};
+use super::host::{matrix, with_all_values, with_values};
+use super::kernels::{self, FewRows, StoredRows};
 use super::lanes::Lanes;
 use super::norm::row;
-use super::product::{Matrix, STREAMED_ROWS, frozen_product, multiply, parallelism};
-use super::variant::Variant;
+use super::saved::{SavedProduct, Saver};
+use super::variant::{ModuleId, Variant};
 
 /// y = xWᵀ + b with W in its file.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
+    /// By which adapters know it.
+    pub(crate) id: ModuleId,
     /// Module path in the checkpoint, such as `model.layers.0.self_attn.q_proj`.
     pub(crate) path: String,
     pub(crate) weight: Weight,
@@ -31,32 +39,31 @@ pub(crate) struct Linear {
 }
 
 /// What one variant does to a linear module.
-pub(super) struct Change<'a> {
-    pub(super) low_rank: Option<&'a LowRank>,
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    low_rank: Option<&'a LowRank>,
     /// Bᵀ, kept by the variant for products with a few rows.
-    pub(super) up_columns: Option<&'a OnceLock<Vec<f32>>>,
+    up_columns: &'a OnceLock<Vec<f32>>,
     /// m/‖W + sBA‖_row, `[outputs]`.
-    pub(super) ratio: Option<&'a [f32]>,
-    pub(super) whole: Option<&'a Weight>,
-    pub(super) bias: Option<&'a [f32]>,
+    ratio: Option<&'a [f32]>,
+    whole: Option<&'a Weight>,
+    bias: Option<&'a [f32]>,
 }
 
 impl Linear {
-    pub(super) fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
-        let variant = variant?;
-        let low_rank = variant.low_rank(&self.path);
-        let whole = variant.whole_of(&self.path);
-        let bias = variant.bias(&self.path);
-        if low_rank.is_none() && whole.is_none() && bias.is_none() {
-            return None;
-        }
-        let ratio = low_rank.and_then(|_| variant.magnitude_ratio(self));
-        let up_columns = variant.up_columns(&self.path);
-        Some(Change { low_rank, up_columns, ratio, whole, bias: bias.or(self.bias.as_deref()) })
+    fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
+        let module = variant?.module(self.id)?;
+        Some(Change {
+            low_rank: module.low_rank(),
+            up_columns: module.up_columns(),
+            ratio: module.magnitude_ratio(self),
+            whole: module.whole(),
+            bias: module.bias().or(self.bias.as_deref()),
+        })
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
-    pub(crate) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
+    pub(super) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Lanes> {
         let changes: Vec<Option<Change>> = variants.iter().map(|variant| self.change(*variant)).collect();
         let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.whole.is_none());
         let mut used: Vec<usize> = Vec::new();
@@ -76,6 +83,7 @@ impl Linear {
         }
         // Lanes part here: a changed model takes a copy of its rows unless it is the last to use them.
         let mut own_bias = vec![self.bias.as_deref(); tensors.len()];
+        let mut pre_magnitude = None;
         for (model, change) in changes.iter().enumerate() {
             let Some(change) = change else { continue };
             let input = x.model(model);
@@ -92,18 +100,26 @@ impl Linear {
             own_bias.resize(tensors.len(), None);
             own_bias[lane] = change.bias;
             of_model[model] = lane;
-            tensors[lane] = Self::adapt(&tensors[lane], input, change)?;
+            tensors[lane] = match change.ratio {
+                Some(ratio) if saver.keeps_products() => {
+                    let rows = Self::adapt(&tensors[lane], input, &Change { ratio: None, ..*change })?;
+                    scaled(pre_magnitude.insert(rows), ratio)?
+                }
+                _ => Self::adapt(&tensors[lane], input, change)?,
+            };
         }
         for (tensor, bias) in tensors.iter_mut().zip(own_bias) {
             if let Some(bias) = bias {
                 *tensor = tensor.broadcast_add(&row(bias, tensor.device())?)?;
             }
         }
-        Ok(Lanes::new(tensors, of_model))
+        let result = Lanes::new(tensors, of_model);
+        saver.product(|| SavedProduct { output: result.model(0).clone(), pre_magnitude });
+        Ok(result)
     }
 
     /// xWᵀ for several tensors of rows.
-    pub(super) fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         if first.device().is_cpu() {
             let products = with_all_values(inputs, |lanes| {
@@ -118,7 +134,7 @@ impl Linear {
     }
 
     /// The variant's own path, added to `y` in place where the device allows it.
-    pub(super) fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
+    fn adapt(y: &Tensor, x: &Tensor, change: &Change) -> Result<Tensor> {
         let Some(low_rank) = change.low_rank else { return Ok(y.clone()) };
         if y.device().is_cpu() {
             y.inplace_op2(
@@ -147,21 +163,33 @@ impl Linear {
     }
 }
 
+/// Rows `[tokens, outputs]` with each column times its factor, in a tensor of their own.
+fn scaled(rows: &Tensor, factors: &[f32]) -> Result<Tensor> {
+    if !rows.device().is_cpu() {
+        return rows.broadcast_mul(&row(factors, rows.device())?);
+    }
+    let mut values = with_values(rows, <[f32]>::to_vec)?;
+    values.par_chunks_exact_mut(factors.len().max(1)).for_each(|row| {
+        row.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+    });
+    matrix(values, factors.len())
+}
+
 /// y ← ratio ⊙ (y + s((xAᵀ)Bᵀ + b)) on the CPU.
 struct LowRankPath<'a> {
     low_rank: &'a LowRank,
-    up_columns: Option<&'a OnceLock<Vec<f32>>>,
+    up_columns: &'a OnceLock<Vec<f32>>,
     ratio: Option<&'a [f32]>,
 }
 
 impl LowRankPath<'_> {
     /// y += s(xAᵀ)Bᵀ as decoding does it: both factors are read once for all rows.
-    fn few_rows(&self, up_columns: &OnceLock<Vec<f32>>, y: &mut [f32], x: &[f32]) {
+    fn few_rows(&self, y: &mut [f32], x: &[f32]) {
         let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
         if rank == 0 || inputs == 0 || outputs == 0 {
             return;
         }
-        let up = up_columns.get_or_init(|| {
+        let up = self.up_columns.get_or_init(|| {
             let rows = || self.low_rank.up.chunks_exact(rank);
             (0..rank).flat_map(|column| rows().map(move |row| row[column])).collect()
         });
@@ -169,11 +197,11 @@ impl LowRankPath<'_> {
         let mut unused = Vec::new();
         let x = FewRows::new(x.chunks_exact(inputs).collect(), down, &mut unused);
         let mut inner = vec![0.0; y.len() / outputs * rank];
-        kernel::dot_rows(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
+        kernels::dot_rows(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
         inner.iter_mut().for_each(|value| *value *= self.low_rank.scale as f32);
         let factors: Vec<&[f32]> = inner.chunks_exact(rank).collect();
         let mut y: Vec<&mut [f32]> = y.chunks_exact_mut(outputs).collect();
-        kernel::combine_rows(StoredRows::Values(up), outputs, 0, &factors, &mut y);
+        kernels::combine_rows(StoredRows::Values(up), outputs, 0, &factors, &mut y);
     }
 }
 
@@ -195,17 +223,16 @@ impl InplaceOp2 for LowRankPath<'_> {
         let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
         let rows = x.len() / inputs.max(1);
         let scale = self.low_rank.scale as f32;
-        match self.up_columns {
-            Some(up_columns) if rows <= STREAMED_ROWS => self.few_rows(up_columns, y, x),
-            _ => {
-                let mut inner = vec![0.0; rows * rank];
-                let left = Matrix::new(x, rows, inputs);
-                let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
-                multiply(&mut inner, rank, left, down, 1.0, false, parallelism(rows * rank * inputs));
-                let left = Matrix::new(&inner, rows, rank);
-                let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
-                multiply(y, outputs, left, up, scale, true, parallelism(rows * rank * outputs));
-            }
+        if rows <= STREAMED_ROWS {
+            self.few_rows(y, x);
+        } else {
+            let mut inner = vec![0.0; rows * rank];
+            let left = Matrix::new(x, rows, inputs);
+            let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
+            multiply(&mut inner, rank, left, down, 1.0, false, parallelism(rows * rank * inputs));
+            let left = Matrix::new(&inner, rows, rank);
+            let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
+            multiply(y, outputs, left, up, scale, true, parallelism(rows * rank * outputs));
         }
         if self.low_rank.up_bias.is_some() || self.ratio.is_some() {
             y.par_chunks_exact_mut(outputs.max(1)).with_min_len(STREAMED_ROWS).for_each(|row| {

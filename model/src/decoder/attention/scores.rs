@@ -4,6 +4,7 @@
 //! kept: [`AttentionShape::pattern`] computes those of one head and a block of queries, for this module's product with the
 //! values and for whoever wants to look at them.
 
+mod backward;
 mod cached;
 
 use std::ops::Range;
@@ -12,12 +13,14 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::host::{matrix, with_all_values};
-use super::kernel::exponentials;
-use super::product::{Matrix, multiply};
+use super::super::host::{matrix, with_all_values};
+use super::super::kernels::exponentials;
+use super::super::linear::{Matrix, multiply};
+
+pub(super) use self::backward::Streams;
 
 /// Queries of one task: a block of scores stays in the cache.
-pub(super) const QUERY_BLOCK: usize = 64;
+const QUERY_BLOCK: usize = 64;
 
 /// What a layer's attention does with its queries, keys and values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,7 +63,7 @@ impl Sequence {
     }
 
     /// Tokens before the first query.
-    pub(super) fn past(&self) -> usize {
+    fn past(&self) -> usize {
         self.keys.len() - self.queries.len()
     }
 }
@@ -75,11 +78,11 @@ pub struct Pattern {
 }
 
 impl AttentionShape {
-    pub(super) fn query_width(&self) -> usize {
+    pub(in crate::decoder) fn query_width(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    pub(super) fn key_width(&self) -> usize {
+    pub(in crate::decoder) fn key_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
@@ -133,7 +136,7 @@ impl AttentionShape {
 
     /// Attention of all sequences: queries `[tokens, heads · head_dim]`, keys and values `[key tokens, kv_heads ·
     /// head_dim]`, result like the queries.
-    pub(crate) fn apply(
+    pub(super) fn apply(
         &self,
         queries: &Tensor,
         keys: &Tensor,
@@ -176,13 +179,7 @@ impl AttentionShape {
     }
 
     /// The same out of tensor operations, for devices other than the CPU.
-    pub(crate) fn composed(
-        &self,
-        queries: &Tensor,
-        keys: &Tensor,
-        values: &Tensor,
-        sequences: &[Sequence],
-    ) -> Result<Tensor> {
+    fn composed(&self, queries: &Tensor, keys: &Tensor, values: &Tensor, sequences: &[Sequence]) -> Result<Tensor> {
         let group = self.heads / self.kv_heads;
         let parts = sequences
             .iter()

@@ -13,8 +13,8 @@ use rayon::prelude::*;
 use super::{AttentionShape, QUERY_BLOCK, Sequence};
 use crate::decoder::cache::{Cache, Kept};
 use crate::decoder::host::{matrix, with_values};
-use crate::decoder::kernel::{FewRows, StoredRows, combine_rows, dot_rows};
-use crate::decoder::product::{Matrix, SERIAL_OPERATIONS, multiply};
+use crate::decoder::kernels::{FewRows, StoredRows, combine_rows, dot_rows};
+use crate::decoder::linear::{Matrix, SERIAL_OPERATIONS, multiply};
 
 /// Up to this many rows of queries read the blocks where they lie.
 const STREAMED_QUERIES: usize = 16;
@@ -47,7 +47,7 @@ struct Room {
 impl AttentionShape {
     /// Attention of the new tokens of all sequences, whose keys and values `cache` already holds: queries and result are
     /// `[new tokens, heads · head_dim]`.
-    pub(crate) fn apply_cached(
+    pub(in crate::decoder::attention) fn apply_cached(
         &self,
         queries: &Tensor,
         cache: &Cache,
@@ -65,7 +65,7 @@ impl AttentionShape {
     }
 
     /// Query heads of one key head.
-    pub(in crate::decoder) fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads.max(1)
     }
 

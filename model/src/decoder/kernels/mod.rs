@@ -10,6 +10,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod portable;
 
 use std::ops::Range;
 
@@ -115,7 +116,7 @@ pub(crate) fn dot_rows(stored: StoredRows, x: &FewRows, out: &mut [&mut [f32]]) 
         // SAFETY: `vectorised` has just found AVX2, FMA and F16C.
         return unsafe { avx2::dot_rows(stored, &x.rows, columns, count, out) };
     }
-    dot_rows_portable(stored, &x.rows, columns, count, out);
+    portable::dot_rows(stored, &x.rows, columns, count, out);
 }
 
 /// out[a][j] += Σ_i x[a][i] · stored[i, j], in f32; `stored` holds rows of `stride` elements of which those from `first` on
@@ -135,7 +136,7 @@ pub(crate) fn combine_rows(stored: StoredRows, stride: usize, first: usize, x: &
         // SAFETY: `vectorised` has just found AVX2, FMA and F16C.
         return unsafe { avx2::combine_rows(stored, stride, first, x, out) };
     }
-    combine_rows_portable(stored, stride, first, x, out);
+    portable::combine_rows(stored, stride, first, x, out);
 }
 
 /// v ← e^(factor · v + shift), within two units of the last place; exponents beyond ±87 count as ±87.
@@ -146,7 +147,7 @@ pub(crate) fn exponentials(values: &mut [f32], factor: f32, shift: f32) {
         // SAFETY: `vectorised` has just found AVX2, FMA and F16C.
         return unsafe { avx2::exponentials(values, factor, shift) };
     }
-    exponentials_portable(values, factor, shift);
+    portable::exponentials(values, factor, shift);
 }
 
 /// Whether the loops of [`avx2`] can run here.
@@ -155,44 +156,6 @@ fn vectorised() -> bool {
     return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
     #[cfg(not(target_arch = "x86_64"))]
     return false;
-}
-
-fn exponentials_portable(values: &mut [f32], factor: f32, shift: f32) {
-    values.iter_mut().for_each(|value| *value = (factor * *value + shift).clamp(-87.0, 87.0).exp());
-}
-
-fn dot_rows_portable(stored: StoredRows, x: &[&[f32]], columns: usize, count: usize, out: &mut [&mut [f32]]) {
-    let mut row = vec![0.0; columns];
-    for index in 0..count {
-        stored.widen(index * columns, &mut row);
-        for (out, x) in out.iter_mut().zip(x) {
-            out[index] = dot(&row, x);
-        }
-    }
-}
-
-fn combine_rows_portable(stored: StoredRows, stride: usize, first: usize, x: &[&[f32]], out: &mut [&mut [f32]]) {
-    let mut row = vec![0.0; out.first().map_or(0, |row| row.len())];
-    for index in 0..x.first().map_or(0, |x| x.len()) {
-        stored.widen(index * stride + first, &mut row);
-        for (out, x) in out.iter_mut().zip(x) {
-            out.iter_mut().zip(&row).for_each(|(sum, value)| *sum += x[index] * value);
-        }
-    }
-}
-
-/// Σ aᵢbᵢ in sixteen partial sums, which the compiler keeps in vector registers.
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    const PARTS: usize = 16;
-    let mut sums = [0.0f32; PARTS];
-    let (left_chunks, right_chunks) = (left.chunks_exact(PARTS), right.chunks_exact(PARTS));
-    let tail: f32 = left_chunks.remainder().iter().zip(right_chunks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in left_chunks.zip(right_chunks) {
-        for part in 0..PARTS {
-            sums[part] += a[part] * b[part];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }
 
 #[cfg(test)]
@@ -250,7 +213,7 @@ mod tests {
                 let error = largest_difference(&out, exact);
                 assert!(error < tolerance, "{dtype}, {rows} × {columns} × {count}: {error}");
                 let mut out: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
-                dot_rows_portable(source, &views, columns, count, &mut out);
+                portable::dot_rows(source, &views, columns, count, &mut out);
                 let out: Vec<Vec<f32>> = out.iter().map(|row| row.to_vec()).collect();
                 assert!(largest_difference(&out, exact) < tolerance, "portable, {dtype}");
             }
@@ -274,7 +237,7 @@ mod tests {
                     0.5 + (0..count).map(term).sum::<f64>()
                 };
                 let views: Vec<&[f32]> = x.chunks_exact(count).collect();
-                for run in [combine_rows, combine_rows_portable] {
+                for run in [combine_rows, portable::combine_rows] {
                     let mut out = vec![vec![0.5; columns]; rows];
                     run(source, stride, first, &views, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
                     let error = largest_difference(&out, exact);
@@ -293,7 +256,7 @@ mod tests {
             let exact = f64::from(*x).exp();
             assert!((f64::from(*value) / exact - 1.0).abs() < 2.0 * f64::from(f32::EPSILON), "e^{x} = {value}");
         }
-        for run in [exponentials, exponentials_portable] {
+        for run in [exponentials, portable::exponentials] {
             let mut special = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 0.0, 3.0];
             run(&mut special, -1.0, 1.0);
             assert!(special[0].is_nan());

@@ -5,18 +5,18 @@ use gemm::Parallelism;
 use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
-use super::kernel::{self, FewRows, StoredRows};
+use super::super::kernels::{self, FewRows, StoredRows};
 
 /// f32 values of a widened panel: 4 MiB, large enough to amortise the packing of the activations, small beside a layer.
 const PANEL_VALUES: usize = 1 << 20;
 /// Values of one task when a panel is widened on all cores.
 const WIDEN_TASK: usize = 1 << 16;
 /// Up to this many rows are multiplied with the stored bytes themselves: a panel would be written and read for nothing.
-pub(crate) const STREAMED_ROWS: usize = 16;
+pub(super) const STREAMED_ROWS: usize = 16;
 /// Stored bytes of one task there: long enough to read ahead, short enough to share a layer evenly.
 const STREAMED_TASK_BYTES: usize = 1 << 18;
 /// Multiplications under which the second core is not worth waking.
-pub(crate) const SERIAL_OPERATIONS: usize = 1 << 18;
+pub(in crate::decoder) const SERIAL_OPERATIONS: usize = 1 << 18;
 
 /// Products up to this many multiplications are summed in f64: their time does not show, and the models small enough to
 /// consist of them are the ones whose results are compared digit by digit.
@@ -24,27 +24,27 @@ const EXACT_OPERATIONS: usize = 1 << 18;
 
 /// A strided matrix in a slice of f32.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) row_stride: usize,
-    pub(crate) column_stride: usize,
+pub(in crate::decoder) struct Matrix<'a> {
+    pub(in crate::decoder) values: &'a [f32],
+    pub(in crate::decoder) rows: usize,
+    pub(in crate::decoder) columns: usize,
+    pub(in crate::decoder) row_stride: usize,
+    pub(in crate::decoder) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
     /// Row-major `[rows, columns]`.
-    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(in crate::decoder) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
     /// `[rows, columns]` inside rows of `row_stride` values.
-    pub(crate) fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub(in crate::decoder) fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
     /// Rows as columns.
-    pub(crate) fn transposed(self) -> Self {
+    pub(in crate::decoder) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -64,7 +64,7 @@ fn span(rows: usize, columns: usize, row_stride: usize, column_stride: usize) ->
 }
 
 /// Threads for one product; large ones use the whole pool.
-pub(crate) fn parallelism(operations: usize) -> Parallelism {
+pub(in crate::decoder) fn parallelism(operations: usize) -> Parallelism {
     if operations < 1 << 21 { Parallelism::None } else { Parallelism::Rayon(0) }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn parallelism(operations: usize) -> Parallelism {
 ///
 /// # Panics
 /// If an operand is shorter than its shape says: a bug of the caller, never a property of a file.
-pub(crate) fn multiply(
+pub(in crate::decoder) fn multiply(
     out: &mut [f32],
     row_stride: usize,
     left: Matrix,
@@ -165,7 +165,7 @@ fn exact_dot(left: &[f32], right: &[f32]) -> f64 {
 /// x Wᵀ for every lane: each of `lanes` is `[rows, inputs]` row-major, each result `[rows, outputs]`.
 ///
 /// `weight` is stored `[outputs, inputs]`, or `[inputs, outputs]` where `transposed` (GPT-2's Conv1D).
-pub(crate) fn frozen_product(
+pub(super) fn frozen_product(
     weight: &Weight,
     transposed: bool,
     inputs: usize,
@@ -264,14 +264,14 @@ fn streamed_product(weight: &Weight, transposed: bool, x: Vec<&[f32]>, y: Vec<&m
     let mut room = Vec::new();
     if transposed {
         let task =
-            |(index, out): (usize, &mut [&mut [f32]])| kernel::combine_rows(stored, outputs, index * count, &x, out);
+            |(index, out): (usize, &mut [&mut [f32]])| kernels::combine_rows(stored, outputs, index * count, &x, out);
         for_each_block(&mut parts, rows, serial, task);
     } else {
         let x = FewRows::new(x, stored, &mut room);
         let task = |(index, out): (usize, &mut [&mut [f32]])| {
             let first = index * count * inputs;
             let length = out.first().map_or(0, |part| part.len()) * inputs;
-            kernel::dot_rows(stored.part(first..first + length), &x, out);
+            kernels::dot_rows(stored.part(first..first + length), &x, out);
         };
         for_each_block(&mut parts, rows, serial, task);
     }

@@ -6,16 +6,15 @@
 use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
-use super::super::layer::NormModule;
-use super::super::norm::NormParameters;
 use super::super::variant::Variant;
+use super::{NormModule, NormParameters};
 
 /// Rows of one task.
 const TASK_ROWS: usize = 16;
 
 impl NormModule {
     /// Turns the gradient of this norm's output into that of its input `x`, in place.
-    pub(super) fn backward(&self, x: &[f32], gradient: &mut [f32], variant: Option<&Variant>) {
+    pub(in crate::decoder) fn backward(&self, x: &[f32], gradient: &mut [f32], variant: Option<&Variant>) {
         match self.changed(variant) {
             Some(changed) => changed.backward(x, gradient),
             None => self.parameters.backward(x, gradient),

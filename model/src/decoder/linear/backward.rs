@@ -1,4 +1,4 @@
-//! A linear module's way back: the gradient of its input through the frozen weight, and those of its adapter.
+//! A linear module's backward pass: the gradient of its input through the frozen weight, and those of its adapter.
 //!
 //! With y = (m/n) ⊙ u + bias, u = Wx + sBAx and the norm n held constant (DoRA, Liu et al. 2024, §4.3), g = (m/n) ⊙ dy:
 //! dm_i = Σ_t dy_ti u_ti/n_i, dB = s·gᵀ(Ax), dA = s·(gB)ᵀx, dx = gW + s(gB)A. Without a magnitude g = dy. Sums over tokens
@@ -12,67 +12,43 @@ use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
-use super::super::host::{matrix, with_all_values, with_values};
+use super::super::backward::ModuleGradient;
+use super::super::host::{with_all_values, with_values};
 use super::super::lanes::Lanes;
-use super::super::linear::{Change, Linear};
-use super::super::product::{Matrix, for_each_panel, multiply, parallelism};
+use super::super::saved::{SavedProduct, Saver, Saving};
 use super::super::variant::Variant;
-use super::ModuleGradient;
+use super::{Linear, Matrix, for_each_panel, multiply, parallelism};
 
 /// Tokens whose products are summed in f32.
 const TOKEN_BLOCK: usize = 256;
 /// Outputs that one task sums over all tokens.
 const TASK_OUTPUTS: usize = 64;
 
-/// Result of a linear module, and what its way back needs.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    /// y, `[tokens, outputs]`.
-    pub(super) output: Tensor,
-    /// u, before DoRA sets its length, `[tokens, outputs]`; only where there is a magnitude.
-    pub(super) undirected: Option<Tensor>,
-}
-
 impl Linear {
     /// Whether the variant has a low-rank path here, which is what training moves.
-    pub(super) fn is_adapted(&self, variant: Option<&Variant>) -> bool {
-        variant.is_some_and(|variant| variant.low_rank(&self.path).is_some())
+    pub(in crate::decoder) fn is_adapted(&self, variant: Option<&Variant>) -> bool {
+        variant.and_then(|variant| variant.module(self.id)?.low_rank()).is_some()
     }
 
-    /// Whether the way back needs [`Kept::undirected`].
-    pub(super) fn has_magnitude(&self, variant: Option<&Variant>) -> bool {
+    /// Whether the backward pass needs [`SavedProduct::pre_magnitude`].
+    pub(in crate::decoder) fn has_magnitude(&self, variant: Option<&Variant>) -> bool {
         self.change(variant).is_some_and(|change| change.ratio.is_some())
     }
 
-    /// The forward pass for one model, keeping what the way back needs.
-    pub(super) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<Kept> {
-        let Some(change @ Change { ratio: Some(ratio), .. }) = self.change(variant) else {
-            let output = self.forward(&Lanes::shared(x.clone(), 1), &[variant])?;
-            return Ok(Kept { output: output.model(0).clone(), undirected: None });
-        };
-        let weight = change.whole.unwrap_or(&self.weight);
-        let undirected = self
-            .product(weight, &[x])?
-            .pop()
-            .map(|product| Self::adapt(&product, x, &Change { ratio: None, whole: None, ..change }))
-            .ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))??;
-        let mut output = with_values(&undirected, <[f32]>::to_vec)?;
-        output.par_chunks_exact_mut(self.outputs.max(1)).for_each(|row| {
-            row.iter_mut().zip(ratio).for_each(|(value, ratio)| *value *= ratio);
-            if let Some(bias) = change.bias {
-                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
-            }
-        });
-        Ok(Kept { output: matrix(output, self.outputs)?, undirected: Some(undirected) })
+    /// The forward pass for one model, with what the backward pass needs of it.
+    pub(in crate::decoder) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<SavedProduct> {
+        let mut saver = Saver::new(Saving::Products);
+        self.forward(&Lanes::shared(x.clone(), 1), &[variant], &mut saver)?;
+        saver.into_products().pop().ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))
     }
 
     /// Adds the gradient of the input `x` `[tokens, inputs]` to `into`, where it is wanted, and the adapter's to `modules`.
     ///
     /// `gradient` is that of the output, `[tokens, outputs]`; afterwards it holds g.
-    pub(super) fn backward(
+    pub(in crate::decoder) fn backward(
         &self,
         x: &Tensor,
-        undirected: Option<&Tensor>,
+        pre_magnitude: Option<&Tensor>,
         gradient: &mut [f32],
         variant: Option<&Variant>,
         into: Option<&mut [f32]>,
@@ -81,9 +57,10 @@ impl Linear {
         let change = self.change(variant);
         let (low_rank, ratio) = change.as_ref().map_or((None, None), |change| (change.low_rank, change.ratio));
         let mut magnitude = None;
-        let norms = variant.and_then(|variant| variant.row_norms(self));
-        if let (Some(ratio), Some(norms), Some(undirected)) = (ratio, norms, undirected) {
-            magnitude = Some(with_values(undirected, |undirected| magnitude_gradient(gradient, undirected, norms))?);
+        let norms = variant.and_then(|variant| variant.module(self.id)?.row_norms(self));
+        if let (Some(ratio), Some(norms), Some(pre_magnitude)) = (ratio, norms, pre_magnitude) {
+            magnitude =
+                Some(with_values(pre_magnitude, |pre_magnitude| magnitude_gradient(gradient, pre_magnitude, norms))?);
             gradient.par_chunks_exact_mut(self.outputs.max(1)).for_each(|row| {
                 row.iter_mut().zip(ratio).for_each(|(value, ratio)| *value *= ratio);
             });
@@ -121,14 +98,14 @@ impl Linear {
 }
 
 /// Σ_t dy_ti u_ti/n_i of every output i.
-fn magnitude_gradient(gradient: &[f32], undirected: &[f32], norms: &[f64]) -> Vec<f32> {
+fn magnitude_gradient(gradient: &[f32], pre_magnitude: &[f32], norms: &[f64]) -> Vec<f32> {
     let outputs = norms.len().max(1);
     let mut out = vec![0.0; norms.len()];
     out.par_chunks_mut(TASK_OUTPUTS).zip(norms.par_chunks(TASK_OUTPUTS)).enumerate().for_each(
         |(task, (out, norms))| {
             let mut sums = [0.0f64; TASK_OUTPUTS];
             let columns = task * TASK_OUTPUTS..task * TASK_OUTPUTS + out.len();
-            for (dy, u) in gradient.chunks_exact(outputs).zip(undirected.chunks_exact(outputs)) {
+            for (dy, u) in gradient.chunks_exact(outputs).zip(pre_magnitude.chunks_exact(outputs)) {
                 let pairs = dy[columns.clone()].iter().zip(&u[columns.clone()]);
                 sums.iter_mut().zip(pairs).for_each(|(sum, (dy, u))| *sum += f64::from(*dy) * f64::from(*u));
             }

@@ -1,15 +1,87 @@
 //! RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the width of the stream.
 
+mod backward;
+
 use candle_core::{D, Device, Result, Tensor};
 use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
 use super::host::{matrix, with_values};
+use super::lanes::Lanes;
+use super::variant::{ModuleId, Variant};
 
 /// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;
 /// Values of one task at least: fewer are done before another core has woken.
 const TASK_VALUES: usize = 1 << 13;
+
+/// A normalisation with its path, so that an adapter can carry another one in its place.
+#[derive(Debug)]
+pub(crate) struct NormModule {
+    /// By which adapters know it.
+    pub(crate) id: ModuleId,
+    pub(crate) path: String,
+    parameters: NormParameters,
+}
+
+impl NormModule {
+    pub(crate) fn new(id: ModuleId, path: String, kind: Norm, gain: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
+        Self { id, path, parameters: NormParameters::new(kind, gain, bias) }
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.parameters.gain.len()
+    }
+
+    /// The parameters a variant has in place of the base's.
+    fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
+        let module = variant?.module(self.id)?;
+        let (gain, bias) = (module.whole(), module.bias());
+        if gain.is_none() && bias.is_none() {
+            return None;
+        }
+        let mut parameters = match gain {
+            Some(gain) => NormParameters::new(self.parameters.kind, gain.to_f32(), self.parameters.bias.clone()),
+            None => self.parameters.clone(),
+        };
+        if let Some(bias) = bias {
+            parameters.bias = Some(bias.to_vec());
+        }
+        Some(parameters)
+    }
+
+    /// Normalised rows of one model.
+    pub(super) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<Tensor> {
+        Ok(self.forward(&Lanes::shared(x.clone(), 1), &[variant])?.model(0).clone())
+    }
+
+    /// Normalised rows of every model.
+    pub(crate) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
+        let changes: Vec<Option<NormParameters>> = variants.iter().map(|variant| self.changed(*variant)).collect();
+        if changes.iter().all(Option::is_none) {
+            return x.map(|rows| self.parameters.apply(rows));
+        }
+        let mut tensors: Vec<Tensor> = Vec::new();
+        let mut lanes: Vec<Option<usize>> = vec![None; x.tensors().len()];
+        let mut of_model = Vec::with_capacity(variants.len());
+        for (model, change) in changes.iter().enumerate() {
+            let source = x.of_model()[model];
+            let lane = match (change, lanes[source]) {
+                (None, Some(lane)) => lane,
+                (change, _) => {
+                    let parameters = change.as_ref().unwrap_or(&self.parameters);
+                    tensors.push(parameters.apply(x.model(model))?);
+                    tensors.len() - 1
+                }
+            };
+            if change.is_none() {
+                lanes[source] = Some(lane);
+            }
+            of_model.push(lane);
+        }
+        Ok(Lanes::new(tensors, of_model))
+    }
+}
 
 /// The parameters of one normalisation.
 #[derive(Debug, Clone)]
