@@ -59,9 +59,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let mut progress = terminal.progress();
     let mut done = 0;
     while let Some(step) = lockstep.advance()? {
-        for (site, lanes) in step.taps {
+        for (site, branches) in step.taps {
             for (index, name) in names.iter().enumerate().take(1 + variants.len()) {
-                file.activations(&format!("{name}.{site}"), lanes.model(index))?;
+                file.activations(&format!("{name}.{site}"), branches.model(index))?;
             }
         }
         done += 1;

@@ -4,14 +4,14 @@
 //! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
 
 use lcr_model::decoder::{
-    AttentionShape, Decoder, Hooks, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Variant, with_values,
+    AttentionShape, Branches, Decoder, Hooks, ModelError, Pass, Sequence, Site, SiteKind, Variant, with_values,
 };
 
 /// What one step of the walk gave.
 #[derive(Debug)]
 pub struct Step<'a> {
     /// Activations at the sites asked for.
-    pub taps: Vec<(Site, Lanes)>,
+    pub taps: Vec<(Site, Branches)>,
     /// The layer's attention; `None` for the step after the last layer, which captures the final stream.
     pub attention: Option<&'a AttentionShape>,
 }
@@ -21,7 +21,7 @@ pub struct Step<'a> {
 pub struct Lockstep<'a> {
     decoder: &'a Decoder,
     pass: Pass<'a>,
-    stream: Lanes,
+    stream: Branches,
     hooks: Hooks<'a>,
     next: usize,
 }
@@ -45,15 +45,15 @@ impl<'a> Lockstep<'a> {
     }
 
     /// The next layer and the stream that enters it.
-    pub fn standing(&self) -> (usize, &Lanes) {
+    pub fn standing(&self) -> (usize, &Branches) {
         (self.next, &self.stream)
     }
 
     /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants, the end of the walk included; false where it
     /// cannot be one.
-    pub fn resume(&mut self, next: usize, stream: Lanes) -> bool {
+    pub fn resume(&mut self, next: usize, stream: Branches) -> bool {
         let fits = stream.of_model().len() == self.stream.of_model().len()
-            && stream.tensors().iter().all(|lane| lane.shape() == self.stream.model(0).shape())
+            && stream.tensors().iter().all(|branch| branch.shape() == self.stream.model(0).shape())
             && next <= self.decoder.layers().len() + 2;
         if fits {
             (self.next, self.stream) = (next, stream);
@@ -86,10 +86,10 @@ impl<'a> Lockstep<'a> {
 
     /// NaN and infinity end the run here, with the weight that caused them named.
     fn refuse_overflow(&self, layer: usize) -> Result<(), ModelError> {
-        for (lane, rows) in self.stream.tensors().iter().enumerate() {
+        for (branch, rows) in self.stream.tensors().iter().enumerate() {
             let host = rows.to_device(&candle_core::Device::Cpu)?;
             if !with_values(&host, |values| values.iter().all(|value| value.is_finite()))? {
-                let model = self.stream.of_model().iter().position(|of| *of == lane).unwrap_or(0);
+                let model = self.stream.of_model().iter().position(|of| *of == branch).unwrap_or(0);
                 let name = match self.pass.variants.get(model) {
                     Some(Some(variant)) => format!("adapter {}", variant.adapter().path.display()),
                     _ => "the base".to_owned(),
@@ -101,13 +101,13 @@ impl<'a> Lockstep<'a> {
     }
 
     /// Logits of a block of rows of the final stream, `[rows, vocab]` for every model.
-    pub fn logits(&self, first: usize, rows: usize) -> Result<Lanes, ModelError> {
-        let block = self.stream.map(|lane| lane.narrow(0, first, rows))?;
+    pub fn logits(&self, first: usize, rows: usize) -> Result<Branches, ModelError> {
+        let block = self.stream.map(|branch| branch.narrow(0, first, rows))?;
         self.decoder.logits(&block, &self.pass.variants)
     }
 
     /// Logit lens: the model's own final norm and unembedding on any rows, one tensor `[rows, width]` a model.
-    pub fn lens(&self, rows: &Lanes) -> Result<Lanes, ModelError> {
+    pub fn lens(&self, rows: &Branches) -> Result<Branches, ModelError> {
         self.decoder.logits(rows, &self.pass.variants)
     }
 }

@@ -8,7 +8,7 @@ use lcr_analysis::metric::Metric;
 use lcr_analysis::procrustes::procrustes;
 use lcr_analysis::similarity::{cka, cosines, neighbours};
 use lcr_analysis::site::{SiteOptions, compare_site};
-use lcr_model::decoder::{Lanes, Sequence, Site};
+use lcr_model::decoder::{Branches, Sequence, Site};
 use ndarray::ArrayView2;
 
 /// X as it is made for the reference: ((37i + 4) mod 101 − 50)/8 row by row.
@@ -28,10 +28,10 @@ fn measured(rows: usize, width: usize) -> serde_json::Value {
         let all = [vec![3.0; width], values].concat();
         Tensor::from_vec(all, (rows + 1, width), &Device::Cpu).unwrap()
     };
-    let lanes = Lanes::of(vec![tensor(base(rows * width)), tensor(adapted(rows * width))], vec![0, 1]).unwrap();
+    let branches = Branches::of(vec![tensor(base(rows * width)), tensor(adapted(rows * width))], vec![0, 1]).unwrap();
     let metrics = Metric::ALL.iter().map(|(metric, _)| *metric).collect();
     let options = SiteOptions { metrics, keep_sinks: false, subspace_dimensions: 3, seed: 0 };
-    let results = compare_site(Site::Resid(1), &lanes, &Sequence::consecutive(&[rows + 1]), &options).unwrap();
+    let results = compare_site(Site::Resid(1), &branches, &Sequence::consecutive(&[rows + 1]), &options).unwrap();
     serde_json::to_value(&results[0].change).unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    Cache, CacheShape, Chain, Decoder, Hooks, Input, Lanes, ModelError, Pass, Sequence, Variant, with_values,
+    Branches, Cache, CacheShape, Chain, Decoder, Hooks, Input, ModelError, Pass, Sequence, Variant, with_values,
 };
 
 /// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
@@ -30,9 +30,9 @@ pub struct Step {
 
 /// The last rows of a pass, one a sequence.
 struct LastRows {
-    hidden: Lanes,
-    normal: Lanes,
-    logits: Lanes,
+    hidden: Branches,
+    normal: Branches,
+    logits: Branches,
 }
 
 /// Many sequences of one model, read together.
@@ -202,13 +202,13 @@ fn check_vectors(request: usize, values: &[f32], width: usize) -> Result<(), Mod
 }
 
 /// The only model's rows.
-fn host_rows(rows: &Lanes) -> Result<Vec<Vec<f32>>, ModelError> {
+fn host_rows(rows: &Branches) -> Result<Vec<Vec<f32>>, ModelError> {
     let host = rows.model(0).to_device(&Device::Cpu)?;
     let width = host.dim(1)?;
     Ok(with_values(&host, |values| values.chunks_exact(width).map(<[f32]>::to_vec).collect())?)
 }
 
 /// Some of the rows.
-fn select(stream: &Lanes, rows: &[u32]) -> candle_core::Result<Lanes> {
+fn select(stream: &Branches, rows: &[u32]) -> candle_core::Result<Branches> {
     stream.map(|values| values.index_select(&Tensor::from_slice(rows, rows.len(), values.device())?, 0))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Hooks, Input, Lanes, ModelError, Variant, with_values};
+use lcr_model::decoder::{Branches, Decoder, Hooks, Input, ModelError, Variant, with_values};
 use lcr_model::session::{SequenceId, Session, Step};
 
 fn golden() -> PathBuf {
@@ -204,7 +204,7 @@ fn a_step_gives_the_states_that_its_logits_follow_from() {
         assert_eq!((hidden.len(), normal.len()), (width, width));
         let rows = Tensor::from_vec(hidden, (1, width), &Device::Cpu).unwrap();
         let variants = [Some(variant)];
-        let found = decoder.final_normal(&Lanes::shared(rows, 1), &variants).unwrap();
+        let found = decoder.final_normal(&Branches::shared(rows, 1), &variants).unwrap();
         assert_eq!(with_values(found.model(0), <[f32]>::to_vec).unwrap(), normal, "{name}");
         let found = decoder.logits_of_normal(&found, &variants).unwrap();
         assert_eq!(with_values(found.model(0), <[f32]>::to_vec).unwrap(), logits, "{name}");

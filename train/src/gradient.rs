@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 use lcr_model::decoder::{
-    Decoder, HeadPass, Hooks, Lanes, Layer, ModelError, SavedActivations, Saving, Variant, with_values,
+    Branches, Decoder, HeadPass, Hooks, Layer, ModelError, SavedActivations, Saving, Variant, with_values,
 };
 use rayon::prelude::*;
 
@@ -218,9 +218,9 @@ impl Rows {
     }
 }
 
-/// Rows whose logits exist at a time, in `lanes` models.
-fn chunk_rows(vocabulary: usize, lanes: usize) -> usize {
-    (LOGIT_BYTES / size_of::<f32>() / vocabulary.max(1) / lanes).max(1)
+/// Rows whose logits exist at a time, in `branches` models.
+fn chunk_rows(vocabulary: usize, branches: usize) -> usize {
+    (LOGIT_BYTES / size_of::<f32>() / vocabulary.max(1) / branches).max(1)
 }
 
 /// A row's softmax: ln Σ exp, the largest logit kept apart so that nothing overflows.
@@ -526,7 +526,7 @@ fn first_saved(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows
 }
 
 /// Refuses a stream that is no longer finite, in the name of the first model that it is of.
-fn check_finite(decoder: &Decoder, layer: usize, stream: &Lanes, models: &[&str]) -> Result<(), ModelError> {
+fn check_finite(decoder: &Decoder, layer: usize, stream: &Branches, models: &[&str]) -> Result<(), ModelError> {
     for (model, name) in models.iter().enumerate() {
         if !with_values(stream.model(model), |values| {
             values.par_chunks(1 << 16).all(|part| part.iter().all(|value| value.is_finite()))

@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 use lcr_formats::adapter::EmbeddingLowRank;
 use lcr_formats::checkpoint::Weight;
 
+use super::branches::Branches;
 use super::host::matrix;
-use super::lanes::Lanes;
 use super::variant::{ModuleId, Variant};
 use super::{Decoder, ModelError};
 
@@ -47,7 +47,7 @@ impl Decoder {
         tokens: &[u32],
         positions: &[usize],
         variants: &[Option<&Variant>],
-    ) -> std::result::Result<Lanes, ModelError> {
+    ) -> std::result::Result<Branches, ModelError> {
         self.embed_inputs(&[Input::Tokens(tokens)], positions, variants)
     }
 
@@ -57,7 +57,7 @@ impl Decoder {
         inputs: &[Input],
         positions: &[usize],
         variants: &[Option<&Variant>],
-    ) -> std::result::Result<Lanes, ModelError> {
+    ) -> std::result::Result<Branches, ModelError> {
         let base = self.embed_rows(&self.embedding.tokens, inputs, positions)?;
         let mut tensors = Vec::new();
         let mut of_model = vec![0; variants.len()];
@@ -88,7 +88,7 @@ impl Decoder {
             .into_iter()
             .map(|rows| matrix(rows, width)?.to_device(&self.device))
             .collect::<Result<Vec<Tensor>>>()?;
-        Ok(Lanes::new(tensors, of_model))
+        Ok(Branches::new(tensors, of_model))
     }
 
     fn embed_rows(

@@ -8,10 +8,10 @@ use lcr_formats::config::{Config, Family};
 use super::attention::{Attention, AttentionShape};
 use super::backward::{Backward, ModuleGradient};
 use super::batch::Pass;
+use super::branches::Branches;
 use super::cache::Cache;
 use super::feed_forward::FeedForward;
 use super::host::add;
-use super::lanes::Lanes;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::{SavedActivations, SavedProduct, Saver, Saving};
@@ -51,21 +51,21 @@ impl Layer {
     /// The stream after this layer, given the stream before it; with a `cache`, of one model and its new tokens alone.
     pub fn forward(
         &self,
-        stream: &Lanes,
+        stream: &Branches,
         pass: &Pass,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
-    ) -> Result<Lanes, ModelError> {
+    ) -> Result<Branches, ModelError> {
         self.run(stream, pass, cache, hooks, &mut Saver::default())
     }
 
     /// The same for the first and only model of `pass`, and what [`Layer::backward`] needs.
     pub fn forward_saving(
         &self,
-        stream: &Lanes,
+        stream: &Branches,
         pass: &Pass,
         saving: Saving,
-    ) -> Result<(Lanes, SavedActivations), ModelError> {
+    ) -> Result<(Branches, SavedActivations), ModelError> {
         let mut saver = Saver::new(saving);
         let after = self.run(stream, pass, None, &mut Hooks::default(), &mut saver)?;
         Ok((after, saver.into_activations(stream.model(0).clone())?))
@@ -73,22 +73,22 @@ impl Layer {
 
     fn run(
         &self,
-        stream: &Lanes,
+        stream: &Branches,
         pass: &Pass,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
         saver: &mut Saver,
-    ) -> Result<Lanes, ModelError> {
+    ) -> Result<Branches, ModelError> {
         let replaced = hooks.visit(Site::Resid(self.index), stream)?;
         let stream = replaced.as_ref().unwrap_or(stream);
         let added = self.attention.forward(self.index, stream, pass, cache, hooks, saver)?;
         let added = hooks.through(Site::AttnOut(self.index), added)?;
         saver.attended(added.model(0));
-        let stream = Lanes::zip([stream, &added], |[stream, added]| add(stream, added))?;
+        let stream = Branches::zip([stream, &added], |[stream, added]| add(stream, added))?;
         drop(added);
         let added = self.feed_forward.forward(&stream, &pass.variants, saver)?;
         let added = hooks.through(Site::MlpOut(self.index), added)?;
-        Ok(Lanes::zip([&stream, &added], |[stream, added]| add(stream, added))?)
+        Ok(Branches::zip([&stream, &added], |[stream, added]| add(stream, added))?)
     }
 
     /// Whether the variant adapts a linear module of this layer.

@@ -2,11 +2,12 @@
 //!
 //! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
 //! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
-//! it is done. Several models run together as [`Lanes`]; what distinguishes them is a [`Variant`] each.
+//! it is done. Several models run together as [`Branches`]; what distinguishes them is a [`Variant`] each.
 
 mod attention;
 mod backward;
 mod batch;
+mod branches;
 mod cache;
 mod embedding;
 mod error;
@@ -14,7 +15,6 @@ mod feed_forward;
 mod head;
 mod host;
 mod kernels;
-mod lanes;
 mod layer;
 mod linear;
 mod norm;
@@ -33,6 +33,7 @@ use lcr_formats::config::{Config, Family, Norm};
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::ModuleGradient;
 pub use self::batch::Pass;
+pub use self::branches::Branches;
 pub use self::cache::Cache;
 pub(crate) use self::cache::{CacheShape, Chain};
 use self::embedding::Embedding;
@@ -40,7 +41,6 @@ pub use self::embedding::Input;
 pub use self::error::ModelError;
 pub use self::head::HeadPass;
 pub use self::host::{with_all_values, with_values};
-pub use self::lanes::Lanes;
 pub use self::layer::Layer;
 use self::linear::Linear;
 pub use self::linear::for_each_panel;
@@ -281,11 +281,11 @@ impl Decoder {
     /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens alone.
     pub fn forward(
         &self,
-        stream: Lanes,
+        stream: Branches,
         pass: &Pass,
         mut cache: Option<&mut Cache>,
         hooks: &mut Hooks,
-    ) -> Result<Lanes, ModelError> {
+    ) -> Result<Branches, ModelError> {
         hooks.check(self.layers.len())?;
         let mut stream = stream;
         for layer in &self.layers {
@@ -295,17 +295,17 @@ impl Decoder {
     }
 
     /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
-    pub fn logits(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn logits(&self, stream: &Branches, variants: &[Option<&Variant>]) -> Result<Branches, ModelError> {
         self.logits_of_normal(&self.final_normal(stream, variants)?, variants)
     }
 
     /// Final norm on rows of the last stream: `[rows, width]`.
-    pub fn final_normal(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn final_normal(&self, stream: &Branches, variants: &[Option<&Variant>]) -> Result<Branches, ModelError> {
         Ok(self.final_norm.forward(stream, variants)?)
     }
 
     /// Output head and soft-cap on rows behind the final norm: `[rows, vocab]`.
-    pub fn logits_of_normal(&self, normal: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn logits_of_normal(&self, normal: &Branches, variants: &[Option<&Variant>]) -> Result<Branches, ModelError> {
         let logits = self.head.forward(normal, variants, &mut Saver::default())?;
         Ok(match self.config.final_softcap {
             Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,

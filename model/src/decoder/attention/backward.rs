@@ -5,8 +5,8 @@ use candle_core::{Result, Tensor};
 use super::scores::Streams;
 use super::{Attention, Projections};
 use crate::decoder::backward::Backward;
+use crate::decoder::branches::Branches;
 use crate::decoder::host::with_all_values;
-use crate::decoder::lanes::Lanes;
 use crate::decoder::saved::SavedProduct;
 
 impl Attention {
@@ -26,9 +26,9 @@ impl Attention {
         let projections_wanted = wanted || projections.iter().any(|linear| linear.is_adapted(variant));
         let normal = self.norm.run(x, variant)?;
         let saved = saved.map_or_else(|| backward.run_all(projections, &normal), Ok)?;
-        let raw = self.split(saved.iter().map(|saved| Lanes::shared(saved.output.clone(), 1)).collect())?;
+        let raw = self.split(saved.iter().map(|saved| Branches::shared(saved.output.clone(), 1)).collect())?;
         let [raw_query, raw_key, values] = raw.map(|rows| rows.model(0).clone());
-        let rotated = [&raw_query, &raw_key].map(|rows| Lanes::shared(rows.clone(), 1));
+        let rotated = [&raw_query, &raw_key].map(|rows| Branches::shared(rows.clone(), 1));
         let [queries, keys] = self.rotated(rotated, backward.pass)?.map(|rows| rows.model(0).clone());
         let output_needed = self.post_norm.is_some() || self.output.is_adapted(variant);
         let attended = if output_needed {

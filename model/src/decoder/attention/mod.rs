@@ -9,8 +9,8 @@ use lcr_formats::config::{Config, Family, Rope};
 
 pub use self::scores::{AttentionShape, Pattern, Sequence};
 use super::batch::Pass;
+use super::branches::Branches;
 use super::cache::Cache;
-use super::lanes::Lanes;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::Saver;
@@ -116,12 +116,12 @@ impl Attention {
     pub(super) fn forward(
         &self,
         index: usize,
-        stream: &Lanes,
+        stream: &Branches,
         pass: &Pass,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
         saver: &mut Saver,
-    ) -> std::result::Result<Lanes, ModelError> {
+    ) -> std::result::Result<Branches, ModelError> {
         let variants = &pass.variants;
         let [query, key, value] =
             self.split(self.project(&self.norm.forward(stream, variants)?, variants, saver)?)?;
@@ -130,7 +130,7 @@ impl Attention {
         let key = hooks.through(Site::Key(index), key)?;
         let value = hooks.through(Site::Value(index), value)?;
         let attended = match cache {
-            None => Lanes::zip([&query, &key, &value], |[query, key, value]| {
+            None => Branches::zip([&query, &key, &value], |[query, key, value]| {
                 self.shape.apply(query, key, value, &pass.sequences)
             })?,
             Some(cache) => {
@@ -147,13 +147,13 @@ impl Attention {
     }
 
     /// The results of all projections of `x`, the normed stream.
-    fn project(&self, x: &Lanes, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Vec<Lanes>> {
+    fn project(&self, x: &Branches, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Vec<Branches>> {
         self.projections().iter().map(|linear| linear.forward(x, variants, saver)).collect()
     }
 
     /// Queries, keys and values as projected.
-    fn split(&self, projected: Vec<Lanes>) -> Result<[Lanes; 3]> {
-        let fused = match <[Lanes; 3]>::try_from(projected) {
+    fn split(&self, projected: Vec<Branches>) -> Result<[Branches; 3]> {
+        let fused = match <[Branches; 3]>::try_from(projected) {
             Ok(apart) => return Ok(apart),
             Err(fused) => fused,
         };
@@ -164,7 +164,7 @@ impl Attention {
     }
 
     /// Queries and keys behind the norms of the heads and the rotation.
-    fn rotated(&self, projected: [Lanes; 2], pass: &Pass) -> Result<[Lanes; 2]> {
+    fn rotated(&self, projected: [Branches; 2], pass: &Pass) -> Result<[Branches; 2]> {
         let [mut query, mut key] = projected;
         if let Some(norm) = &self.query_norm {
             query = norm.forward(&query, &pass.variants)?;

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::{FeedForward, Inner, gated, plain};
 use crate::decoder::backward::Backward;
-use crate::decoder::lanes::Lanes;
+use crate::decoder::branches::Branches;
 use crate::decoder::saved::SavedProduct;
 
 impl FeedForward {
@@ -31,7 +31,8 @@ impl FeedForward {
         let inner_needed = self.post_norm.is_some() || down.is_adapted(variant);
         // A frozen down-projection needs no input on the way back, only a shape.
         let inner = if inner_needed {
-            let projected: Vec<Lanes> = saved.iter().map(|saved| Lanes::shared(saved.output.clone(), 1)).collect();
+            let projected: Vec<Branches> =
+                saved.iter().map(|saved| Branches::shared(saved.output.clone(), 1)).collect();
             self.activated(&projected)?.model(0).clone()
         } else {
             normal.clone()

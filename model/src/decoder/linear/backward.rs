@@ -13,8 +13,8 @@ use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
 use super::super::backward::ModuleGradient;
+use super::super::branches::Branches;
 use super::super::host::{with_all_values, with_values};
-use super::super::lanes::Lanes;
 use super::super::saved::{SavedProduct, Saver, Saving};
 use super::super::variant::Variant;
 use super::{Linear, Matrix, for_each_panel, multiply, parallelism};
@@ -38,7 +38,7 @@ impl Linear {
     /// The forward pass for one model, with what the backward pass needs of it.
     pub(in crate::decoder) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<SavedProduct> {
         let mut saver = Saver::new(Saving::Products);
-        self.forward(&Lanes::shared(x.clone(), 1), &[variant], &mut saver)?;
+        self.forward(&Branches::shared(x.clone(), 1), &[variant], &mut saver)?;
         saver.into_products().pop().ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))
     }
 

@@ -1,4 +1,4 @@
-//! A linear module of the decoder, for all lanes at once: one product with the frozen weight, then each variant's own path.
+//! A linear module of the decoder, for all branches at once: one product with the frozen weight, then each variant's own path.
 //!
 //! DoRA (Liu et al. 2024, §4.3): y' = (m/‖W + sBA‖_row) ⊙ (xWᵀ + s(xAᵀ)Bᵀ) + bias, the adapter never multiplied out.
 
@@ -15,9 +15,9 @@ use rayon::prelude::*;
 pub use self::product::for_each_panel;
 pub(super) use self::product::{Matrix, SERIAL_OPERATIONS, multiply, parallelism};
 use self::product::{STREAMED_ROWS, frozen_product};
+use super::branches::Branches;
 use super::host::{matrix, with_all_values, with_values};
 use super::kernels::{self, FewRows, StoredRows};
-use super::lanes::Lanes;
 use super::norm::row;
 use super::saved::{SavedProduct, Saver};
 use super::variant::{ModuleId, Variant};
@@ -63,31 +63,31 @@ impl Linear {
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
-    pub(super) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Lanes> {
+    pub(super) fn forward(&self, x: &Branches, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Branches> {
         let changes: Vec<Option<Change>> = variants.iter().map(|variant| self.change(*variant)).collect();
         let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.whole.is_none());
         let mut used: Vec<usize> = Vec::new();
-        for (model, lane) in x.of_model().iter().enumerate() {
-            if keeps_weight(model) && !used.contains(lane) {
-                used.push(*lane);
+        for (model, branch) in x.of_model().iter().enumerate() {
+            if keeps_weight(model) && !used.contains(branch) {
+                used.push(*branch);
             }
         }
-        let inputs: Vec<&Tensor> = used.iter().map(|lane| &x.tensors()[*lane]).collect();
+        let inputs: Vec<&Tensor> = used.iter().map(|branch| &x.tensors()[*branch]).collect();
         let mut tensors = self.product(&self.weight, &inputs)?;
         let mut of_model = vec![0; variants.len()];
-        let position = |lane: usize| used.iter().position(|known| *known == lane).unwrap_or(0);
+        let position = |branch: usize| used.iter().position(|known| *known == branch).unwrap_or(0);
         let mut users: Vec<usize> = vec![0; tensors.len()];
-        for (model, lane) in x.of_model().iter().enumerate().filter(|(model, _)| keeps_weight(*model)) {
-            of_model[model] = position(*lane);
-            users[position(*lane)] += 1;
+        for (model, branch) in x.of_model().iter().enumerate().filter(|(model, _)| keeps_weight(*model)) {
+            of_model[model] = position(*branch);
+            users[position(*branch)] += 1;
         }
-        // Lanes part here: a changed model takes a copy of its rows unless it is the last to use them.
+        // Branches part here: a changed model takes a copy of its rows unless it is the last to use them.
         let mut own_bias = vec![self.bias.as_deref(); tensors.len()];
         let mut pre_magnitude = None;
         for (model, change) in changes.iter().enumerate() {
             let Some(change) = change else { continue };
             let input = x.model(model);
-            let lane = if let Some(whole) = change.whole {
+            let branch = if let Some(whole) = change.whole {
                 tensors.extend(self.product(whole, &[input])?);
                 tensors.len() - 1
             } else if users[of_model[model]] > 1 {
@@ -98,14 +98,14 @@ impl Linear {
                 of_model[model]
             };
             own_bias.resize(tensors.len(), None);
-            own_bias[lane] = change.bias;
-            of_model[model] = lane;
-            tensors[lane] = match change.ratio {
+            own_bias[branch] = change.bias;
+            of_model[model] = branch;
+            tensors[branch] = match change.ratio {
                 Some(ratio) if saver.keeps_products() => {
-                    let rows = Self::adapt(&tensors[lane], input, &Change { ratio: None, ..*change })?;
+                    let rows = Self::adapt(&tensors[branch], input, &Change { ratio: None, ..*change })?;
                     scaled(pre_magnitude.insert(rows), ratio)?
                 }
-                _ => Self::adapt(&tensors[lane], input, change)?,
+                _ => Self::adapt(&tensors[branch], input, change)?,
             };
         }
         for (tensor, bias) in tensors.iter_mut().zip(own_bias) {
@@ -113,7 +113,7 @@ impl Linear {
                 *tensor = tensor.broadcast_add(&row(bias, tensor.device())?)?;
             }
         }
-        let result = Lanes::new(tensors, of_model);
+        let result = Branches::new(tensors, of_model);
         saver.product(|| SavedProduct { output: result.model(0).clone(), pre_magnitude });
         Ok(result)
     }
@@ -122,8 +122,8 @@ impl Linear {
     fn product(&self, weight: &Weight, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         if first.device().is_cpu() {
-            let products = with_all_values(inputs, |lanes| {
-                frozen_product(weight, self.transposed, self.inputs, self.outputs, lanes)
+            let products = with_all_values(inputs, |branches| {
+                frozen_product(weight, self.transposed, self.inputs, self.outputs, branches)
             })?;
             return products.into_iter().map(|values| matrix(values, self.outputs)).collect();
         }

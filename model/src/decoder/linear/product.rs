@@ -1,5 +1,5 @@
 //! Products with frozen weights that stay in their file: a panel of output rows at a time is widened to f32 and multiplied
-//! with the rows of *all* lanes, so that every weight is read and widened once however many models share it.
+//! with the rows of *all* branches, so that every weight is read and widened once however many models share it.
 
 use gemm::Parallelism;
 use lcr_formats::checkpoint::Weight;
@@ -162,7 +162,7 @@ fn exact_dot(left: &[f32], right: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + tail
 }
 
-/// x Wᵀ for every lane: each of `lanes` is `[rows, inputs]` row-major, each result `[rows, outputs]`.
+/// x Wᵀ for every branch: each of `branches` is `[rows, inputs]` row-major, each result `[rows, outputs]`.
 ///
 /// `weight` is stored `[outputs, inputs]`, or `[inputs, outputs]` where `transposed` (GPT-2's Conv1D).
 pub(super) fn frozen_product(
@@ -170,41 +170,41 @@ pub(super) fn frozen_product(
     transposed: bool,
     inputs: usize,
     outputs: usize,
-    lanes: &[&[f32]],
+    branches: &[&[f32]],
 ) -> Vec<Vec<f32>> {
-    let mut results: Vec<Vec<f32>> = lanes.iter().map(|lane| vec![0.0; lane.len() / inputs * outputs]).collect();
-    let rows: usize = lanes.iter().map(|lane| lane.len() / inputs).sum();
+    let mut results: Vec<Vec<f32>> = branches.iter().map(|branch| vec![0.0; branch.len() / inputs * outputs]).collect();
+    let rows: usize = branches.iter().map(|branch| branch.len() / inputs).sum();
     if rows <= STREAMED_ROWS {
-        let x: Vec<&[f32]> = lanes.iter().flat_map(|lane| lane.chunks_exact(inputs)).collect();
+        let x: Vec<&[f32]> = branches.iter().flat_map(|branch| branch.chunks_exact(inputs)).collect();
         let y: Vec<&mut [f32]> = results.iter_mut().flat_map(|result| result.chunks_exact_mut(outputs)).collect();
         streamed_product(weight, transposed, x, y);
     } else if transposed {
-        conv1d_product(weight, inputs, outputs, lanes, &mut results);
-    } else if let [lane] = lanes {
-        let left = Matrix::new(lane, rows, inputs);
+        conv1d_product(weight, inputs, outputs, branches, &mut results);
+    } else if let [branch] = branches {
+        let left = Matrix::new(branch, rows, inputs);
         for_each_panel(weight, inputs, outputs, |first, count, panel| {
             let right = Matrix::new(panel, count, inputs).transposed();
             multiply(&mut results[0][first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
         });
     } else {
-        joint_product(weight, inputs, outputs, lanes, &mut results);
+        joint_product(weight, inputs, outputs, branches, &mut results);
     }
     results
 }
 
-/// All lanes as one matrix: the product packs a panel once for all of them, which for a few rows a lane is most of its work.
-fn joint_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32]], results: &mut [Vec<f32>]) {
-    let all = lanes.concat();
+/// All branches as one matrix: the product packs a panel once for all of them, which for a few rows a branch is most of its work.
+fn joint_product(weight: &Weight, inputs: usize, outputs: usize, branches: &[&[f32]], results: &mut [Vec<f32>]) {
+    let all = branches.concat();
     let rows = all.len() / inputs;
-    let fewest = lanes.iter().map(|lane| lane.len() / inputs).min().unwrap_or(0);
+    let fewest = branches.iter().map(|branch| branch.len() / inputs).min().unwrap_or(0);
     let mut products = Vec::new();
     for_each_panel(weight, inputs, outputs, |first, count, panel| {
         let right = Matrix::new(panel, count, inputs).transposed();
         if fewest * count * inputs <= EXACT_OPERATIONS {
             // Whether sums are exact is a matter of a model's own rows, never of the company that they are in.
-            for (lane, result) in lanes.iter().zip(&mut *results) {
-                let rows = lane.len() / inputs;
-                let left = Matrix::new(lane, rows, inputs);
+            for (branch, result) in branches.iter().zip(&mut *results) {
+                let rows = branch.len() / inputs;
+                let left = Matrix::new(branch, rows, inputs);
                 multiply(&mut result[first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
             }
             return;
@@ -238,11 +238,11 @@ pub fn for_each_panel(weight: &Weight, inputs: usize, outputs: usize, mut visit:
 }
 
 /// The same product with a weight stored `[inputs, outputs]`: panels are blocks of inputs, and results add up.
-fn conv1d_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32]], results: &mut [Vec<f32>]) {
+fn conv1d_product(weight: &Weight, inputs: usize, outputs: usize, branches: &[&[f32]], results: &mut [Vec<f32>]) {
     for_each_panel(weight, outputs, inputs, |first, count, panel| {
-        for (lane, result) in lanes.iter().zip(results.iter_mut()) {
-            let rows = lane.len() / inputs;
-            let left = Matrix::strided(&lane[first..], rows, count, inputs);
+        for (branch, result) in branches.iter().zip(results.iter_mut()) {
+            let rows = branch.len() / inputs;
+            let left = Matrix::strided(&branch[first..], rows, count, inputs);
             let right = Matrix::new(panel, count, outputs);
             multiply(result, outputs, left, right, 1.0, first > 0, parallelism(rows * count * outputs));
         }
@@ -332,17 +332,18 @@ mod tests {
 
     #[test]
     fn lanes_together_get_what_each_gets_alone() {
-        // Panels of 1,747 rows, so two of them; a few rows a lane and many; and a product small enough to be exact.
+        // Panels of 1,747 rows, so two of them; a few rows a branch and many; and a product small enough to be exact.
         for (outputs, inputs, rows) in [(2_000, 600, 18), (2_000, 600, 150), (100, 40, 30)] {
             with_weight([outputs, inputs], |weight, values| {
-                let lanes: Vec<Vec<f32>> = (0..3).map(|lane| noise(10 + lane, rows * inputs)).collect();
-                let views: Vec<&[f32]> = lanes.iter().map(Vec::as_slice).collect();
+                let branches: Vec<Vec<f32>> = (0..3).map(|branch| noise(10 + branch, rows * inputs)).collect();
+                let views: Vec<&[f32]> = branches.iter().map(Vec::as_slice).collect();
                 let together = frozen_product(weight, false, inputs, outputs, &views);
-                for (lane, result) in views.iter().zip(&together) {
-                    let alone = frozen_product(weight, false, inputs, outputs, &[lane]).remove(0);
+                for (branch, result) in views.iter().zip(&together) {
+                    let alone = frozen_product(weight, false, inputs, outputs, &[branch]).remove(0);
                     assert!(*result == alone, "{outputs}×{inputs}, {rows} rows");
                     for (row, column) in [(0, 0), (rows - 1, outputs - 1), (rows / 2, outputs / 3)] {
-                        let expected = exact_dot(&lane[row * inputs..][..inputs], &values[column * inputs..][..inputs]);
+                        let expected =
+                            exact_dot(&branch[row * inputs..][..inputs], &values[column * inputs..][..inputs]);
                         assert!((f64::from(result[row * outputs + column]) - expected).abs() < 1e-4);
                     }
                 }
