@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
 use lcr_documents::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
 use lcr_formats::config::Config;
-use lcr_model::decoder::{AttentionShape, Branches, Decoder, Sequence, Site, SiteKind, Variant, with_all_values};
+use lcr_model::decoder::{AttentionShape, BoundAdapter, Branches, Decoder, Sequence, Site, SiteKind, with_all_values};
 use rayon::prelude::*;
 
 use crate::AuditError;
@@ -100,7 +100,7 @@ pub struct Comparison {
 /// `report` is told of progress, from this thread.
 pub fn compare(
     decoder: &Decoder,
-    variants: &[&Variant],
+    variants: &[&BoundAdapter],
     prompts: &[Vec<u32>],
     vocabulary: &dyn Vocabulary,
     options: &CompareOptions,
@@ -112,7 +112,7 @@ pub fn compare(
 /// The same, with its standing kept in a file: a run that was killed goes on from there.
 pub fn compare_kept(
     decoder: &Decoder,
-    variants: &[&Variant],
+    variants: &[&BoundAdapter],
     prompts: &[Vec<u32>],
     vocabulary: &dyn Vocabulary,
     options: &CompareOptions,
@@ -152,7 +152,7 @@ pub fn bytes_per_model(config: &Config, tokens: usize) -> usize {
 /// Every changed tensor with the variants that change it, in the order of layers.
 fn changed_by_name<'a>(
     decoder: &'a Decoder,
-    variants: &'a [&'a Variant],
+    variants: &'a [&'a BoundAdapter],
 ) -> Vec<(String, Vec<(usize, ChangedTensor<'a>)>)> {
     let mut names: IndexMap<String, Vec<(usize, ChangedTensor)>> = IndexMap::new();
     for (index, variant) in variants.iter().enumerate() {
@@ -178,7 +178,7 @@ enum JobResult {
 
 struct Run<'a> {
     decoder: &'a Decoder,
-    variants: &'a [&'a Variant],
+    variants: &'a [&'a BoundAdapter],
     prompts: &'a [Vec<u32>],
     options: &'a CompareOptions,
     places: Vec<Place>,
@@ -198,7 +198,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         decoder: &'a Decoder,
-        variants: &'a [&'a Variant],
+        variants: &'a [&'a BoundAdapter],
         prompts: &'a [Vec<u32>],
         options: &'a CompareOptions,
     ) -> Self {

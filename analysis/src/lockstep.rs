@@ -4,7 +4,7 @@
 //! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
 
 use lcr_model::decoder::{
-    AttentionShape, Branches, Decoder, Hooks, ModelError, Pass, Sequence, Site, SiteKind, Variant, with_values,
+    AttentionShape, BoundAdapter, Branches, Decoder, Hooks, ModelError, Pass, Sequence, Site, SiteKind, with_values,
 };
 
 /// What one step of the walk gave.
@@ -31,12 +31,13 @@ impl<'a> Lockstep<'a> {
     pub fn start(
         decoder: &'a Decoder,
         prompts: &[Vec<u32>],
-        variants: &[&'a Variant],
+        variants: &[&'a BoundAdapter],
         sites: &[SiteKind],
     ) -> Result<Self, ModelError> {
         decoder.check_prompts(prompts)?;
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        let models: Vec<Option<&Variant>> = std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
+        let models: Vec<Option<&BoundAdapter>> =
+            std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
         let pass = decoder.pass(&lengths, models);
         let tokens = prompts.concat();
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    Branches, Cache, CacheShape, Chain, Decoder, Hooks, Input, ModelError, Pass, Sequence, Variant, with_values,
+    BoundAdapter, Branches, Cache, CacheShape, Chain, Decoder, Hooks, Input, ModelError, Pass, Sequence, with_values,
 };
 
 /// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
@@ -39,14 +39,14 @@ struct LastRows {
 #[derive(Debug)]
 pub struct Session<'a> {
     decoder: &'a Decoder,
-    variant: Option<&'a Variant>,
+    variant: Option<&'a BoundAdapter>,
     chains: BTreeMap<SequenceId, Chain>,
     next: u64,
 }
 
 impl<'a> Session<'a> {
     /// No sequences yet, of the base or of one of its variants.
-    pub fn new(decoder: &'a Decoder, variant: Option<&'a Variant>) -> Self {
+    pub fn new(decoder: &'a Decoder, variant: Option<&'a BoundAdapter>) -> Self {
         Self { decoder, variant, chains: BTreeMap::new(), next: 0 }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use adapter_support::{Tensor, peft_config, write_adapter};
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Hooks, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, with_values};
 use serde_json::{Value, json};
 
 /// Rows and columns of the base's tables.
@@ -38,12 +38,12 @@ fn half(name: &str, shape: &[usize], values: &[f32]) -> Tensor {
     Tensor(format!("base_model.model.{name}"), "BF16", shape.to_vec(), bytes)
 }
 
-fn bound(decoder: &Decoder, config: &Value, tensors: &[Tensor]) -> Variant {
+fn bound(decoder: &Decoder, config: &Value, tensors: &[Tensor]) -> BoundAdapter {
     decoder.bind(Adapter::open(write_adapter(&peft_config(config), tensors).path()).unwrap()).unwrap()
 }
 
 /// Logits after each of some tokens.
-fn logits(decoder: &Decoder, variant: Option<&Variant>) -> Vec<f32> {
+fn logits(decoder: &Decoder, variant: Option<&BoundAdapter>) -> Vec<f32> {
     let tokens = [1, 403, 88, 27];
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
     let stream = decoder.embed(&tokens, &[0, 1, 2, 3], &pass.variants).unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Branches, Decoder, Hooks, Input, ModelError, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Branches, Decoder, Hooks, Input, ModelError, with_values};
 use lcr_model::session::{SequenceId, Session, Step};
 
 fn golden() -> PathBuf {
@@ -12,7 +12,7 @@ fn golden() -> PathBuf {
 }
 
 /// Golden models of every family, each with its adapter.
-fn cases() -> Vec<(String, Decoder, Variant)> {
+fn cases() -> Vec<(String, Decoder, BoundAdapter)> {
     let mut cases: Vec<_> = std::fs::read_dir(golden())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -33,7 +33,7 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
 }
 
 /// Logits after the last token, by one pass over all layers without a cache.
-fn whole_pass(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<f32> {
+fn whole_pass(decoder: &Decoder, variant: Option<&BoundAdapter>, tokens: &[u32]) -> Vec<f32> {
     let positions: Vec<usize> = (0..tokens.len()).collect();
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
     let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
@@ -46,13 +46,13 @@ fn whole_pass(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> V
 struct Checked<'a> {
     name: &'a str,
     decoder: &'a Decoder,
-    variant: Option<&'a Variant>,
+    variant: Option<&'a BoundAdapter>,
     session: Session<'a>,
     read: Vec<(SequenceId, Vec<u32>)>,
 }
 
 impl<'a> Checked<'a> {
-    fn new(name: &'a str, decoder: &'a Decoder, variant: Option<&'a Variant>) -> Self {
+    fn new(name: &'a str, decoder: &'a Decoder, variant: Option<&'a BoundAdapter>) -> Self {
         Self { name, decoder, variant, session: Session::new(decoder, variant), read: Vec::new() }
     }
 

@@ -14,7 +14,7 @@ use lcr_formats::adapter::{
 };
 use lcr_formats::checkpoint::Dtype;
 use lcr_formats::module::ModulePath;
-use lcr_model::decoder::{Decoder, ModelError, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -207,8 +207,8 @@ impl TrainableAdapter {
     /// What the decoder runs: a copy of the parameters as they are now, DoRA's norms brought up to date.
     ///
     /// For DoRA this reads the weights of the adapted modules once.
-    pub fn variant(&self, decoder: &Decoder) -> Variant {
-        Variant::moved(decoder, self.adapter.clone(), self.coverage.clone(), &self.squares)
+    pub fn variant(&self, decoder: &Decoder) -> BoundAdapter {
+        BoundAdapter::moved(decoder, self.adapter.clone(), self.coverage.clone(), &self.squares)
     }
 
     /// Numbers that are trained.

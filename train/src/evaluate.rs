@@ -3,7 +3,7 @@
 //! Naked means: no expert text. The model thinks for itself from the prompt, its thinking is closed where the budget is spent,
 //! and the opener of the answer's box is put after it, as in training; nothing else is injected.
 
-use lcr_model::decoder::{Decoder, Hooks, ModelError, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, with_values};
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::Session;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ pub struct Outcome {
 /// Answers every problem; `progress` gets the number of those done.
 pub fn evaluate(
     decoder: &Decoder,
-    variant: Option<&Variant>,
+    variant: Option<&BoundAdapter>,
     format: &Format,
     problems: &[Problem],
     anchors: &Anchors,
@@ -146,7 +146,7 @@ pub struct Perplexity {
 /// Perplexity of `tokens` in windows of `window`, each read without what came before it; its first token is not predicted.
 pub fn perplexity(
     decoder: &Decoder,
-    variant: Option<&Variant>,
+    variant: Option<&BoundAdapter>,
     tokens: &[u32],
     window: usize,
 ) -> Result<Option<Perplexity>, ModelError> {

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 use lcr_model::decoder::{
-    Branches, Decoder, HeadPass, Hooks, Layer, ModelError, SavedActivations, Saving, Variant, with_values,
+    BoundAdapter, Branches, Decoder, HeadPass, Hooks, Layer, ModelError, SavedActivations, Saving, with_values,
 };
 use rayon::prelude::*;
 
@@ -50,7 +50,7 @@ pub struct AdapterGradient {
 
 impl AdapterGradient {
     /// Zeros in the shapes of a variant's adapter.
-    pub fn zero(variant: &Variant) -> Self {
+    pub fn zero(variant: &BoundAdapter) -> Self {
         let modules = &variant.adapter().modules;
         Self { modules: modules.iter().map(|(path, module)| (path.clone(), ModuleGradient::zero(module))).collect() }
     }
@@ -271,7 +271,7 @@ fn differentiate(row: &mut [f32], token: usize, softmax: &Softmax, coefficient: 
 /// A forward pass of one variant over some examples, with what its way back needs.
 pub struct Trace<'a> {
     decoder: &'a Decoder,
-    variant: &'a Variant,
+    variant: &'a BoundAdapter,
     rows: Rows,
     /// Layers from the lowest adapted one up.
     layers: Vec<(&'a Layer, SavedActivations)>,
@@ -293,7 +293,7 @@ impl<'a> Trace<'a> {
     /// Runs the examples, laid one after another; tokens after an example's last target are not run.
     ///
     /// Fails on tokens outside the vocabulary, on targets that do not exist, and where numbers overflow.
-    pub fn forward(decoder: &'a Decoder, variant: &'a Variant, examples: &[Example]) -> Result<Self, ModelError> {
+    pub fn forward(decoder: &'a Decoder, variant: &'a BoundAdapter, examples: &[Example]) -> Result<Self, ModelError> {
         let mut trace = Self::run(decoder, variant, examples, KEPT_BYTES)?;
         let softcap = decoder.config().final_softcap;
         let mut found = Vec::with_capacity(trace.rows.targets.len());
@@ -344,7 +344,7 @@ impl<'a> Trace<'a> {
     /// one of three products with the head.
     pub fn gradient(
         decoder: &'a Decoder,
-        variant: &'a Variant,
+        variant: &'a BoundAdapter,
         examples: &[Example],
         coefficient: impl Fn(usize, usize, f64, f64) -> f64 + Sync,
     ) -> Result<Scored, ModelError> {
@@ -382,7 +382,7 @@ impl<'a> Trace<'a> {
     /// The layers alone; the results of large products are saved up to `saved_bytes`.
     fn run(
         decoder: &'a Decoder,
-        variant: &'a Variant,
+        variant: &'a BoundAdapter,
         examples: &[Example],
         saved_bytes: usize,
     ) -> Result<Self, ModelError> {
@@ -487,7 +487,7 @@ struct HeadGradient {
 }
 
 impl HeadGradient {
-    fn new(variant: &Variant) -> Self {
+    fn new(variant: &BoundAdapter) -> Self {
         Self { chosen: Vec::new(), values: Vec::new(), modules: AdapterGradient::zero(variant).modules }
     }
 
@@ -510,7 +510,7 @@ fn selected(matrix: &Tensor, rows: &[usize]) -> Result<Tensor, ModelError> {
 }
 
 /// The lowest layer whose products are saved, so that those of it and all above take `bytes` at most.
-fn first_saved(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
+fn first_saved(decoder: &Decoder, variant: &BoundAdapter, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
     let layers = decoder.layers();
     let mut left = bytes;
     let mut first = layers.len();

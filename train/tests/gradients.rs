@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
 use lcr_formats::checkpoint::SafetensorsFile;
-use lcr_model::decoder::{Decoder, Hooks, ModelError, ModuleGradient, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, ModuleGradient, with_values};
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use lcr_train::gradient::{AdapterGradient, Example, Trace, divergence};
 
@@ -40,7 +40,7 @@ fn golden(case: &str) -> PathBuf {
     here().join("../tests/golden").join(case)
 }
 
-fn open(case: &str) -> (Decoder, Variant) {
+fn open(case: &str) -> (Decoder, BoundAdapter) {
     let decoder = Decoder::open(&golden(case).join("base"), Device::Cpu).unwrap();
     let variant = decoder.bind(Adapter::open(&golden(case).join("adapter")).unwrap()).unwrap();
     (decoder, variant)
@@ -144,7 +144,7 @@ fn difference(left: &AdapterGradient, right: &AdapterGradient) -> f64 {
 
 fn gradient_of(
     decoder: &Decoder,
-    variant: &Variant,
+    variant: &BoundAdapter,
     examples: &[Example],
     coefficients: &[Vec<f64>],
 ) -> AdapterGradient {
@@ -298,7 +298,7 @@ fn forward_and_back_in_one_equal_the_two_apart() {
 }
 
 /// Logits of every token of one sequence, in f64.
-fn logits(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<Vec<f64>> {
+fn logits(decoder: &Decoder, variant: Option<&BoundAdapter>, tokens: &[u32]) -> Vec<Vec<f64>> {
     let pass = decoder.pass(&[tokens.len()], vec![variant]);
     let positions: Vec<usize> = (0..tokens.len()).collect();
     let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();

@@ -6,7 +6,7 @@ use std::ops::Range;
 use faer::{Accum, Mat, Par};
 use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
-use lcr_model::decoder::{Decoder, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder};
 
 /// f64 values of one slab: 8 MiB.
 const SLAB_VALUES: usize = 1 << 20;
@@ -90,7 +90,7 @@ fn stored_block(
 }
 
 /// Every tensor that a variant changes, in the order of their names' layers.
-pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<ChangedTensor<'a>> {
+pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a BoundAdapter) -> Vec<ChangedTensor<'a>> {
     let adapter = variant.adapter();
     let mut found: BTreeMap<String, ChangedTensor<'a>> = BTreeMap::new();
     for (path, low_rank) in &adapter.modules {

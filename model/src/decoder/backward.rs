@@ -11,11 +11,11 @@ use candle_core::{Result, Tensor};
 use lcr_formats::adapter::LowRank;
 
 use super::batch::Pass;
+use super::bound_adapter::BoundAdapter;
 use super::host::with_values;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::SavedProduct;
-use super::variant::Variant;
 
 /// Gradient of one module's adapter, shaped like the tensors of [`LowRank`].
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ impl ModuleGradient {
 /// A layer's backward pass: of the first model of the forward pass, into gradients by the module's path.
 pub(super) struct Backward<'a> {
     pub(super) pass: &'a Pass<'a>,
-    pub(super) variant: Option<&'a Variant>,
+    pub(super) variant: Option<&'a BoundAdapter>,
     pub(super) modules: &'a mut BTreeMap<String, ModuleGradient>,
 }
 

@@ -3,8 +3,8 @@
 use lcr_formats::config::{Config, Rope};
 
 use super::attention::Sequence;
+use super::bound_adapter::BoundAdapter;
 use super::rope::Rotation;
-use super::variant::Variant;
 
 /// The rows of one forward pass: which sequences they are of, and which adapters they are read with.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Pass<'a> {
     /// The sequences in the rows.
     pub sequences: Vec<Sequence>,
     /// The adapter of each model, if it has one.
-    pub variants: Vec<Option<&'a Variant>>,
+    pub variants: Vec<Option<&'a BoundAdapter>>,
     rotations: Vec<(Rope, Rotation)>,
 }
 
@@ -22,7 +22,7 @@ impl<'a> Pass<'a> {
         config: &Config,
         sequences: Vec<Sequence>,
         positions: &[usize],
-        variants: Vec<Option<&'a Variant>>,
+        variants: Vec<Option<&'a BoundAdapter>>,
     ) -> Self {
         let mut rotations: Vec<(Rope, Rotation)> = Vec::new();
         for rope in config.layers.iter().filter_map(|layer| layer.rope) {

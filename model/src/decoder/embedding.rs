@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use lcr_formats::adapter::EmbeddingLowRank;
 use lcr_formats::checkpoint::Weight;
 
+use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
 use super::host::matrix;
-use super::variant::{ModuleId, Variant};
 use super::{Decoder, ModelError};
 
 /// Token embeddings, and learned positions where the family has them.
@@ -46,7 +46,7 @@ impl Decoder {
         &self,
         tokens: &[u32],
         positions: &[usize],
-        variants: &[Option<&Variant>],
+        variants: &[Option<&BoundAdapter>],
     ) -> std::result::Result<Branches, ModelError> {
         self.embed_inputs(&[Input::Tokens(tokens)], positions, variants)
     }
@@ -56,7 +56,7 @@ impl Decoder {
         &self,
         inputs: &[Input],
         positions: &[usize],
-        variants: &[Option<&Variant>],
+        variants: &[Option<&BoundAdapter>],
     ) -> std::result::Result<Branches, ModelError> {
         let base = self.embed_rows(&self.embedding.tokens, inputs, positions)?;
         let mut tensors = Vec::new();

@@ -8,6 +8,7 @@ use lcr_formats::config::{Config, Family};
 use super::attention::{Attention, AttentionShape};
 use super::backward::{Backward, ModuleGradient};
 use super::batch::Pass;
+use super::bound_adapter::BoundAdapter;
 use super::branches::Branches;
 use super::cache::Cache;
 use super::feed_forward::FeedForward;
@@ -15,7 +16,6 @@ use super::host::add;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::{SavedActivations, SavedProduct, Saver, Saving};
-use super::variant::Variant;
 use super::{ModelError, Names};
 use crate::hooks::{Hooks, Site};
 
@@ -92,12 +92,12 @@ impl Layer {
     }
 
     /// Whether the variant adapts a linear module of this layer.
-    pub fn is_adapted(&self, variant: &Variant) -> bool {
+    pub fn is_adapted(&self, variant: &BoundAdapter) -> bool {
         self.linears().any(|linear| linear.is_adapted(Some(variant)))
     }
 
     /// Bytes of the products that [`Saving::Products`] keeps for each row, beside the two small tensors.
-    pub fn saved_bytes(&self, variant: &Variant) -> usize {
+    pub fn saved_bytes(&self, variant: &BoundAdapter) -> usize {
         let values = |linear: &Linear| {
             linear.outputs * if linear.has_magnitude(Some(variant)) { 2 } else { 1 } * size_of::<f32>()
         };

@@ -2,11 +2,12 @@
 //!
 //! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
 //! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
-//! it is done. Several models run together as [`Branches`]; what distinguishes them is a [`Variant`] each.
+//! it is done. Several models run together as [`Branches`]; what distinguishes them is a [`BoundAdapter`] each.
 
 mod attention;
 mod backward;
 mod batch;
+mod bound_adapter;
 mod branches;
 mod cache;
 mod embedding;
@@ -20,7 +21,6 @@ mod linear;
 mod norm;
 mod rope;
 mod saved;
-mod variant;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -33,6 +33,8 @@ use lcr_formats::config::{Config, Family, Norm};
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::ModuleGradient;
 pub use self::batch::Pass;
+pub use self::bound_adapter::BoundAdapter;
+use self::bound_adapter::ModuleId;
 pub use self::branches::Branches;
 pub use self::cache::Cache;
 pub(crate) use self::cache::{CacheShape, Chain};
@@ -47,8 +49,6 @@ pub use self::linear::for_each_panel;
 use self::norm::NormModule;
 use self::saved::Saver;
 pub use self::saved::{SavedActivations, Saving};
-use self::variant::ModuleId;
-pub use self::variant::Variant;
 pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 /// A model's files, ready to run.
@@ -247,18 +247,18 @@ impl Decoder {
     ///
     /// Two things differ and are said in the coverage: tables over a vocabulary of another size get the rows of the base's, and
     /// a classification head is set aside.
-    pub fn bind(&self, mut adapter: Adapter) -> Result<Variant, ModelError> {
+    pub fn bind(&self, mut adapter: Adapter) -> Result<BoundAdapter, ModelError> {
         let shape = |name: &str| self.tensor(name).map(|weight| weight.shape().to_vec());
         let modules = self.target_modules();
         let tables =
             [(self.embedding.path.as_str(), &self.embedding.tokens), (self.head.path.as_str(), &self.head.weight)];
         let vocabulary = adapter.fit_vocabulary(&tables);
         let coverage = Coverage { vocabulary, ..adapter.bind(&modules, &shape)? };
-        Ok(Variant::new(self, adapter.without_heads(&modules), coverage))
+        Ok(BoundAdapter::new(self, adapter.without_heads(&modules), coverage))
     }
 
     /// What the decoder needs to know of a batch of prompts, laid one after another.
-    pub fn pass<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a Variant>>) -> Pass<'a> {
+    pub fn pass<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a BoundAdapter>>) -> Pass<'a> {
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
         Pass::new(&self.config, Sequence::consecutive(lengths), &positions, variants)
     }
@@ -295,17 +295,21 @@ impl Decoder {
     }
 
     /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
-    pub fn logits(&self, stream: &Branches, variants: &[Option<&Variant>]) -> Result<Branches, ModelError> {
+    pub fn logits(&self, stream: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches, ModelError> {
         self.logits_of_normal(&self.final_normal(stream, variants)?, variants)
     }
 
     /// Final norm on rows of the last stream: `[rows, width]`.
-    pub fn final_normal(&self, stream: &Branches, variants: &[Option<&Variant>]) -> Result<Branches, ModelError> {
+    pub fn final_normal(&self, stream: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches, ModelError> {
         Ok(self.final_norm.forward(stream, variants)?)
     }
 
     /// Output head and soft-cap on rows behind the final norm: `[rows, vocab]`.
-    pub fn logits_of_normal(&self, normal: &Branches, variants: &[Option<&Variant>]) -> Result<Branches, ModelError> {
+    pub fn logits_of_normal(
+        &self,
+        normal: &Branches,
+        variants: &[Option<&BoundAdapter>],
+    ) -> Result<Branches, ModelError> {
         let logits = self.head.forward(normal, variants, &mut Saver::default())?;
         Ok(match self.config.final_softcap {
             Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,

@@ -3,7 +3,7 @@
 //! Both models run in one pass and share every row up to the first adapted layer.
 
 use candle_core::{Device, Tensor};
-use lcr_model::decoder::{Branches, Decoder, Hooks, ModelError, Variant, with_all_values};
+use lcr_model::decoder::{BoundAdapter, Branches, Decoder, Hooks, ModelError, with_all_values};
 use rayon::prelude::*;
 
 use super::{Example, Rows, Softmax, check_finite, chunk_rows};
@@ -20,7 +20,7 @@ pub struct Divergence {
 }
 
 /// Log-probabilities of the targets under a variant and its base, and the divergence between the two.
-pub fn divergence(decoder: &Decoder, variant: &Variant, examples: &[Example]) -> Result<Divergence, ModelError> {
+pub fn divergence(decoder: &Decoder, variant: &BoundAdapter, examples: &[Example]) -> Result<Divergence, ModelError> {
     let rows = Rows::new(decoder, examples)?;
     let mut found = Vec::with_capacity(rows.targets.len());
     if !rows.targets.is_empty() {

@@ -9,12 +9,12 @@ use lcr_formats::config::{Config, Family, Rope};
 
 pub use self::scores::{AttentionShape, Pattern, Sequence};
 use super::batch::Pass;
+use super::bound_adapter::BoundAdapter;
 use super::branches::Branches;
 use super::cache::Cache;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::Saver;
-use super::variant::Variant;
 use super::{ModelError, Names};
 use crate::hooks::{Hooks, Site};
 
@@ -147,7 +147,7 @@ impl Attention {
     }
 
     /// The results of all projections of `x`, the normed stream.
-    fn project(&self, x: &Branches, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Vec<Branches>> {
+    fn project(&self, x: &Branches, variants: &[Option<&BoundAdapter>], saver: &mut Saver) -> Result<Vec<Branches>> {
         self.projections().iter().map(|linear| linear.forward(x, variants, saver)).collect()
     }
 

@@ -13,11 +13,11 @@ use self::activation::NonLinearity;
 use self::gated::Gated;
 use self::plain::Plain;
 use super::Names;
+use super::bound_adapter::BoundAdapter;
 use super::branches::Branches;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::Saver;
-use super::variant::Variant;
 
 /// What stands between the norm and the projection back.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl FeedForward {
     pub(super) fn forward(
         &self,
         stream: &Branches,
-        variants: &[Option<&Variant>],
+        variants: &[Option<&BoundAdapter>],
         saver: &mut Saver,
     ) -> Result<Branches> {
         let normal = self.norm.forward(stream, variants)?;

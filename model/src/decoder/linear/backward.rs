@@ -13,10 +13,10 @@ use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
 use super::super::backward::ModuleGradient;
+use super::super::bound_adapter::BoundAdapter;
 use super::super::branches::Branches;
 use super::super::host::{with_all_values, with_values};
 use super::super::saved::{SavedProduct, Saver, Saving};
-use super::super::variant::Variant;
 use super::{Linear, Matrix, for_each_panel, multiply, parallelism};
 
 /// Tokens whose products are summed in f32.
@@ -26,17 +26,17 @@ const TASK_OUTPUTS: usize = 64;
 
 impl Linear {
     /// Whether the variant has a low-rank path here, which is what training moves.
-    pub(in crate::decoder) fn is_adapted(&self, variant: Option<&Variant>) -> bool {
+    pub(in crate::decoder) fn is_adapted(&self, variant: Option<&BoundAdapter>) -> bool {
         variant.and_then(|variant| variant.module(self.id)?.low_rank()).is_some()
     }
 
     /// Whether the backward pass needs [`SavedProduct::pre_magnitude`].
-    pub(in crate::decoder) fn has_magnitude(&self, variant: Option<&Variant>) -> bool {
+    pub(in crate::decoder) fn has_magnitude(&self, variant: Option<&BoundAdapter>) -> bool {
         self.change(variant).is_some_and(|change| change.ratio.is_some())
     }
 
     /// The forward pass for one model, with what the backward pass needs of it.
-    pub(in crate::decoder) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<SavedProduct> {
+    pub(in crate::decoder) fn run(&self, x: &Tensor, variant: Option<&BoundAdapter>) -> Result<SavedProduct> {
         let mut saver = Saver::new(Saving::Products);
         self.forward(&Branches::shared(x.clone(), 1), &[variant], &mut saver)?;
         saver.into_products().pop().ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))
@@ -50,7 +50,7 @@ impl Linear {
         x: &Tensor,
         pre_magnitude: Option<&Tensor>,
         gradient: &mut [f32],
-        variant: Option<&Variant>,
+        variant: Option<&BoundAdapter>,
         into: Option<&mut [f32]>,
         modules: &mut BTreeMap<String, ModuleGradient>,
     ) -> Result<()> {

@@ -15,12 +15,12 @@ use rayon::prelude::*;
 pub use self::product::for_each_panel;
 pub(super) use self::product::{Matrix, SERIAL_OPERATIONS, multiply, parallelism};
 use self::product::{STREAMED_ROWS, frozen_product};
+use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
 use super::host::{matrix, with_all_values, with_values};
 use super::kernels::{self, FewRows, StoredRows};
 use super::norm::row;
 use super::saved::{SavedProduct, Saver};
-use super::variant::{ModuleId, Variant};
 
 /// y = xWᵀ + b with W in its file.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ struct Change<'a> {
 }
 
 impl Linear {
-    fn change<'a>(&'a self, variant: Option<&'a Variant>) -> Option<Change<'a>> {
+    fn change<'a>(&'a self, variant: Option<&'a BoundAdapter>) -> Option<Change<'a>> {
         let module = variant?.module(self.id)?;
         Some(Change {
             low_rank: module.low_rank(),
@@ -63,7 +63,12 @@ impl Linear {
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]` for every model; `variants` holds the adapter of each, if it has one.
-    pub(super) fn forward(&self, x: &Branches, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Branches> {
+    pub(super) fn forward(
+        &self,
+        x: &Branches,
+        variants: &[Option<&BoundAdapter>],
+        saver: &mut Saver,
+    ) -> Result<Branches> {
         let changes: Vec<Option<Change>> = variants.iter().map(|variant| self.change(*variant)).collect();
         let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.whole.is_none());
         let mut used: Vec<usize> = Vec::new();

@@ -6,9 +6,9 @@ use candle_core::{D, Device, Result, Tensor};
 use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
+use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
 use super::host::{matrix, with_values};
-use super::variant::{ModuleId, Variant};
 
 /// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;
@@ -34,7 +34,7 @@ impl NormModule {
     }
 
     /// The parameters a variant has in place of the base's.
-    fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
+    fn changed(&self, variant: Option<&BoundAdapter>) -> Option<NormParameters> {
         let module = variant?.module(self.id)?;
         let (gain, bias) = (module.whole(), module.bias());
         if gain.is_none() && bias.is_none() {
@@ -51,12 +51,12 @@ impl NormModule {
     }
 
     /// Normalised rows of one model.
-    pub(super) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<Tensor> {
+    pub(super) fn run(&self, x: &Tensor, variant: Option<&BoundAdapter>) -> Result<Tensor> {
         Ok(self.forward(&Branches::shared(x.clone(), 1), &[variant])?.model(0).clone())
     }
 
     /// Normalised rows of every model.
-    pub(crate) fn forward(&self, x: &Branches, variants: &[Option<&Variant>]) -> Result<Branches> {
+    pub(crate) fn forward(&self, x: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches> {
         let changes: Vec<Option<NormParameters>> = variants.iter().map(|variant| self.changed(*variant)).collect();
         if changes.iter().all(Option::is_none) {
             return x.map(|rows| self.parameters.apply(rows));

@@ -27,7 +27,7 @@ pub(super) struct BoundModule {
 
 /// An adapter whose every tensor has found its module in a base model.
 #[derive(Debug)]
-pub struct Variant {
+pub struct BoundAdapter {
     adapter: Adapter,
     coverage: Coverage,
     /// By [`ModuleId`]; nothing for a module that stays as it is.
@@ -95,7 +95,7 @@ impl BoundModule {
     }
 }
 
-impl Variant {
+impl BoundAdapter {
     pub(crate) fn new(decoder: &Decoder, adapter: Adapter, coverage: Coverage) -> Self {
         let mut modules: Vec<Option<BoundModule>> = Vec::new();
         for (id, path) in decoder.modules() {
