@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let mut progress = terminal.progress();
     let mut done = 0;
     while let Some(step) = lockstep.advance()? {
-        for (site, branches) in step.taps {
+        for (site, branches) in step.captured {
             for (index, name) in names.iter().enumerate().take(1 + variants.len()) {
                 file.activations(&format!("{name}.{site}"), branches.model(index))?;
             }

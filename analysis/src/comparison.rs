@@ -350,7 +350,7 @@ impl<'a> Run<'a> {
     /// The work that one step of the walk gives.
     fn jobs(&mut self, step: Step<'a>, layer: usize) -> Result<Vec<Job<'a>>, AuditError> {
         let (mut jobs, mut queries, mut keys) = (Vec::new(), None, None);
-        for (site, branches) in step.taps {
+        for (site, branches) in step.captured {
             match site.kind() {
                 SiteKind::Query => queries = Some(branches),
                 SiteKind::Key => keys = Some(branches),

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    BoundAdapter, Branches, Cache, CacheShape, Chain, Decoder, Hooks, Input, ModelError, Pass, Sequence, with_values,
+    BoundAdapter, Branches, Cache, CacheShape, Chain, Decoder, ForwardBatch, Hooks, Input, ModelError, Sequence,
+    with_values,
 };
 
 /// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
@@ -126,7 +127,7 @@ impl<'a> Session<'a> {
         let mut cache = Cache::new(CacheShape::of(self.decoder.config()), chains, &counts);
         // On a thread of the pool: coming from outside, each of the hundreds of small parallel products of a pass would
         // have to wake it.
-        let result = rayon::scope(|_| self.pass(requests, &counts, &mut cache));
+        let result = rayon::scope(|_| self.forward(requests, &counts, &mut cache));
         let chains = if result.is_ok() { cache.into_chains() } else { cache.undo(&counts) };
         self.chains.extend(requests.iter().map(|(id, _)| *id).zip(chains));
         result.map(Some)
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn pass(
+    fn forward(
         &self,
         requests: &[(SequenceId, Input)],
         counts: &[usize],
@@ -181,12 +182,12 @@ impl<'a> Session<'a> {
             key += length;
         }
         let last: Vec<u32> = sequences.iter().map(|sequence| sequence.queries.end as u32 - 1).collect();
-        let pass = Pass::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
-        let stream = self.decoder.embed_inputs(&inputs, &positions, &pass.variants)?;
-        let stream = self.decoder.forward(stream, &pass, Some(cache), &mut Hooks::default())?;
+        let batch = ForwardBatch::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
+        let stream = self.decoder.embed_inputs(&inputs, &positions, &batch.variants)?;
+        let stream = self.decoder.forward(stream, &batch, Some(cache), &mut Hooks::default())?;
         let hidden = if last.len() == positions.len() { stream } else { select(&stream, &last)? };
-        let normal = self.decoder.final_normal(&hidden, &pass.variants)?;
-        let logits = self.decoder.logits_of_normal(&normal, &pass.variants)?;
+        let normal = self.decoder.final_normal(&hidden, &batch.variants)?;
+        let logits = self.decoder.logits_of_normal(&normal, &batch.variants)?;
         Ok(LastRows { hidden, normal, logits })
     }
 }

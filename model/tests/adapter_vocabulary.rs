@@ -45,10 +45,10 @@ fn bound(decoder: &Decoder, config: &Value, tensors: &[Tensor]) -> BoundAdapter 
 /// Logits after each of some tokens.
 fn logits(decoder: &Decoder, variant: Option<&BoundAdapter>) -> Vec<f32> {
     let tokens = [1, 403, 88, 27];
-    let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let stream = decoder.embed(&tokens, &[0, 1, 2, 3], &pass.variants).unwrap();
-    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
-    with_values(decoder.logits(&stream, &pass.variants).unwrap().model(0), <[f32]>::to_vec).unwrap()
+    let batch = decoder.batch(&[tokens.len()], vec![variant]);
+    let stream = decoder.embed(&tokens, &[0, 1, 2, 3], &batch.variants).unwrap();
+    let stream = decoder.forward(stream, &batch, None, &mut Hooks::default()).unwrap();
+    with_values(decoder.logits(&stream, &batch.variants).unwrap().model(0), <[f32]>::to_vec).unwrap()
 }
 
 #[test]

@@ -19,10 +19,10 @@ fn open(case: &str) -> (Decoder, BoundAdapter) {
 
 /// The last stream of base and variant.
 fn run(decoder: &Decoder, variant: &BoundAdapter, hooks: &mut Hooks) -> Result<Branches, ModelError> {
-    let pass = decoder.pass(&[TOKENS.len()], vec![None, Some(variant)]);
+    let batch = decoder.batch(&[TOKENS.len()], vec![None, Some(variant)]);
     let positions: Vec<usize> = (0..TOKENS.len()).collect();
-    let stream = decoder.embed(&TOKENS, &positions, &pass.variants)?;
-    decoder.forward(stream, &pass, None, hooks)
+    let stream = decoder.embed(&TOKENS, &positions, &batch.variants)?;
+    decoder.forward(stream, &batch, None, hooks)
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {

@@ -35,10 +35,10 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
 /// Logits after the last token, by one pass over all layers without a cache.
 fn whole_pass(decoder: &Decoder, variant: Option<&BoundAdapter>, tokens: &[u32]) -> Vec<f32> {
     let positions: Vec<usize> = (0..tokens.len()).collect();
-    let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
-    let logits = decoder.logits(&stream, &pass.variants).unwrap();
+    let batch = decoder.batch(&[tokens.len()], vec![variant]);
+    let stream = decoder.embed(tokens, &positions, &batch.variants).unwrap();
+    let stream = decoder.forward(stream, &batch, None, &mut Hooks::default()).unwrap();
+    let logits = decoder.logits(&stream, &batch.variants).unwrap();
     with_values(logits.model(0), |values| values[(tokens.len() - 1) * decoder.config().vocab_size..].to_vec()).unwrap()
 }
 

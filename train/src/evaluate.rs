@@ -154,11 +154,11 @@ pub fn perplexity(
     let mut count = 0;
     for part in tokens.chunks(window.clamp(2, decoder.config().max_positions)).filter(|part| part.len() > 1) {
         decoder.check_prompts(&[part.to_vec()])?;
-        let pass = decoder.pass(&[part.len()], vec![variant]);
+        let batch = decoder.batch(&[part.len()], vec![variant]);
         let positions: Vec<usize> = (0..part.len()).collect();
-        let stream = decoder.embed(part, &positions, &pass.variants)?;
-        let stream = decoder.forward(stream, &pass, None, &mut Hooks::default())?;
-        let logits = decoder.logits(&stream, &pass.variants)?;
+        let stream = decoder.embed(part, &positions, &batch.variants)?;
+        let stream = decoder.forward(stream, &batch, None, &mut Hooks::default())?;
+        let logits = decoder.logits(&stream, &batch.variants)?;
         let width = decoder.config().vocab_size;
         total += with_values(&logits.model(0).to_device(&candle_core::Device::Cpu)?, |values| {
             let rows = values.chunks_exact(width).zip(&part[1..]);

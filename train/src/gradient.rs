@@ -402,19 +402,19 @@ impl<'a> Trace<'a> {
         if trace.rows.targets.is_empty() {
             return Ok(trace);
         }
-        let pass = decoder.pass(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
+        let batch = decoder.batch(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
         let positions = trace.rows.positions();
         let lowest = decoder.layers().iter().position(|layer| layer.is_adapted(variant));
         let first_saved = first_saved(decoder, variant, lowest, positions.len(), saved_bytes);
-        let mut stream = decoder.embed(&trace.rows.tokens, &positions, &pass.variants)?;
+        let mut stream = decoder.embed(&trace.rows.tokens, &positions, &batch.variants)?;
         for (index, layer) in decoder.layers().iter().enumerate() {
             if lowest.is_some_and(|lowest| index >= lowest) {
                 let saving = if index >= first_saved { Saving::Products } else { Saving::Inputs };
-                let (after, saved) = layer.forward_saving(&stream, &pass, saving)?;
+                let (after, saved) = layer.forward_saving(&stream, &batch, saving)?;
                 trace.layers.push((layer, saved));
                 stream = after;
             } else {
-                stream = layer.forward(&stream, &pass, None, &mut Hooks::default())?;
+                stream = layer.forward(&stream, &batch, None, &mut Hooks::default())?;
             }
             check_finite(decoder, index, &stream, &["the adapted model"])?;
             layer.release();
@@ -453,13 +453,13 @@ impl<'a> Trace<'a> {
         let HeadGradient { chosen, values, mut modules } = head;
         let spans = self.rows.spans(&chosen);
         let lengths: Vec<usize> = spans.iter().map(Range::len).collect();
-        let pass = self.decoder.pass(&lengths, vec![Some(self.variant)]);
+        let batch = self.decoder.batch(&lengths, vec![Some(self.variant)]);
         let mut gradient =
             (!chosen.is_empty()).then(|| self.rows.scatter(&chosen, &spans, &values, self.decoder.config().width));
         drop(values);
         for (index, (layer, saved)) in self.layers.into_iter().enumerate().rev() {
             let Some(above) = gradient.take() else { break };
-            gradient = layer.backward(saved.rows(&spans)?, &pass, above, index > 0, &mut modules)?;
+            gradient = layer.backward(saved.rows(&spans)?, &batch, above, index > 0, &mut modules)?;
             layer.release();
         }
         Ok(AdapterGradient { modules })

@@ -299,11 +299,11 @@ fn forward_and_back_in_one_equal_the_two_apart() {
 
 /// Logits of every token of one sequence, in f64.
 fn logits(decoder: &Decoder, variant: Option<&BoundAdapter>, tokens: &[u32]) -> Vec<Vec<f64>> {
-    let pass = decoder.pass(&[tokens.len()], vec![variant]);
+    let batch = decoder.batch(&[tokens.len()], vec![variant]);
     let positions: Vec<usize> = (0..tokens.len()).collect();
-    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
-    let rows = decoder.logits(&stream, &pass.variants).unwrap();
+    let stream = decoder.embed(tokens, &positions, &batch.variants).unwrap();
+    let stream = decoder.forward(stream, &batch, None, &mut Hooks::default()).unwrap();
+    let rows = decoder.logits(&stream, &batch.variants).unwrap();
     let values = with_values(rows.model(0), <[f32]>::to_vec).unwrap();
     values.chunks_exact(decoder.config().vocab_size).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()
 }

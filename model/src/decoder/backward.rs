@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{Result, Tensor};
 use lcr_formats::adapter::LowRank;
 
-use super::batch::Pass;
+use super::batch::ForwardBatch;
 use super::bound_adapter::BoundAdapter;
 use super::host::with_values;
 use super::linear::Linear;
@@ -60,14 +60,14 @@ impl ModuleGradient {
 
 /// A layer's backward pass: of the first model of the forward pass, into gradients by the module's path.
 pub(super) struct Backward<'a> {
-    pub(super) pass: &'a Pass<'a>,
+    pub(super) batch: &'a ForwardBatch<'a>,
     pub(super) variant: Option<&'a BoundAdapter>,
     pub(super) modules: &'a mut BTreeMap<String, ModuleGradient>,
 }
 
 impl<'a> Backward<'a> {
-    pub(super) fn new(pass: &'a Pass<'a>, modules: &'a mut BTreeMap<String, ModuleGradient>) -> Self {
-        Self { pass, variant: pass.variants.first().copied().flatten(), modules }
+    pub(super) fn new(batch: &'a ForwardBatch<'a>, modules: &'a mut BTreeMap<String, ModuleGradient>) -> Self {
+        Self { batch, variant: batch.variants.first().copied().flatten(), modules }
     }
 
     /// `gradient` of a norm's result becomes that of its input `x`.

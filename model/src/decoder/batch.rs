@@ -8,7 +8,7 @@ use super::rope::Rotation;
 
 /// The rows of one forward pass: which sequences they are of, and which adapters they are read with.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct ForwardBatch<'a> {
     /// The sequences in the rows.
     pub sequences: Vec<Sequence>,
     /// The adapter of each model, if it has one.
@@ -16,7 +16,7 @@ pub struct Pass<'a> {
     rotations: Vec<(Rope, Rotation)>,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> ForwardBatch<'a> {
     /// `positions` are those of the rows in their sequences.
     pub fn new(
         config: &Config,

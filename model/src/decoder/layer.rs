@@ -7,7 +7,7 @@ use lcr_formats::config::{Config, Family};
 
 use super::attention::{Attention, AttentionShape};
 use super::backward::{Backward, ModuleGradient};
-use super::batch::Pass;
+use super::batch::ForwardBatch;
 use super::bound_adapter::BoundAdapter;
 use super::branches::Branches;
 use super::cache::Cache;
@@ -52,41 +52,41 @@ impl Layer {
     pub fn forward(
         &self,
         stream: &Branches,
-        pass: &Pass,
+        batch: &ForwardBatch,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
     ) -> Result<Branches, ModelError> {
-        self.run(stream, pass, cache, hooks, &mut Saver::default())
+        self.run(stream, batch, cache, hooks, &mut Saver::default())
     }
 
-    /// The same for the first and only model of `pass`, and what [`Layer::backward`] needs.
+    /// The same for the first and only model of `batch`, and what [`Layer::backward`] needs.
     pub fn forward_saving(
         &self,
         stream: &Branches,
-        pass: &Pass,
+        batch: &ForwardBatch,
         saving: Saving,
     ) -> Result<(Branches, SavedActivations), ModelError> {
         let mut saver = Saver::new(saving);
-        let after = self.run(stream, pass, None, &mut Hooks::default(), &mut saver)?;
+        let after = self.run(stream, batch, None, &mut Hooks::default(), &mut saver)?;
         Ok((after, saver.into_activations(stream.model(0).clone())?))
     }
 
     fn run(
         &self,
         stream: &Branches,
-        pass: &Pass,
+        batch: &ForwardBatch,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
         saver: &mut Saver,
     ) -> Result<Branches, ModelError> {
         let replaced = hooks.visit(Site::Resid(self.index), stream)?;
         let stream = replaced.as_ref().unwrap_or(stream);
-        let added = self.attention.forward(self.index, stream, pass, cache, hooks, saver)?;
+        let added = self.attention.forward(self.index, stream, batch, cache, hooks, saver)?;
         let added = hooks.through(Site::AttnOut(self.index), added)?;
         saver.attended(added.model(0));
         let stream = Branches::zip([stream, &added], |[stream, added]| add(stream, added))?;
         drop(added);
-        let added = self.feed_forward.forward(&stream, &pass.variants, saver)?;
+        let added = self.feed_forward.forward(&stream, &batch.variants, saver)?;
         let added = hooks.through(Site::MlpOut(self.index), added)?;
         Ok(Branches::zip([&stream, &added], |[stream, added]| add(stream, added))?)
     }
@@ -107,17 +107,17 @@ impl Layer {
     /// Adds the gradients of this layer's adapters to `modules` and returns that of the stream before it, where `below`
     /// says that somebody needs it.
     ///
-    /// `gradient` is that of the stream after the layer, `[tokens, width]`. The model is the first of `pass`, whose
+    /// `gradient` is that of the stream after the layer, `[tokens, width]`. The model is the first of `batch`, whose
     /// sequences have no cache and are those of the rows in `saved`.
     pub fn backward(
         &self,
         saved: SavedActivations,
-        pass: &Pass,
+        batch: &ForwardBatch,
         gradient: Vec<f32>,
         below: bool,
         modules: &mut BTreeMap<String, ModuleGradient>,
     ) -> Result<Option<Vec<f32>>, ModelError> {
-        let mut backward = Backward::new(pass, modules);
+        let mut backward = Backward::new(batch, modules);
         let variant = backward.variant;
         let attention_wanted = below || self.attention.linears().any(|linear| linear.is_adapted(variant));
         let mut gradient = gradient;

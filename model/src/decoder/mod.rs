@@ -32,7 +32,7 @@ use lcr_formats::config::{Config, Family, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::ModuleGradient;
-pub use self::batch::Pass;
+pub use self::batch::ForwardBatch;
 pub use self::bound_adapter::BoundAdapter;
 use self::bound_adapter::ModuleId;
 pub use self::branches::Branches;
@@ -258,9 +258,9 @@ impl Decoder {
     }
 
     /// What the decoder needs to know of a batch of prompts, laid one after another.
-    pub fn pass<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a BoundAdapter>>) -> Pass<'a> {
+    pub fn batch<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a BoundAdapter>>) -> ForwardBatch<'a> {
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
-        Pass::new(&self.config, Sequence::consecutive(lengths), &positions, variants)
+        ForwardBatch::new(&self.config, Sequence::consecutive(lengths), &positions, variants)
     }
 
     /// Refuses prompts that this model cannot read.
@@ -282,14 +282,14 @@ impl Decoder {
     pub fn forward(
         &self,
         stream: Branches,
-        pass: &Pass,
+        batch: &ForwardBatch,
         mut cache: Option<&mut Cache>,
         hooks: &mut Hooks,
     ) -> Result<Branches, ModelError> {
         hooks.check(self.layers.len())?;
         let mut stream = stream;
         for layer in &self.layers {
-            stream = layer.forward(&stream, pass, cache.as_deref_mut(), hooks)?;
+            stream = layer.forward(&stream, batch, cache.as_deref_mut(), hooks)?;
         }
         hooks.through(Site::Resid(self.layers.len()), stream)
     }

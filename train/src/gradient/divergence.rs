@@ -24,11 +24,11 @@ pub fn divergence(decoder: &Decoder, variant: &BoundAdapter, examples: &[Example
     let rows = Rows::new(decoder, examples)?;
     let mut found = Vec::with_capacity(rows.targets.len());
     if !rows.targets.is_empty() {
-        let pass = decoder.pass(&rows.nonempty_lengths(), vec![None, Some(variant)]);
-        let mut stream = decoder.embed(&rows.tokens, &rows.positions(), &pass.variants)?;
+        let batch = decoder.batch(&rows.nonempty_lengths(), vec![None, Some(variant)]);
+        let mut stream = decoder.embed(&rows.tokens, &rows.positions(), &batch.variants)?;
         let mut hooks = Hooks::default();
         for (index, layer) in decoder.layers().iter().enumerate() {
-            stream = layer.forward(&stream, &pass, None, &mut hooks)?;
+            stream = layer.forward(&stream, &batch, None, &mut hooks)?;
             check_finite(decoder, index, &stream, &["the base", "the adapted model"])?;
         }
         let tensors = stream.tensors().iter().map(|branch| rows.gather(branch)).collect::<Result<Vec<Tensor>, _>>()?;
@@ -38,7 +38,7 @@ pub fn divergence(decoder: &Decoder, variant: &BoundAdapter, examples: &[Example
             let count = count.min(rows.targets.len() - first);
             let chunk = |branch: &Tensor| branch.narrow(0, first, count)?.reshape((count, width));
             let branches = stream.with_tensors(tensors.iter().map(chunk).collect::<Result<_, _>>()?);
-            let logits = decoder.logits(&branches, &pass.variants)?;
+            let logits = decoder.logits(&branches, &batch.variants)?;
             found.extend(compare(&logits, &rows, first)?);
         }
     }

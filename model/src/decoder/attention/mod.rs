@@ -8,7 +8,7 @@ use lcr_formats::checkpoint::CheckpointError;
 use lcr_formats::config::{Config, Family, Rope};
 
 pub use self::scores::{AttentionShape, Pattern, Sequence};
-use super::batch::Pass;
+use super::batch::ForwardBatch;
 use super::bound_adapter::BoundAdapter;
 use super::branches::Branches;
 use super::cache::Cache;
@@ -117,25 +117,25 @@ impl Attention {
         &self,
         index: usize,
         stream: &Branches,
-        pass: &Pass,
+        batch: &ForwardBatch,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
         saver: &mut Saver,
     ) -> std::result::Result<Branches, ModelError> {
-        let variants = &pass.variants;
+        let variants = &batch.variants;
         let [query, key, value] =
             self.split(self.project(&self.norm.forward(stream, variants)?, variants, saver)?)?;
-        let [query, key] = self.rotated([query, key], pass)?;
+        let [query, key] = self.rotated([query, key], batch)?;
         let query = hooks.through(Site::Query(index), query)?;
         let key = hooks.through(Site::Key(index), key)?;
         let value = hooks.through(Site::Value(index), value)?;
         let attended = match cache {
             None => Branches::zip([&query, &key, &value], |[query, key, value]| {
-                self.shape.apply(query, key, value, &pass.sequences)
+                self.shape.apply(query, key, value, &batch.sequences)
             })?,
             Some(cache) => {
-                cache.store(index, key.model(0), value.model(0), &pass.sequences)?;
-                query.map(|query| self.shape.apply_cached(query, cache, index, &pass.sequences))?
+                cache.store(index, key.model(0), value.model(0), &batch.sequences)?;
+                query.map(|query| self.shape.apply_cached(query, cache, index, &batch.sequences))?
             }
         };
         drop((query, key, value));
@@ -164,15 +164,15 @@ impl Attention {
     }
 
     /// Queries and keys behind the norms of the heads and the rotation.
-    fn rotated(&self, projected: [Branches; 2], pass: &Pass) -> Result<[Branches; 2]> {
+    fn rotated(&self, projected: [Branches; 2], batch: &ForwardBatch) -> Result<[Branches; 2]> {
         let [mut query, mut key] = projected;
         if let Some(norm) = &self.query_norm {
-            query = norm.forward(&query, &pass.variants)?;
+            query = norm.forward(&query, &batch.variants)?;
         }
         if let Some(norm) = &self.key_norm {
-            key = norm.forward(&key, &pass.variants)?;
+            key = norm.forward(&key, &batch.variants)?;
         }
-        if let Some(rotation) = self.rope.as_ref().and_then(|rope| pass.rotation(rope)) {
+        if let Some(rotation) = self.rope.as_ref().and_then(|rope| batch.rotation(rope)) {
             query = query.map(|rows| rotation.apply(rows, self.shape.head_dim))?;
             key = key.map(|rows| rotation.apply(rows, self.shape.head_dim))?;
         }
