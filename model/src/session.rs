@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    BoundAdapter, Branches, Cache, CacheShape, Chain, Decoder, ForwardBatch, Hooks, Input, ModelError, Sequence,
+    BlockTable, BoundAdapter, Branches, Cache, CacheShape, Decoder, ForwardBatch, Hooks, Input, ModelError, Sequence,
     with_values,
 };
 
@@ -41,49 +41,49 @@ struct LastRows {
 pub struct Session<'a> {
     decoder: &'a Decoder,
     variant: Option<&'a BoundAdapter>,
-    chains: BTreeMap<SequenceId, Chain>,
+    tables: BTreeMap<SequenceId, BlockTable>,
     next: u64,
 }
 
 impl<'a> Session<'a> {
     /// No sequences yet, of the base or of one of its variants.
     pub fn new(decoder: &'a Decoder, variant: Option<&'a BoundAdapter>) -> Self {
-        Self { decoder, variant, chains: BTreeMap::new(), next: 0 }
+        Self { decoder, variant, tables: BTreeMap::new(), next: 0 }
     }
 
     /// An empty sequence.
     pub fn open(&mut self) -> SequenceId {
-        self.insert(Some(Chain::default()))
+        self.insert(Some(BlockTable::default()))
     }
 
     /// A sequence that has read what `id` has, shares its keys and values without a copy, and parts from it here.
     ///
     /// The fork of a closed sequence is a closed one: [`Session::read`] refuses it.
     pub fn fork(&mut self, id: SequenceId) -> SequenceId {
-        let chain = self.chains.get(&id).cloned();
-        self.insert(chain)
+        let table = self.tables.get(&id).cloned();
+        self.insert(table)
     }
 
     /// Frees what no other sequence shares. Closing twice does nothing.
     pub fn close(&mut self, id: SequenceId) {
-        self.chains.remove(&id);
+        self.tables.remove(&id);
     }
 
     /// Tokens read so far; none of a closed sequence.
     pub fn len(&self, id: SequenceId) -> usize {
-        self.chains.get(&id).map_or(0, Chain::len)
+        self.tables.get(&id).map_or(0, BlockTable::len)
     }
 
     /// Whether no sequence is open.
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty()
+        self.tables.is_empty()
     }
 
-    fn insert(&mut self, chain: Option<Chain>) -> SequenceId {
+    fn insert(&mut self, table: Option<BlockTable>) -> SequenceId {
         let id = SequenceId(self.next);
         self.next += 1;
-        if let Some(chain) = chain {
-            self.chains.insert(id, chain);
+        if let Some(table) = table {
+            self.tables.insert(id, table);
         }
         id
     }
@@ -123,13 +123,13 @@ impl<'a> Session<'a> {
         }
         let width = self.decoder.config().width;
         let counts: Vec<usize> = requests.iter().map(|(_, input)| input.rows(width)).collect();
-        let chains = requests.iter().filter_map(|(id, _)| self.chains.remove(id)).collect();
-        let mut cache = Cache::new(CacheShape::of(self.decoder.config()), chains, &counts);
+        let tables = requests.iter().filter_map(|(id, _)| self.tables.remove(id)).collect();
+        let mut cache = Cache::new(CacheShape::of(self.decoder.config()), tables, &counts);
         // On a thread of the pool: coming from outside, each of the hundreds of small parallel products of a pass would
         // have to wake it.
         let result = rayon::scope(|_| self.forward(requests, &counts, &mut cache));
-        let chains = if result.is_ok() { cache.into_chains() } else { cache.undo(&counts) };
-        self.chains.extend(requests.iter().map(|(id, _)| *id).zip(chains));
+        let tables = if result.is_ok() { cache.into_tables() } else { cache.undo(&counts) };
+        self.tables.extend(requests.iter().map(|(id, _)| *id).zip(tables));
         result.map(Some)
     }
 
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
     fn check(&self, requests: &[(SequenceId, Input)]) -> Result<(), ModelError> {
         let config = self.decoder.config();
         for (request, (id, input)) in requests.iter().enumerate() {
-            let Some(chain) = self.chains.get(id) else { return Err(ModelError::ClosedSequence { request }) };
+            let Some(table) = self.tables.get(id) else { return Err(ModelError::ClosedSequence { request }) };
             if let Some(first) = requests[..request].iter().position(|(earlier, _)| earlier == id) {
                 return Err(ModelError::RepeatedSequence { first, second: request });
             }
@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
             if rows == 0 {
                 return Err(ModelError::NothingToRead { request });
             }
-            let length = chain.len() + rows;
+            let length = table.len() + rows;
             if length > config.max_positions {
                 return Err(ModelError::TooLong { prompt: request, length, limit: config.max_positions });
             }
@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
                 return Err(ModelError::Token {
                     token: tokens[index],
                     prompt: request,
-                    position: chain.len() + index,
+                    position: table.len() + index,
                     vocab_size: config.vocab_size,
                 });
             }

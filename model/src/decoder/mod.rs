@@ -37,7 +37,7 @@ pub use self::bound_adapter::BoundAdapter;
 use self::bound_adapter::ModuleId;
 pub use self::branches::Branches;
 pub use self::cache::Cache;
-pub(crate) use self::cache::{CacheShape, Chain};
+pub(crate) use self::cache::{BlockTable, CacheShape};
 use self::embedding::Embedding;
 pub use self::embedding::Input;
 pub use self::error::ModelError;

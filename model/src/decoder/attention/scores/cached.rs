@@ -1,7 +1,7 @@
 //! Attention of new tokens to themselves and to the cached ones before them.
 //!
 //! A task is one key head of one sequence with all the query heads that read it, so each key and value is loaded once. Few
-//! queries, as in decoding, go through the chain's blocks where they lie; many, as in a prompt, have them gathered first,
+//! queries, as in decoding, go through the table's blocks where they lie; many, as in a prompt, have them gathered first,
 //! which is little beside their product.
 
 use std::ops::Range;
