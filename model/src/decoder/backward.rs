@@ -12,7 +12,7 @@ use lcr_formats::adapter::LowRank;
 
 use super::batch::ForwardBatch;
 use super::bound_adapter::BoundAdapter;
-use super::host::with_values;
+use super::cpu_slices::with_values;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::SavedProduct;

@@ -11,7 +11,7 @@ use candle_core::{Device, Result, Tensor};
 use lcr_formats::config::Config;
 
 use super::attention::Sequence;
-use super::host::{matrix, with_all_values};
+use super::cpu_slices::{matrix, with_all_values};
 
 /// Tokens that a block has room for.
 const BLOCK_TOKENS: usize = 32;

@@ -6,7 +6,7 @@ use lcr_formats::checkpoint::Weight;
 
 use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
-use super::host::matrix;
+use super::cpu_slices::matrix;
 use super::{Decoder, ModelError};
 
 /// Token embeddings, and learned positions where the family has them.

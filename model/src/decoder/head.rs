@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::backward::ModuleGradient;
 use super::bound_adapter::BoundAdapter;
-use super::host::with_values;
+use super::cpu_slices::with_values;
 use super::saved::SavedProduct;
 use super::{Decoder, ModelError};
 

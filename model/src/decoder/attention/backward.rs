@@ -6,7 +6,7 @@ use super::scores::Streams;
 use super::{Attention, Projections};
 use crate::decoder::backward::Backward;
 use crate::decoder::branches::Branches;
-use crate::decoder::host::with_all_values;
+use crate::decoder::cpu_slices::with_all_values;
 use crate::decoder::saved::SavedProduct;
 
 impl Attention {

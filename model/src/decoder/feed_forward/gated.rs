@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::activation::NonLinearity;
 use super::wrong_parts;
 use crate::decoder::branches::Branches;
-use crate::decoder::host::with_all_values;
+use crate::decoder::cpu_slices::with_all_values;
 use crate::decoder::linear::Linear;
 
 /// The projections of the gate and of what it lets through.

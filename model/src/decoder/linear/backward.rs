@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::super::backward::ModuleGradient;
 use super::super::bound_adapter::BoundAdapter;
 use super::super::branches::Branches;
-use super::super::host::{with_all_values, with_values};
+use super::super::cpu_slices::{with_all_values, with_values};
 use super::super::saved::{SavedProduct, Saver, Saving};
 use super::{Linear, Matrix, for_each_panel, multiply, parallelism};
 

@@ -17,7 +17,7 @@ pub(super) use self::product::{Matrix, SERIAL_OPERATIONS, multiply, parallelism}
 use self::product::{STREAMED_ROWS, frozen_product};
 use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
-use super::host::{matrix, with_all_values, with_values};
+use super::cpu_slices::{matrix, with_all_values, with_values};
 use super::kernels::{self, FewRows, StoredRows};
 use super::norm::row;
 use super::saved::{SavedProduct, Saver};

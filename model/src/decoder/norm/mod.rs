@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
-use super::host::{matrix, with_values};
+use super::cpu_slices::{matrix, with_values};
 
 /// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{AttentionShape, QUERY_BLOCK, Sequence};
 use crate::decoder::cache::{Cache, Kept};
-use crate::decoder::host::{matrix, with_values};
+use crate::decoder::cpu_slices::{matrix, with_values};
 use crate::decoder::kernels::{FewRows, StoredRows, combine_rows, dot_rows};
 use crate::decoder::linear::{Matrix, SERIAL_OPERATIONS, multiply};
 
