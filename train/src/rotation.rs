@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
-use lcr_model::decoder::{Decoder, for_each_panel};
+use lcr_model::decoder::{Decoder, for_each_tile};
 use rayon::prelude::*;
 
 mod span;
@@ -183,8 +183,8 @@ fn project(weight: &Weight, transposed: bool, outputs: usize, inputs: usize, spa
     let mut projected = vec![0.0; outputs * stride];
     if transposed {
         // The stored rows are columns of W: every one of them adds a term to every output.
-        for_each_panel(weight, outputs, inputs, |first, _, panel| {
-            for (column, values) in (first..).zip(panel.chunks_exact(outputs)) {
+        for_each_tile(weight, outputs, inputs, |first, _, tile| {
+            for (column, values) in (first..).zip(tile.chunks_exact(outputs)) {
                 let directions: Vec<f64> = basis.iter().filter_map(|row| row.get(column)).copied().collect();
                 for (value, sums) in values.iter().zip(projected.chunks_exact_mut(stride)) {
                     let value = f64::from(*value);
@@ -194,8 +194,8 @@ fn project(weight: &Weight, transposed: bool, outputs: usize, inputs: usize, spa
             }
         });
     } else {
-        for_each_panel(weight, inputs, outputs, |first, _, panel| {
-            let rows = projected.par_chunks_exact_mut(stride).skip(first).zip(panel.par_chunks_exact(inputs));
+        for_each_tile(weight, inputs, outputs, |first, _, tile| {
+            let rows = projected.par_chunks_exact_mut(stride).skip(first).zip(tile.par_chunks_exact(inputs));
             rows.for_each_init(Vec::new, |widened: &mut Vec<f64>, (sums, row)| {
                 widened.clear();
                 widened.extend(row.iter().map(|value| f64::from(*value)));

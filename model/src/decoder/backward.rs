@@ -3,7 +3,7 @@
 //! Each part of a layer has its own, beside its forward pass, which it calls for what was not saved. Only adapters have
 //! gradients; a frozen weight passes the gradient of its input on, and where nobody below needs that it is not computed.
 //!
-//! Everything runs on the CPU; the large products are those of the forward pass, panel by panel of the stored weight.
+//! Everything runs on the CPU; the large products are those of the forward pass, tile by tile of the stored weight.
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use lcr_formats::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_ran
 use lcr_formats::checkpoint::Weight;
 
 use super::Decoder;
-use super::linear::{Linear, Matrix, for_each_panel, multiply, parallelism};
+use super::linear::{Linear, Matrix, for_each_tile, multiply, parallelism};
 
 /// A module that adapters may change: its place among those of its decoder, in the order in which they were opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,26 +182,26 @@ impl Decoder {
         let (inputs, outputs) = (linear.inputs, linear.outputs);
         let mut squares = vec![0.0; outputs];
         if linear.transposed {
-            for_each_panel(&linear.weight, outputs, inputs, |_, _, panel| add_column_squares(&mut squares, panel));
+            for_each_tile(&linear.weight, outputs, inputs, |_, _, tile| add_column_squares(&mut squares, tile));
         } else {
-            for_each_panel(&linear.weight, inputs, outputs, |first, _, panel| {
-                set_row_squares(&mut squares[first..], panel, inputs);
+            for_each_tile(&linear.weight, inputs, outputs, |first, _, tile| {
+                set_row_squares(&mut squares[first..], tile, inputs);
             });
         }
         Some(squares)
     }
 }
 
-/// Adds the squares of a panel's rows, element by element.
-fn add_column_squares(squares: &mut [f64], panel: &[f32]) {
-    for row in panel.chunks_exact(squares.len().max(1)) {
+/// Adds the squares of a tile's rows, element by element.
+fn add_column_squares(squares: &mut [f64], tile: &[f32]) {
+    for row in tile.chunks_exact(squares.len().max(1)) {
         squares.iter_mut().zip(row).for_each(|(square, value)| *square += f64::from(*value).powi(2));
     }
 }
 
-/// The sum of squares of each row of a panel.
-fn set_row_squares(squares: &mut [f64], panel: &[f32], inputs: usize) {
-    for (square, row) in squares.iter_mut().zip(panel.chunks_exact(inputs)) {
+/// The sum of squares of each row of a tile.
+fn set_row_squares(squares: &mut [f64], tile: &[f32], inputs: usize) {
+    for (square, row) in squares.iter_mut().zip(tile.chunks_exact(inputs)) {
         *square = row.iter().map(|value| f64::from(*value).powi(2)).sum();
     }
 }
@@ -215,20 +215,20 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, know
     let mut projected = vec![0.0f32; outputs * rank];
     let down = Matrix::new(&low_rank.down, rank, inputs);
     if transposed {
-        for_each_panel(weight, outputs, inputs, |first, count, panel| {
+        for_each_tile(weight, outputs, inputs, |first, count, tile| {
             if known.is_none() {
-                add_column_squares(&mut squares, panel);
+                add_column_squares(&mut squares, tile);
             }
-            let left = Matrix::new(panel, count, outputs).transposed();
+            let left = Matrix::new(tile, count, outputs).transposed();
             let right = Matrix::strided(&low_rank.down[first..], rank, count, inputs).transposed();
             multiply(&mut projected, rank, left, right, 1.0, first > 0, parallelism(count * outputs * rank));
         });
     } else {
-        for_each_panel(weight, inputs, outputs, |first, count, panel| {
+        for_each_tile(weight, inputs, outputs, |first, count, tile| {
             if known.is_none() {
-                set_row_squares(&mut squares[first..], panel, inputs);
+                set_row_squares(&mut squares[first..], tile, inputs);
             }
-            let left = Matrix::new(panel, count, inputs);
+            let left = Matrix::new(tile, count, inputs);
             let out = &mut projected[first * rank..];
             multiply(out, rank, left, down.transposed(), 1.0, false, parallelism(count * inputs * rank));
         });

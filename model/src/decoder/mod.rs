@@ -45,7 +45,7 @@ pub use self::error::ModelError;
 pub use self::head::HeadPass;
 pub use self::layer::Layer;
 use self::linear::Linear;
-pub use self::linear::for_each_panel;
+pub use self::linear::for_each_tile;
 use self::norm::NormModule;
 use self::saved::Saver;
 pub use self::saved::{SavedActivations, Saving};

@@ -17,7 +17,7 @@ use super::super::bound_adapter::BoundAdapter;
 use super::super::branches::Branches;
 use super::super::cpu_slices::{with_all_values, with_values};
 use super::super::saved::{SavedProduct, Saver, Saving};
-use super::{Linear, Matrix, for_each_panel, multiply, parallelism};
+use super::{Linear, Matrix, for_each_tile, multiply, parallelism};
 
 /// Tokens whose products are summed in f32.
 const TOKEN_BLOCK: usize = 256;
@@ -77,20 +77,20 @@ impl Linear {
         Ok(())
     }
 
-    /// into += gW, the weight a panel at a time.
+    /// into += gW, the weight a tile at a time.
     fn frozen_backward(&self, weight: &Weight, gradient: &[f32], into: &mut [f32]) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let rows = gradient.len() / outputs.max(1);
         if self.transposed {
-            for_each_panel(weight, outputs, inputs, |first, count, panel| {
-                let right = Matrix::new(panel, count, outputs).transposed();
+            for_each_tile(weight, outputs, inputs, |first, count, tile| {
+                let right = Matrix::new(tile, count, outputs).transposed();
                 let left = Matrix::new(gradient, rows, outputs);
                 multiply(&mut into[first..], inputs, left, right, 1.0, true, parallelism(rows * count * outputs));
             });
         } else {
-            for_each_panel(weight, inputs, outputs, |first, count, panel| {
+            for_each_tile(weight, inputs, outputs, |first, count, tile| {
                 let left = Matrix::strided(&gradient[first..], rows, count, outputs);
-                let right = Matrix::new(panel, count, inputs);
+                let right = Matrix::new(tile, count, inputs);
                 multiply(into, inputs, left, right, 1.0, true, parallelism(rows * count * inputs));
             });
         }

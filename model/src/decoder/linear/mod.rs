@@ -12,13 +12,13 @@ use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
-pub use self::product::for_each_panel;
+pub use self::product::for_each_tile;
 pub(super) use self::product::{Matrix, SERIAL_OPERATIONS, multiply, parallelism};
-use self::product::{STREAMED_ROWS, frozen_product};
+use self::product::{STREAMED_ROWS, frozen_matmul};
 use super::bound_adapter::{BoundAdapter, ModuleId};
 use super::branches::Branches;
 use super::cpu_slices::{matrix, with_all_values, with_values};
-use super::kernels::{self, FewRows, StoredRows};
+use super::kernels::{self, SkinnyRows, StoredRows};
 use super::norm::row;
 use super::saved::{SavedProduct, Saver};
 
@@ -128,7 +128,7 @@ impl Linear {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         if first.device().is_cpu() {
             let products = with_all_values(inputs, |branches| {
-                frozen_product(weight, self.transposed, self.inputs, self.outputs, branches)
+                frozen_matmul(weight, self.transposed, self.inputs, self.outputs, branches)
             })?;
             return products.into_iter().map(|values| matrix(values, self.outputs)).collect();
         }
@@ -189,7 +189,7 @@ struct LowRankPath<'a> {
 
 impl LowRankPath<'_> {
     /// y += s(xAᵀ)Bᵀ as decoding does it: both factors are read once for all rows.
-    fn few_rows(&self, y: &mut [f32], x: &[f32]) {
+    fn skinny(&self, y: &mut [f32], x: &[f32]) {
         let LowRank { rank, inputs, outputs, .. } = *self.low_rank;
         if rank == 0 || inputs == 0 || outputs == 0 {
             return;
@@ -200,13 +200,13 @@ impl LowRankPath<'_> {
         });
         let down = StoredRows::Values(&self.low_rank.down);
         let mut unused = Vec::new();
-        let x = FewRows::new(x.chunks_exact(inputs).collect(), down, &mut unused);
+        let x = SkinnyRows::new(x.chunks_exact(inputs).collect(), down, &mut unused);
         let mut inner = vec![0.0; y.len() / outputs * rank];
-        kernels::dot_rows(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
+        kernels::gemv(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
         inner.iter_mut().for_each(|value| *value *= self.low_rank.scale as f32);
         let factors: Vec<&[f32]> = inner.chunks_exact(rank).collect();
         let mut y: Vec<&mut [f32]> = y.chunks_exact_mut(outputs).collect();
-        kernels::combine_rows(StoredRows::Values(up), outputs, 0, &factors, &mut y);
+        kernels::gemv_t(StoredRows::Values(up), outputs, 0, &factors, &mut y);
     }
 }
 
@@ -229,7 +229,7 @@ impl InplaceOp2 for LowRankPath<'_> {
         let rows = x.len() / inputs.max(1);
         let scale = self.low_rank.scale as f32;
         if rows <= STREAMED_ROWS {
-            self.few_rows(y, x);
+            self.skinny(y, x);
         } else {
             let mut inner = vec![0.0; rows * rank];
             let left = Matrix::new(x, rows, inputs);
