@@ -169,8 +169,10 @@ fn whole_tensors_embeddings_and_biases_keep_their_places() {
     let embedding = &table.embeddings["model.embed_tokens"];
     assert_eq!((embedding.rows, embedding.width, embedding.rank), (512, 64, 4));
     assert_eq!(table.whole["model.embed_tokens.weight"].origin, Origin::BaseLayer);
-    let up_bias = Adapter::open(&data("adapters/stories260K/lora_bias_only")).unwrap();
-    assert!(up_bias.modules.values().all(|module| module.up_bias.as_ref().is_some_and(|bias| bias.len() == 64)));
+    let lora_b_bias = Adapter::open(&data("adapters/stories260K/lora_bias_only")).unwrap();
+    assert!(
+        lora_b_bias.modules.values().all(|module| module.lora_b_bias.as_ref().is_some_and(|bias| bias.len() == 64))
+    );
     let some = Adapter::open(&data("adapters/gpt2_bias_lora_only")).unwrap();
     assert_eq!((some.modules.len(), some.biases.len()), (4, 4));
     assert_eq!(some.biases["transformer.h.0.attn.c_attn"].len(), 96);
@@ -217,7 +219,7 @@ fn mlx_adapters_become_peft_adapters() {
     for (path, module) in &adapter.modules {
         let converted = &again.modules[path];
         assert_eq!(module.scale, converted.scale);
-        assert_eq!((&module.down, &module.up), (&converted.down, &converted.up));
+        assert_eq!((&module.lora_a, &module.lora_b), (&converted.lora_a, &converted.lora_b));
     }
 }
 

@@ -94,13 +94,13 @@ fn rows_that_both_have_are_applied_and_no_others() {
 #[test]
 fn low_rank_changes_of_tables() {
     let decoder = base();
-    let down = |rows: usize| tensor("model.embed_tokens.lora_embedding_A", &[2, rows], &vec![0.5; 2 * rows]);
-    let up = || tensor("model.embed_tokens.lora_embedding_B", &[WIDTH, 2], &[0.5; 2 * WIDTH]);
+    let lora_a = |rows: usize| tensor("model.embed_tokens.lora_embedding_A", &[2, rows], &vec![0.5; 2 * rows]);
+    let lora_b = || tensor("model.embed_tokens.lora_embedding_B", &[WIDTH, 2], &[0.5; 2 * WIDTH]);
     let config = json!({"target_modules": ["embed_tokens", "lm_head"]});
-    let whole = logits(&decoder, Some(&bound(&decoder, &config, &[down(ROWS), up()])));
+    let whole = logits(&decoder, Some(&bound(&decoder, &config, &[lora_a(ROWS), lora_b()])));
     assert_ne!(whole, logits(&decoder, None));
     for rows in [404, 510, 600] {
-        let variant = bound(&decoder, &config, &[down(rows), up()]);
+        let variant = bound(&decoder, &config, &[lora_a(rows), lora_b()]);
         assert_eq!(variant.coverage().vocabulary[0].adapter_rows, rows);
         assert_eq!(logits(&decoder, Some(&variant)), whole, "every token read is below {rows}");
     }

@@ -146,7 +146,7 @@ struct Change<'a> {
     rank: usize,
     scale: f64,
     magnitude: Option<&'a [f32]>,
-    up_bias: Option<&'a [f32]>,
+    lora_b_bias: Option<&'a [f32]>,
     has_token_rows: bool,
 }
 
@@ -192,7 +192,7 @@ impl Gathering {
                 rank: embedding.rank,
                 scale: embedding.scale,
                 magnitude: None,
-                up_bias: None,
+                lora_b_bias: None,
                 has_token_rows: true,
             };
             let statistics = measure(&change, None).statistics;
@@ -243,7 +243,7 @@ impl<'a> Change<'a> {
             rank: module.rank,
             scale: module.scale,
             magnitude: module.magnitude.as_deref(),
-            up_bias: module.up_bias.as_deref(),
+            lora_b_bias: module.lora_b_bias.as_deref(),
             has_token_rows: TOKEN_ROWS.contains(&ModulePath::parse(path).kind),
         }
     }
@@ -256,7 +256,7 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
     let leading = core.leading();
     let row_squares = thin.row_squares(&core.down);
     let reach = Reach::of(thin, &core, &row_squares, change.scale);
-    let bias = change.up_bias.map(|bias| BiasSize::of(bias, scale, &row_squares));
+    let bias = change.lora_b_bias.map(|bias| BiasSize::of(bias, scale, &row_squares));
     let rows = Profile::of(row_squares);
     let columns = Profile::of(thin.column_squares(&core.up));
     let first = leading.as_ref().map(|leading| leading.value);

@@ -59,14 +59,14 @@ pub struct Factors<'a> {
     /// The factor s before BA.
     pub scale: f64,
     /// A, (rank × inputs), row-major.
-    pub down: &'a [f32],
+    pub lora_a: &'a [f32],
     /// B, (outputs × rank), row-major.
-    pub up: &'a [f32],
+    pub lora_b: &'a [f32],
 }
 
 impl<'a> From<&'a LowRank> for Factors<'a> {
     fn from(module: &'a LowRank) -> Self {
-        Self { rank: module.rank, scale: module.scale, down: &module.down, up: &module.up }
+        Self { rank: module.rank, scale: module.scale, lora_a: &module.lora_a, lora_b: &module.lora_b }
     }
 }
 
@@ -168,7 +168,7 @@ pub fn rotation_of_adapter(
 
 fn check(path: &str, outputs: usize, inputs: usize, factors: &Factors) -> Result<(), RotationError> {
     let rank = factors.rank;
-    for (found, expected) in [(factors.down.len(), rank * inputs), (factors.up.len(), rank * outputs)] {
+    for (found, expected) in [(factors.lora_a.len(), rank * inputs), (factors.lora_b.len(), rank * outputs)] {
         if found != expected {
             return Err(RotationError::Shape { path: path.to_owned(), outputs, inputs, rank, expected, found });
         }

@@ -95,8 +95,8 @@ impl Fixture {
 fn named<'a>(gradient: &'a AdapterGradient, name: &str) -> &'a [f32] {
     let module = |suffix: &str| name.strip_suffix(suffix).map(|path| &gradient.modules[path]);
     let found: Option<&Vec<f32>> = None
-        .or(module(".lora_A.weight").map(|module: &ModuleGradient| &module.down))
-        .or(module(".lora_B.weight").map(|module| &module.up))
+        .or(module(".lora_A.weight").map(|module: &ModuleGradient| &module.lora_a))
+        .or(module(".lora_B.weight").map(|module| &module.lora_b))
         .or(module(".lora_magnitude_vector").and_then(|module| module.magnitude.as_ref()));
     found.unwrap_or_else(|| panic!("{name}"))
 }

@@ -182,9 +182,9 @@ impl<'a> ChangeGrams<'a> {
 impl<'a> LowRankGrams<'a> {
     fn of(low_rank: &'a LowRank, is_tall: bool) -> Self {
         let LowRank { rank, outputs, inputs, .. } = *low_rank;
-        let up = Mat::from_fn(outputs, rank, |row, inner| f64::from(low_rank.up[row * rank + inner]));
-        let down = Mat::from_fn(inputs, rank, |column, inner| f64::from(low_rank.down[inner * inputs + column]));
-        let (long, outer) = if is_tall { (up, down) } else { (down, up) };
+        let lora_b = Mat::from_fn(outputs, rank, |row, inner| f64::from(low_rank.lora_b[row * rank + inner]));
+        let lora_a = Mat::from_fn(inputs, rank, |column, inner| f64::from(low_rank.lora_a[inner * inputs + column]));
+        let (long, outer) = if is_tall { (lora_b, lora_a) } else { (lora_a, lora_b) };
         let long = long * low_rank.scale;
         let core = product(long.transpose(), long.as_ref());
         Self { low_rank, inner: Mat::zeros(outer.nrows(), rank), long, outer, core }
@@ -240,12 +240,12 @@ mod tests {
             alpha: scale,
             scale,
             scaling_rule: ScalingRule::Raw,
-            down: noise(5, rank * inputs),
-            up: noise(6, outputs * rank),
+            lora_a: noise(5, rank * inputs),
+            lora_b: noise(6, outputs * rank),
             inputs,
             outputs,
             magnitude: None,
-            up_bias: None,
+            lora_b_bias: None,
             tensor_names: Vec::new(),
         }
     }
@@ -258,8 +258,8 @@ mod tests {
             f64::from(values[row * inputs + column]) / (1.0 + column as f64).sqrt()
         });
         let d = Mat::from_fn(outputs, inputs, |row, column| {
-            let terms = (0..rank).map(|k| (low_rank.up[row * rank + k], low_rank.down[k * inputs + column]));
-            scale * terms.map(|(up, down)| f64::from(up) * f64::from(down)).sum::<f64>()
+            let terms = (0..rank).map(|k| (low_rank.lora_b[row * rank + k], low_rank.lora_a[k * inputs + column]));
+            scale * terms.map(|(lora_b, lora_a)| f64::from(lora_b) * f64::from(lora_a)).sum::<f64>()
         });
         if outputs > inputs { (w.transpose().to_owned(), d.transpose().to_owned()) } else { (w, d) }
     }

@@ -131,40 +131,40 @@ impl Adapter {
 
     fn bind_low_rank(&self, base: &Base) -> Result<(), AdapterError> {
         for (path, module) in self.modules.iter().filter(|(path, _)| !base.sets_aside(path)) {
-            let [down, up] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
-            let target = base.find(path, down)?;
+            let [lora_a, lora_b] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
+            let target = base.find(path, lora_a)?;
             if !matches!(target.kind, ModuleKind::Linear | ModuleKind::Conv1d | ModuleKind::Head) {
-                return Err(self.refuse(down, "lora_A and lora_B belong on linear layers, this module is none"));
+                return Err(self.refuse(lora_a, "lora_A and lora_B belong on linear layers, this module is none"));
             }
             if module.inputs != target.inputs {
                 let expected = format!("{} inputs, those of `{path}` in the base", target.inputs);
-                return Err(self.shape(down, vec![module.rank, module.inputs], expected));
+                return Err(self.shape(lora_a, vec![module.rank, module.inputs], expected));
             }
             if module.outputs != target.outputs {
                 let expected = format!("{} outputs, those of `{path}` in the base", target.outputs);
-                return Err(self.shape(up, vec![module.outputs, module.rank], expected));
+                return Err(self.shape(lora_b, vec![module.outputs, module.rank], expected));
             }
-            self.check_selected(target, down, base)?;
+            self.check_selected(target, lora_a, base)?;
         }
         Ok(())
     }
 
     fn bind_embeddings(&self, base: &Base) -> Result<(), AdapterError> {
         for (path, module) in &self.embeddings {
-            let [down, up] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
-            let target = base.find(path, down)?;
+            let [lora_a, lora_b] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
+            let target = base.find(path, lora_a)?;
             if target.kind != ModuleKind::Embedding {
-                return Err(self.refuse(down, "lora_embedding_A and _B belong on embeddings, this module is none"));
+                return Err(self.refuse(lora_a, "lora_embedding_A and _B belong on embeddings, this module is none"));
             }
             if module.rows != target.inputs {
                 let expected = format!("{} columns, the tokens of `{path}` in the base", target.inputs);
-                return Err(self.shape(down, vec![module.rank, module.rows], expected));
+                return Err(self.shape(lora_a, vec![module.rank, module.rows], expected));
             }
             if module.width != target.outputs {
                 let expected = format!("{} rows, the width of `{path}` in the base", target.outputs);
-                return Err(self.shape(up, vec![module.width, module.rank], expected));
+                return Err(self.shape(lora_b, vec![module.width, module.rank], expected));
             }
-            self.check_selected(target, down, base)?;
+            self.check_selected(target, lora_a, base)?;
         }
         Ok(())
     }

@@ -48,13 +48,13 @@ fn widened(values: &[f32], rows: usize, columns: usize) -> DMatrix<f64> {
 }
 
 fn factor(module: &LowRank) -> Factored {
-    let up = widened(&module.up, module.outputs, module.rank).qr();
-    let down = widened(&module.down, module.rank, module.inputs).transpose().qr();
+    let lora_b = widened(&module.lora_b, module.outputs, module.rank).qr();
+    let lora_a = widened(&module.lora_a, module.rank, module.inputs).transpose().qr();
     // The scale stays out of the core until the core is of order one: an absurd alpha then cannot make it infinite.
-    let core = up.r() * down.r().transpose();
+    let core = lora_b.r() * lora_a.r().transpose();
     let size = core.amax();
     let divisor = if size > 0.0 { size.copysign(module.scale) } else { 1.0 };
-    Factored { left: up.q(), core: core / divisor, right: down.q(), size: size * module.scale.abs() }
+    Factored { left: lora_b.q(), core: core / divisor, right: lora_a.q(), size: size * module.scale.abs() }
 }
 
 /// Singular values of s·BA, descending; at most `rank` of them, for s·BA has no others but zero.
@@ -93,10 +93,10 @@ pub fn frobenius_norm(module: &LowRank) -> f64 {
 /// ‖s·BA‖_F from the inner products of the factors, ‖BA‖² = tr(AAᵀ·BᵀB): no decomposition, and a few digits of a change that nearly
 /// cancels.
 pub fn norm_of_products(module: &LowRank) -> f64 {
-    let up = widened(&module.up, module.outputs, module.rank);
-    let down = widened(&module.down, module.rank, module.inputs);
+    let lora_b = widened(&module.lora_b, module.outputs, module.rank);
+    let lora_a = widened(&module.lora_a, module.rank, module.inputs);
     // Transposes are made: nalgebra's product with a transposed left side is a loop of dot products.
-    let square = (&down * down.transpose()).dot(&(up.transpose() * &up));
+    let square = (&lora_a * lora_a.transpose()).dot(&(lora_b.transpose() * &lora_b));
     module.scale.abs() * square.max(0.0).sqrt()
 }
 

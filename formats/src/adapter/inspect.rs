@@ -210,7 +210,7 @@ fn inspect(module: &LowRank) -> ModuleInspection {
         singular_values,
         zero: low_rank_is_zero(module),
         magnitude: module.magnitude.as_deref().map(spread),
-        bias_norm: module.up_bias.as_deref().map(|bias| module.scale.abs() * norm(bias)),
+        bias_norm: module.lora_b_bias.as_deref().map(|bias| module.scale.abs() * norm(bias)),
     }
 }
 

@@ -101,9 +101,9 @@ pub struct LowRank {
     /// Where s comes from.
     pub scaling_rule: ScalingRule,
     /// A, (rank × inputs), row-major.
-    pub down: Vec<f32>,
+    pub lora_a: Vec<f32>,
     /// B, (outputs × rank), row-major.
-    pub up: Vec<f32>,
+    pub lora_b: Vec<f32>,
     /// Columns of W.
     pub inputs: usize,
     /// Rows of W.
@@ -111,7 +111,7 @@ pub struct LowRank {
     /// DoRA's m, (outputs): the norms that the rows of W + s·BA are set to.
     pub magnitude: Option<Vec<f32>>,
     /// Bias of B, (outputs), scaled by s like BA.
-    pub up_bias: Option<Vec<f32>>,
+    pub lora_b_bias: Option<Vec<f32>>,
     /// Tensors of the file that it was read from.
     pub tensor_names: Vec<String>,
 }
@@ -130,9 +130,9 @@ pub struct EmbeddingLowRank {
     /// Where s comes from.
     pub scaling_rule: ScalingRule,
     /// A, (rank × rows), row-major: column t belongs to token t.
-    pub down: Vec<f32>,
+    pub lora_a: Vec<f32>,
     /// B, (width × rank), row-major.
-    pub up: Vec<f32>,
+    pub lora_b: Vec<f32>,
     /// Tokens in the table.
     pub rows: usize,
     /// Length of an embedding.
@@ -149,12 +149,12 @@ impl EmbeddingLowRank {
             alpha: self.alpha,
             scale: self.scale,
             scaling_rule: self.scaling_rule,
-            down: self.down.clone(),
-            up: self.up.clone(),
+            lora_a: self.lora_a.clone(),
+            lora_b: self.lora_b.clone(),
             inputs: self.rows,
             outputs: self.width,
             magnitude: None,
-            up_bias: None,
+            lora_b_bias: None,
             tensor_names: self.tensor_names.clone(),
         }
     }
@@ -340,18 +340,18 @@ impl Adapter {
         self.whole.is_empty()
             && self.biases.is_empty()
             && self.modules.values().all(|module| module.magnitude.is_none() && low_rank_is_zero(module))
-            && self.embeddings.values().all(|module| product_is_zero(module.scale, &module.down, &module.up))
+            && self.embeddings.values().all(|module| product_is_zero(module.scale, &module.lora_a, &module.lora_b))
     }
 }
 
 /// Whether s·BA and the bias of B vanish, whatever the base; DoRA's magnitude is not looked at.
 pub fn low_rank_is_zero(module: &LowRank) -> bool {
-    let bias_vanishes = module.up_bias.as_ref().is_none_or(|bias| module.scale == 0.0 || is_zero(bias));
-    bias_vanishes && product_is_zero(module.scale, &module.down, &module.up)
+    let bias_vanishes = module.lora_b_bias.as_ref().is_none_or(|bias| module.scale == 0.0 || is_zero(bias));
+    bias_vanishes && product_is_zero(module.scale, &module.lora_a, &module.lora_b)
 }
 
-fn product_is_zero(scale: f64, down: &[f32], up: &[f32]) -> bool {
-    scale == 0.0 || is_zero(down) || is_zero(up)
+fn product_is_zero(scale: f64, lora_a: &[f32], lora_b: &[f32]) -> bool {
+    scale == 0.0 || is_zero(lora_a) || is_zero(lora_b)
 }
 
 fn is_zero(values: &[f32]) -> bool {

@@ -21,9 +21,9 @@ use super::saved::SavedProduct;
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModuleGradient {
     /// Of A, (rank × inputs).
-    pub down: Vec<f32>,
+    pub lora_a: Vec<f32>,
     /// Of B, (outputs × rank).
-    pub up: Vec<f32>,
+    pub lora_b: Vec<f32>,
     /// Of DoRA's m, (outputs).
     pub magnitude: Option<Vec<f32>>,
 }
@@ -32,7 +32,11 @@ impl ModuleGradient {
     /// Zeros in the shapes of a module.
     pub fn zero(low_rank: &LowRank) -> Self {
         let zeros = |values: &Vec<f32>| vec![0.0; values.len()];
-        Self { down: zeros(&low_rank.down), up: zeros(&low_rank.up), magnitude: low_rank.magnitude.as_ref().map(zeros) }
+        Self {
+            lora_a: zeros(&low_rank.lora_a),
+            lora_b: zeros(&low_rank.lora_b),
+            magnitude: low_rank.magnitude.as_ref().map(zeros),
+        }
     }
 
     /// Adds another gradient of the same module.
@@ -49,12 +53,15 @@ impl ModuleGradient {
 
     /// Its tensors: A, B, then m where there is one.
     pub fn slices(&self) -> impl Iterator<Item = &[f32]> {
-        [Some(&self.down), Some(&self.up), self.magnitude.as_ref()].into_iter().flatten().map(Vec::as_slice)
+        [Some(&self.lora_a), Some(&self.lora_b), self.magnitude.as_ref()].into_iter().flatten().map(Vec::as_slice)
     }
 
     /// The same, to be changed.
     pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        [Some(&mut self.down), Some(&mut self.up), self.magnitude.as_mut()].into_iter().flatten().map(Vec::as_mut_slice)
+        [Some(&mut self.lora_a), Some(&mut self.lora_b), self.magnitude.as_mut()]
+            .into_iter()
+            .flatten()
+            .map(Vec::as_mut_slice)
     }
 }
 
@@ -105,7 +112,7 @@ mod tests {
 
     #[test]
     fn gradients_add_and_scale() {
-        let one = ModuleGradient { down: vec![1.0, 2.0], up: vec![3.0], magnitude: Some(vec![4.0]) };
+        let one = ModuleGradient { lora_a: vec![1.0, 2.0], lora_b: vec![3.0], magnitude: Some(vec![4.0]) };
         let mut sum = one.clone();
         sum.add(&one);
         sum.scale(0.5);

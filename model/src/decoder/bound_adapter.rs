@@ -18,7 +18,7 @@ pub(crate) struct ModuleId(pub(super) usize);
 pub(super) struct BoundModule {
     low_rank: Option<Arc<LowRank>>,
     /// Bᵀ, `[rank, outputs]`, made when the change first meets a few rows, as in generation.
-    up_columns: OnceLock<Vec<f32>>,
+    lora_b_columns: OnceLock<Vec<f32>>,
     /// Of a DoRA module, computed when the module first runs and its weight is at hand.
     lengths: OnceLock<Lengths>,
     whole: Option<Weight>,
@@ -58,8 +58,8 @@ impl BoundModule {
     }
 
     /// Where Bᵀ is kept.
-    pub(super) fn up_columns(&self) -> &OnceLock<Vec<f32>> {
-        &self.up_columns
+    pub(super) fn lora_b_columns(&self) -> &OnceLock<Vec<f32>> {
+        &self.lora_b_columns
     }
 
     /// The weight that stands in for the base's.
@@ -213,14 +213,14 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, know
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let mut squares = vec![0.0; outputs];
     let mut projected = vec![0.0f32; outputs * rank];
-    let down = Matrix::new(&low_rank.down, rank, inputs);
+    let lora_a = Matrix::new(&low_rank.lora_a, rank, inputs);
     if transposed {
         for_each_tile(weight, outputs, inputs, |first, count, tile| {
             if known.is_none() {
                 add_column_squares(&mut squares, tile);
             }
             let left = Matrix::new(tile, count, outputs).transposed();
-            let right = Matrix::strided(&low_rank.down[first..], rank, count, inputs).transposed();
+            let right = Matrix::strided(&low_rank.lora_a[first..], rank, count, inputs).transposed();
             multiply(&mut projected, rank, left, right, 1.0, first > 0, parallelism(count * outputs * rank));
         });
     } else {
@@ -230,17 +230,20 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, know
             }
             let left = Matrix::new(tile, count, inputs);
             let out = &mut projected[first * rank..];
-            multiply(out, rank, left, down.transposed(), 1.0, false, parallelism(count * inputs * rank));
+            multiply(out, rank, left, lora_a.transposed(), 1.0, false, parallelism(count * inputs * rank));
         });
     }
     let squares = known.unwrap_or(&squares);
-    let gram = down_gram(low_rank);
+    let gram = lora_a_gram(low_rank);
     (0..outputs)
         .map(|row| {
-            let up = &low_rank.up[row * rank..(row + 1) * rank];
-            let cross: f64 = up.iter().zip(&projected[row * rank..]).map(|(b, p)| f64::from(*b) * f64::from(*p)).sum();
+            let lora_b = &low_rank.lora_b[row * rank..(row + 1) * rank];
+            let cross: f64 =
+                lora_b.iter().zip(&projected[row * rank..]).map(|(b, p)| f64::from(*b) * f64::from(*p)).sum();
             let own: f64 = (0..rank)
-                .map(|i| f64::from(up[i]) * (0..rank).map(|j| gram[i * rank + j] * f64::from(up[j])).sum::<f64>())
+                .map(|i| {
+                    f64::from(lora_b[i]) * (0..rank).map(|j| gram[i * rank + j] * f64::from(lora_b[j])).sum::<f64>()
+                })
                 .sum();
             (squares[row] + 2.0 * scale * cross + scale * scale * own).max(0.0).sqrt()
         })
@@ -248,8 +251,8 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, know
 }
 
 /// AAᵀ, `[rank, rank]`.
-fn down_gram(low_rank: &LowRank) -> Vec<f64> {
-    let rows: Vec<&[f32]> = low_rank.down.chunks_exact(low_rank.inputs.max(1)).collect();
+fn lora_a_gram(low_rank: &LowRank) -> Vec<f64> {
+    let rows: Vec<&[f32]> = low_rank.lora_a.chunks_exact(low_rank.inputs.max(1)).collect();
     let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     rows.iter().flat_map(|a| rows.iter().map(move |b| inner(a, b))).collect()
 }

@@ -167,9 +167,9 @@ fn add_positions(
 fn add_embedding_change(low_rank: &EmbeddingLowRank, token: usize, scale: f32, row: &mut [f32]) {
     let factor = low_rank.scale as f32 * scale;
     for inner in 0..low_rank.rank {
-        let down = low_rank.down[inner * low_rank.rows + token] * factor;
-        for (value, up) in row.iter_mut().zip(low_rank.up.chunks_exact(low_rank.rank)) {
-            *value += down * up[inner];
+        let lora_a = low_rank.lora_a[inner * low_rank.rows + token] * factor;
+        for (value, lora_b) in row.iter_mut().zip(low_rank.lora_b.chunks_exact(low_rank.rank)) {
+            *value += lora_a * lora_b[inner];
         }
     }
 }

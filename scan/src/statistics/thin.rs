@@ -30,14 +30,14 @@ pub(super) struct Thin<'a> {
 impl<'a> Thin<'a> {
     /// The change of a linear module: rows are its outputs.
     pub(super) fn of_module(module: &'a LowRank) -> Self {
-        let (up, down) = (Cow::Borrowed(module.up.as_slice()), Cow::Borrowed(module.down.as_slice()));
+        let (up, down) = (Cow::Borrowed(module.lora_b.as_slice()), Cow::Borrowed(module.lora_a.as_slice()));
         Self { rows: module.outputs, columns: module.inputs, rank: module.rank, up, down }.reduced()
     }
 
     /// The change of an embedding table, ΔE = s·AᵀBᵀ: rows are its tokens.
     pub(super) fn of_embedding(embedding: &'a EmbeddingLowRank) -> Self {
-        let up = Cow::Owned(transposed(&embedding.down, embedding.rank, embedding.rows));
-        let down = Cow::Owned(transposed(&embedding.up, embedding.width, embedding.rank));
+        let up = Cow::Owned(transposed(&embedding.lora_a, embedding.rank, embedding.rows));
+        let down = Cow::Owned(transposed(&embedding.lora_b, embedding.width, embedding.rank));
         Self { rows: embedding.rows, columns: embedding.width, rank: embedding.rank, up, down }.reduced()
     }
 

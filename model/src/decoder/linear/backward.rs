@@ -120,18 +120,18 @@ fn low_rank_backward(low_rank: &LowRank, x: &[f32], g: &[f32], into: Option<&mut
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let rows = x.len() / inputs.max(1);
     let (x, g) = (Matrix::new(x, rows, inputs), Matrix::new(g, rows, outputs));
-    let down = Matrix::new(&low_rank.down, rank, inputs);
+    let lora_a = Matrix::new(&low_rank.lora_a, rank, inputs);
     let mut inner = vec![0.0; rows * rank];
-    multiply(&mut inner, rank, x, down.transposed(), 1.0, false, parallelism(rows * rank * inputs));
+    multiply(&mut inner, rank, x, lora_a.transposed(), 1.0, false, parallelism(rows * rank * inputs));
     let mut pulled = vec![0.0; rows * rank];
-    let up = Matrix::new(&low_rank.up, outputs, rank);
-    multiply(&mut pulled, rank, g, up, scale as f32, false, parallelism(rows * rank * outputs));
+    let lora_b = Matrix::new(&low_rank.lora_b, outputs, rank);
+    multiply(&mut pulled, rank, g, lora_b, scale as f32, false, parallelism(rows * rank * outputs));
     let pulled = Matrix::new(&pulled, rows, rank);
     if let Some(into) = into {
-        multiply(into, inputs, pulled, down, 1.0, true, parallelism(rows * rank * inputs));
+        multiply(into, inputs, pulled, lora_a, 1.0, true, parallelism(rows * rank * inputs));
     }
     let inner = Matrix::new(&inner, rows, rank);
-    ModuleGradient { down: over_tokens(pulled, x, 1.0), up: over_tokens(g, inner, scale), magnitude: None }
+    ModuleGradient { lora_a: over_tokens(pulled, x, 1.0), lora_b: over_tokens(g, inner, scale), magnitude: None }
 }
 
 /// Some rows of a row-major matrix.

@@ -43,7 +43,7 @@ pub(crate) struct Linear {
 struct Change<'a> {
     low_rank: Option<&'a LowRank>,
     /// Bᵀ, kept by the variant for products with a few rows.
-    up_columns: &'a OnceLock<Vec<f32>>,
+    lora_b_columns: &'a OnceLock<Vec<f32>>,
     /// m/‖W + sBA‖_row, `[outputs]`.
     ratio: Option<&'a [f32]>,
     whole: Option<&'a Weight>,
@@ -55,7 +55,7 @@ impl Linear {
         let module = variant?.module(self.id)?;
         Some(Change {
             low_rank: module.low_rank(),
-            up_columns: module.up_columns(),
+            lora_b_columns: module.lora_b_columns(),
             ratio: module.magnitude_ratio(self),
             whole: module.whole(),
             bias: module.bias().or(self.bias.as_deref()),
@@ -144,7 +144,7 @@ impl Linear {
         if y.device().is_cpu() {
             y.inplace_op2(
                 &x.contiguous()?,
-                &LowRankPath { low_rank, up_columns: change.up_columns, ratio: change.ratio },
+                &LowRankPath { low_rank, lora_b_columns: change.lora_b_columns, ratio: change.ratio },
             )?;
             return Ok(y.clone());
         }
@@ -154,10 +154,10 @@ impl Linear {
     /// The same out of tensor operations, for devices other than the CPU.
     fn adapt_composed(y: &Tensor, x: &Tensor, low_rank: &LowRank, ratio: Option<&[f32]>) -> Result<Tensor> {
         let device = y.device();
-        let down = Tensor::from_slice(&low_rank.down, (low_rank.rank, low_rank.inputs), device)?;
-        let up = Tensor::from_slice(&low_rank.up, (low_rank.outputs, low_rank.rank), device)?;
-        let mut step = x.matmul(&down.t()?)?.matmul(&up.t()?)?;
-        if let Some(bias) = &low_rank.up_bias {
+        let lora_a = Tensor::from_slice(&low_rank.lora_a, (low_rank.rank, low_rank.inputs), device)?;
+        let lora_b = Tensor::from_slice(&low_rank.lora_b, (low_rank.outputs, low_rank.rank), device)?;
+        let mut step = x.matmul(&lora_a.t()?)?.matmul(&lora_b.t()?)?;
+        if let Some(bias) = &low_rank.lora_b_bias {
             step = step.broadcast_add(&row(bias, device)?)?;
         }
         let sum = (y + (step * low_rank.scale)?)?;
@@ -183,7 +183,7 @@ fn scaled(rows: &Tensor, factors: &[f32]) -> Result<Tensor> {
 /// y ← ratio ⊙ (y + s((xAᵀ)Bᵀ + b)) on the CPU.
 struct LowRankPath<'a> {
     low_rank: &'a LowRank,
-    up_columns: &'a OnceLock<Vec<f32>>,
+    lora_b_columns: &'a OnceLock<Vec<f32>>,
     ratio: Option<&'a [f32]>,
 }
 
@@ -194,19 +194,19 @@ impl LowRankPath<'_> {
         if rank == 0 || inputs == 0 || outputs == 0 {
             return;
         }
-        let up = self.up_columns.get_or_init(|| {
-            let rows = || self.low_rank.up.chunks_exact(rank);
+        let lora_b = self.lora_b_columns.get_or_init(|| {
+            let rows = || self.low_rank.lora_b.chunks_exact(rank);
             (0..rank).flat_map(|column| rows().map(move |row| row[column])).collect()
         });
-        let down = StoredRows::Values(&self.low_rank.down);
+        let lora_a = StoredRows::Values(&self.low_rank.lora_a);
         let mut unused = Vec::new();
-        let x = SkinnyRows::new(x.chunks_exact(inputs).collect(), down, &mut unused);
+        let x = SkinnyRows::new(x.chunks_exact(inputs).collect(), lora_a, &mut unused);
         let mut inner = vec![0.0; y.len() / outputs * rank];
-        kernels::gemv(down, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
+        kernels::gemv(lora_a, &x, &mut inner.chunks_exact_mut(rank).collect::<Vec<_>>());
         inner.iter_mut().for_each(|value| *value *= self.low_rank.scale as f32);
         let factors: Vec<&[f32]> = inner.chunks_exact(rank).collect();
         let mut y: Vec<&mut [f32]> = y.chunks_exact_mut(outputs).collect();
-        kernels::gemv_t(StoredRows::Values(up), outputs, 0, &factors, &mut y);
+        kernels::gemv_t(StoredRows::Values(lora_b), outputs, 0, &factors, &mut y);
     }
 }
 
@@ -233,15 +233,15 @@ impl InplaceOp2 for LowRankPath<'_> {
         } else {
             let mut inner = vec![0.0; rows * rank];
             let left = Matrix::new(x, rows, inputs);
-            let down = Matrix::new(&self.low_rank.down, rank, inputs).transposed();
-            multiply(&mut inner, rank, left, down, 1.0, false, parallelism(rows * rank * inputs));
+            let lora_a = Matrix::new(&self.low_rank.lora_a, rank, inputs).transposed();
+            multiply(&mut inner, rank, left, lora_a, 1.0, false, parallelism(rows * rank * inputs));
             let left = Matrix::new(&inner, rows, rank);
-            let up = Matrix::new(&self.low_rank.up, outputs, rank).transposed();
-            multiply(y, outputs, left, up, scale, true, parallelism(rows * rank * outputs));
+            let lora_b = Matrix::new(&self.low_rank.lora_b, outputs, rank).transposed();
+            multiply(y, outputs, left, lora_b, scale, true, parallelism(rows * rank * outputs));
         }
-        if self.low_rank.up_bias.is_some() || self.ratio.is_some() {
+        if self.low_rank.lora_b_bias.is_some() || self.ratio.is_some() {
             y.par_chunks_exact_mut(outputs.max(1)).with_min_len(STREAMED_ROWS).for_each(|row| {
-                if let Some(bias) = &self.low_rank.up_bias {
+                if let Some(bias) = &self.low_rank.lora_b_bias {
                     row.iter_mut().zip(bias).for_each(|(value, bias)| *value += scale * bias);
                 }
                 if let Some(ratio) = self.ratio {
