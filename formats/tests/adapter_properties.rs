@@ -90,7 +90,7 @@ proptest! {
         tensors.push(counted(&name, &[4]));
         let folder = write_adapter(&peft_config(&json!({})), &tensors);
         if let Ok(adapter) = Adapter::open(folder.path()) {
-            prop_assert_eq!(adapter.whole.len() + adapter.biases.len(), 1);
+            prop_assert_eq!(adapter.modules_to_save.len() + adapter.biases.len(), 1);
             let _ = adapter.bind(&modules(), &|_| None);
         }
     }

@@ -199,7 +199,7 @@ impl Gathering {
             reach = reach.max(statistics.reach);
             self.embeddings.insert(path.clone(), statistics);
         }
-        for (name, whole) in &adapter.whole {
+        for (name, whole) in &adapter.modules_to_save {
             if whole.shape.len() > 1 {
                 self.whole.insert(name.clone(), measure_whole(&whole.weight, TensorKind::of(name).has_token_rows()));
             } else {

@@ -146,7 +146,7 @@ impl TrainableAdapter {
             config_sha256: String::new(),
             modules,
             embeddings: BTreeMap::new(),
-            whole: BTreeMap::new(),
+            modules_to_save: BTreeMap::new(),
             biases: BTreeMap::new(),
             bias_tensors: BTreeMap::new(),
             config: AdapterConfig::Peft(Box::new(config)),
@@ -162,7 +162,7 @@ impl TrainableAdapter {
     pub fn open(decoder: &Decoder, folder: &Path) -> Result<Self, TrainableError> {
         let mut adapter = Adapter::open(folder)?;
         let refuse = |found: String| Err(TrainableError::Untrained { path: adapter.path.clone(), found });
-        if let Some(name) = adapter.whole.keys().next() {
+        if let Some(name) = adapter.modules_to_save.keys().next() {
             return refuse(format!("the whole tensor `{name}`"));
         }
         if let Some(name) = adapter.embeddings.keys().next() {

@@ -96,7 +96,7 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a BoundAdapter) -> V
     for (path, low_rank) in &adapter.modules {
         let name = format!("{path}.weight");
         let Some((weight, transposed)) = decoder.linear_weight(path) else { continue };
-        let change = match (variant.ratio_of(decoder, path), adapter.whole.get(&name)) {
+        let change = match (variant.ratio_of(decoder, path), adapter.modules_to_save.get(&name)) {
             (Some(ratio), _) => Change::Dora { low_rank, ratio },
             (None, _) => Change::LowRank(low_rank),
         };
@@ -123,7 +123,9 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a BoundAdapter) -> V
             ChangedTensor { name, base, change, outputs: embedding.rows, inputs: embedding.width, joins: None },
         );
     }
-    for (name, whole) in adapter.whole.iter().filter(|(name, _)| !found.contains_key(*name)).collect::<Vec<_>>() {
+    for (name, whole) in
+        adapter.modules_to_save.iter().filter(|(name, _)| !found.contains_key(*name)).collect::<Vec<_>>()
+    {
         let Some(weight) = decoder.tensor(name) else { continue };
         let path = name.trim_end_matches(".weight");
         let transposed = decoder.linear_weight(path).is_some_and(|(_, transposed)| transposed);

@@ -147,7 +147,7 @@ pub(crate) fn open(
         config_sha256: String::new(),
         modules,
         embeddings: BTreeMap::new(),
-        whole: BTreeMap::new(),
+        modules_to_save: BTreeMap::new(),
         biases: BTreeMap::new(),
         bias_tensors: BTreeMap::new(),
         notes: notes(&config),

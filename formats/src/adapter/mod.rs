@@ -173,7 +173,7 @@ pub enum Origin {
 
 /// A tensor that replaces the base's tensor of that name.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct ReplacedWeight {
     /// Its shape in the file.
     pub shape: Vec<usize>,
     /// Its elements, in the adapter's file; all of them are finite.
@@ -245,7 +245,7 @@ pub struct Adapter {
     /// Low-rank changes of embedding tables by the module's path.
     pub embeddings: BTreeMap<String, EmbeddingLowRank>,
     /// Tensors that replace the base's, by full tensor name, e.g. `lm_head.weight`; biases are in [`Adapter::biases`].
-    pub whole: BTreeMap<String, Whole>,
+    pub modules_to_save: BTreeMap<String, ReplacedWeight>,
     /// Biases that replace the base's, by the module's path, wherever in the file they stood.
     pub biases: BTreeMap<String, Vec<f32>>,
     /// Names of the tensors behind [`Adapter::biases`].
@@ -283,7 +283,7 @@ impl Adapter {
     /// Whether the bytes behind the adapter are still those of [`Adapter::sha256`]. Whatever is in memory is; tensors carried whole in
     /// a file too large for that are read from the file all the time, which somebody may have written to.
     pub fn is_as_opened(&self) -> bool {
-        let mapped = self.whole.values().find(|whole| !whole.weight.is_held());
+        let mapped = self.modules_to_save.values().find(|whole| !whole.weight.is_held());
         mapped.is_none_or(|whole| whole.weight.file_sha256() == self.sha256)
     }
 
@@ -320,7 +320,7 @@ impl Adapter {
 
     /// Last components of the changed modules' paths (`q_proj`, `v_proj`, …), sorted, without repetition.
     pub fn target_names(&self) -> Vec<String> {
-        let whole = self.whole.keys().map(|name| module_of(name));
+        let whole = self.modules_to_save.keys().map(|name| module_of(name));
         let paths = self.modules.keys().chain(self.embeddings.keys()).chain(self.biases.keys());
         let mut names: Vec<String> = paths
             .map(String::as_str)
@@ -337,7 +337,7 @@ impl Adapter {
     /// `false` where it carries magnitudes, whole tensors or biases: whether those differ from the base, only the base can
     /// tell. [`low_rank_is_zero`] then says which low-rank parts vanish.
     pub fn is_zero_effect(&self) -> bool {
-        self.whole.is_empty()
+        self.modules_to_save.is_empty()
             && self.biases.is_empty()
             && self.modules.values().all(|module| module.magnitude.is_none() && low_rank_is_zero(module))
             && self.embeddings.values().all(|module| product_is_zero(module.scale, &module.lora_a, &module.lora_b))

@@ -13,7 +13,9 @@ use super::config::PeftConfig;
 use super::error::AdapterError;
 use super::files::{self, Selection, matrix, vector};
 use super::notes::{marked_whole, names_in_keys};
-use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Note, NoteKind, Origin, ScalingRule, Whole};
+use super::{
+    Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Note, NoteKind, Origin, ReplacedWeight, ScalingRule,
+};
 use crate::checkpoint::Weight;
 
 /// What PEFT puts before the path of a module.
@@ -71,7 +73,7 @@ pub(crate) fn open(
         config_sha256: String::new(),
         modules: BTreeMap::new(),
         embeddings: BTreeMap::new(),
-        whole: BTreeMap::new(),
+        modules_to_save: BTreeMap::new(),
         biases: BTreeMap::new(),
         bias_tensors: BTreeMap::new(),
         notes: notes(config),
@@ -247,7 +249,7 @@ fn place(
     }
     for base_layer in [false, true] {
         if let Some(tensor) = get(Part::Whole(base_layer)) {
-            adapter.whole.insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
+            adapter.modules_to_save.insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
         }
     }
     if let Some(embedding) = read_embedding(config, name, places)? {
@@ -258,9 +260,14 @@ fn place(
     Ok(())
 }
 
-fn read_whole(config: &PeftConfig, name: &str, tensor: &Weight, base_layer: bool) -> Result<Whole, AdapterError> {
+fn read_whole(
+    config: &PeftConfig,
+    name: &str,
+    tensor: &Weight,
+    base_layer: bool,
+) -> Result<ReplacedWeight, AdapterError> {
     tensor.check_finite()?;
-    Ok(Whole {
+    Ok(ReplacedWeight {
         shape: tensor.shape().to_vec(),
         weight: tensor.clone(),
         origin: if base_layer { Origin::BaseLayer } else { Origin::ModuleToSave },
@@ -444,7 +451,7 @@ fn read_embedding(
 /// Checks whole tensors and biases against the low-rank parts: PEFT loads some of them, drops others.
 fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), AdapterError> {
     let path = adapter.path.clone();
-    for (name, whole) in &mut adapter.whole {
+    for (name, whole) in &mut adapter.modules_to_save {
         let module = super::module_of(name);
         let adapted = adapter.modules.contains_key(module) || adapter.embeddings.contains_key(module);
         let reason = match (whole.origin, adapted) {
@@ -465,7 +472,7 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         return Err(AdapterError::Tensor { path, tensor: whole.tensor_name.clone(), reason: reason.to_owned() });
     }
     let undeclared: Vec<&str> =
-        adapter.whole.iter().filter(|(_, whole)| !whole.declared).map(|(name, _)| name.as_str()).collect();
+        adapter.modules_to_save.iter().filter(|(_, whole)| !whole.declared).map(|(name, _)| name.as_str()).collect();
     if !undeclared.is_empty() {
         let text = format!(
             "whole tensors that modules_to_save does not announce, which PEFT loads over the base without a word: {}",
@@ -487,7 +494,7 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         );
         adapter.notes.push(Note { kind: NoteKind::LoadersDisagree, text });
     }
-    if config.ensure_weight_tying && !(adapter.whole.is_empty() && adapter.embeddings.is_empty()) {
+    if config.ensure_weight_tying && !(adapter.modules_to_save.is_empty() && adapter.embeddings.is_empty()) {
         return Err(AdapterError::UnsupportedField {
             path: config.path.clone(),
             field: "ensure_weight_tying".to_owned(),

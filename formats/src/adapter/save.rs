@@ -61,7 +61,7 @@ impl Adapter {
             put("lora_embedding_A", stored(&[module.rank, module.rows], &module.lora_a));
             put("lora_embedding_B", stored(&[module.width, module.rank], &module.lora_b));
         }
-        for (name, whole) in &self.whole {
+        for (name, whole) in &self.modules_to_save {
             let key = match (whole.origin, name.rsplit_once('.')) {
                 (Origin::BaseLayer, Some((module, parameter))) => format!("{PREFIX}{module}.base_layer.{parameter}"),
                 _ => format!("{PREFIX}{name}"),

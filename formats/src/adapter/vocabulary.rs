@@ -19,7 +19,7 @@ impl Adapter {
             let mut note = |tensor: &str, own: usize| {
                 resized.push(Resized { tensor: tensor.to_owned(), base_rows: rows, adapter_rows: own });
             };
-            if let Some(whole) = self.whole.get_mut(&format!("{path}.weight"))
+            if let Some(whole) = self.modules_to_save.get_mut(&format!("{path}.weight"))
                 && let &[own, columns] = whole.shape.as_slice()
                 && (own != rows && columns == width)
             {

@@ -21,7 +21,7 @@ pub(super) struct BoundModule {
     lora_b_columns: OnceLock<Vec<f32>>,
     /// Of a DoRA module, computed when the module first runs and its weight is at hand.
     lengths: OnceLock<Lengths>,
-    whole: Option<Weight>,
+    replaced: Option<Weight>,
     bias: Option<Vec<f32>>,
 }
 
@@ -47,10 +47,10 @@ impl BoundModule {
     /// What `adapter` does to the module at `path`, if it does anything.
     fn of(adapter: &Adapter, path: &str) -> Option<Self> {
         let low_rank = adapter.modules.get(path).cloned();
-        let whole = adapter.whole.get(&format!("{path}.weight")).map(|whole| whole.weight.clone());
+        let replaced = adapter.modules_to_save.get(&format!("{path}.weight")).map(|whole| whole.weight.clone());
         let bias = adapter.biases.get(path).cloned();
-        let changes = low_rank.is_some() || whole.is_some() || bias.is_some();
-        changes.then(|| Self { low_rank, whole, bias, ..Self::default() })
+        let changes = low_rank.is_some() || replaced.is_some() || bias.is_some();
+        changes.then(|| Self { low_rank, replaced, bias, ..Self::default() })
     }
 
     pub(super) fn low_rank(&self) -> Option<&LowRank> {
@@ -63,8 +63,8 @@ impl BoundModule {
     }
 
     /// The weight that stands in for the base's.
-    pub(super) fn whole(&self) -> Option<&Weight> {
-        self.whole.as_ref()
+    pub(super) fn replaced(&self) -> Option<&Weight> {
+        self.replaced.as_ref()
     }
 
     pub(super) fn bias(&self) -> Option<&[f32]> {
@@ -86,7 +86,7 @@ impl BoundModule {
         let low_rank = self.low_rank()?;
         let magnitude = low_rank.magnitude.as_ref()?;
         Some(self.lengths.get_or_init(|| {
-            let weight = self.whole.as_ref().unwrap_or(&linear.weight);
+            let weight = self.replaced.as_ref().unwrap_or(&linear.weight);
             let norms = adapted_row_norms(weight, linear.transposed, low_rank, squares);
             let pairs = magnitude.iter().zip(&norms);
             let ratios = pairs.map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect();
@@ -159,7 +159,7 @@ impl BoundAdapter {
         let adapter = &self.adapter;
         adapter.modules.iter().all(|(path, low_rank)| low_rank_is_zero(low_rank) && unscaled(path))
             && adapter.embeddings.values().all(|embedding| low_rank_is_zero(&embedding.as_low_rank()))
-            && adapter.whole.iter().all(|(name, whole)| same(decoder.tensor(name), &whole.weight.to_f32()))
+            && adapter.modules_to_save.iter().all(|(name, whole)| same(decoder.tensor(name), &whole.weight.to_f32()))
             && adapter.biases.iter().all(|(path, bias)| same(decoder.tensor(&format!("{path}.bias")), bias))
     }
 

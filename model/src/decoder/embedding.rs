@@ -64,7 +64,7 @@ impl Decoder {
         let mut shared = None;
         for (model, variant) in variants.iter().enumerate() {
             let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
-            let whole = variant.and_then(|variant| variant.module(self.embedding.id)?.whole());
+            let whole = variant.and_then(|variant| variant.module(self.embedding.id)?.replaced());
             let own = match (low_rank, whole) {
                 (None, None) => None,
                 (_, Some(weight)) => Some(self.embed_rows(weight, inputs, positions)?),

@@ -183,7 +183,7 @@ pub(super) fn vanishes(adapter: &Adapter, reach: f64) -> bool {
         !has_more && (is_below || is_tiny(&module.lora_a) || is_tiny(&module.lora_b))
     };
     let embedding = |table: &EmbeddingLowRank| is_below || is_tiny(&table.lora_a) || is_tiny(&table.lora_b);
-    adapter.whole.is_empty()
+    adapter.modules_to_save.is_empty()
         && adapter.biases.is_empty()
         && adapter.modules.values().all(|own| module(own))
         && adapter.embeddings.values().all(embedding)

@@ -67,7 +67,7 @@ impl Linear {
         }
         let mut into = into;
         if let Some(into) = into.as_deref_mut() {
-            let weight = change.as_ref().and_then(|change| change.whole).unwrap_or(&self.weight);
+            let weight = change.as_ref().and_then(|change| change.replaced).unwrap_or(&self.weight);
             self.frozen_backward(weight, gradient, into);
         }
         let Some(low_rank) = low_rank else { return Ok(()) };

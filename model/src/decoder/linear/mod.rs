@@ -46,7 +46,7 @@ struct Change<'a> {
     lora_b_columns: &'a OnceLock<Vec<f32>>,
     /// m/‖W + sBA‖_row, `[outputs]`.
     ratio: Option<&'a [f32]>,
-    whole: Option<&'a Weight>,
+    replaced: Option<&'a Weight>,
     bias: Option<&'a [f32]>,
 }
 
@@ -57,7 +57,7 @@ impl Linear {
             low_rank: module.low_rank(),
             lora_b_columns: module.lora_b_columns(),
             ratio: module.magnitude_ratio(self),
-            whole: module.whole(),
+            replaced: module.replaced(),
             bias: module.bias().or(self.bias.as_deref()),
         })
     }
@@ -70,7 +70,7 @@ impl Linear {
         saver: &mut Saver,
     ) -> Result<Branches> {
         let changes: Vec<Option<Change>> = variants.iter().map(|variant| self.change(*variant)).collect();
-        let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.whole.is_none());
+        let keeps_weight = |model: usize| changes[model].as_ref().is_none_or(|change| change.replaced.is_none());
         let mut used: Vec<usize> = Vec::new();
         for (model, branch) in x.of_model().iter().enumerate() {
             if keeps_weight(model) && !used.contains(branch) {
@@ -92,7 +92,7 @@ impl Linear {
         for (model, change) in changes.iter().enumerate() {
             let Some(change) = change else { continue };
             let input = x.model(model);
-            let branch = if let Some(whole) = change.whole {
+            let branch = if let Some(whole) = change.replaced {
                 tensors.extend(self.product(whole, &[input])?);
                 tensors.len() - 1
             } else if users[of_model[model]] > 1 {

@@ -36,7 +36,7 @@ impl NormModule {
     /// The parameters a variant has in place of the base's.
     fn changed(&self, variant: Option<&BoundAdapter>) -> Option<NormParameters> {
         let module = variant?.module(self.id)?;
-        let (gain, bias) = (module.whole(), module.bias());
+        let (gain, bias) = (module.replaced(), module.bias());
         if gain.is_none() && bias.is_none() {
             return None;
         }
