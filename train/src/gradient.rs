@@ -2,7 +2,7 @@
 //!
 //! [`Trace::forward`] runs examples laid one after another through the decoder and keeps two small tensors per layer;
 //! [`Trace::backward`] walks back, one layer at a time, down to the lowest that carries an adapter. Logits exist for a chunk
-//! of target rows at a time: only where a token is a target, and on the way back only where it carries weight. A loss
+//! of target rows at a time: only where a token is a target, and in the backward pass only where it carries weight. A loss
 //! enters as one coefficient per target, the derivative of the loss by −ln p.
 
 mod divergence;
@@ -268,7 +268,7 @@ fn differentiate(row: &mut [f32], token: usize, softmax: &Softmax, coefficient: 
     }
 }
 
-/// A forward pass of one variant over some examples, with what its way back needs.
+/// A forward pass of one variant over some examples, with what its backward pass needs.
 pub struct Trace<'a> {
     decoder: &'a Decoder,
     variant: &'a BoundAdapter,
@@ -338,7 +338,7 @@ impl<'a> Trace<'a> {
         self.walk_back(gradient)
     }
 
-    /// Forward pass and way back in one, where the coefficient of a target follows from its own ln p and entropy.
+    /// Forward and backward pass in one, where the coefficient of a target follows from its own ln p and entropy.
     ///
     /// `coefficient` gets example, target, ln p and entropy. Against [`Trace::forward`] and [`Trace::backward`] it spares
     /// one of three products with the head.
@@ -477,7 +477,7 @@ pub struct Scored {
     pub gradient: AdapterGradient,
 }
 
-/// What the head's way back has found so far.
+/// What the head's backward pass has found so far.
 struct HeadGradient {
     /// Targets with a coefficient, ascending.
     chosen: Vec<usize>,

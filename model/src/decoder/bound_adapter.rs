@@ -20,7 +20,7 @@ pub(super) struct BoundModule {
     /// Bᵀ, `[rank, outputs]`, made when the change first meets a few rows, as in generation.
     lora_b_columns: OnceLock<Vec<f32>>,
     /// Of a DoRA module, computed when the module first runs and its weight is at hand.
-    lengths: OnceLock<Lengths>,
+    weight_norms: OnceLock<WeightNorms>,
     replaced: Option<Weight>,
     bias: Option<Vec<f32>>,
 }
@@ -34,9 +34,9 @@ pub struct BoundAdapter {
     modules: Vec<Option<BoundModule>>,
 }
 
-/// Row lengths of a DoRA module, `[outputs]` each.
+/// Row norms of a DoRA module, `[outputs]` each.
 #[derive(Debug)]
-struct Lengths {
+struct WeightNorms {
     /// n = ‖W + sBA‖_row.
     norms: Vec<f64>,
     /// m/n.
@@ -73,24 +73,24 @@ impl BoundModule {
 
     /// DoRA's m/‖W + sBA‖_row, `[outputs]`; `None` where this is not DoRA.
     pub(super) fn magnitude_ratio(&self, linear: &Linear) -> Option<&[f32]> {
-        self.lengths(linear, None).map(|lengths| lengths.ratios.as_slice())
+        self.weight_norms(linear, None).map(|weight_norms| weight_norms.ratios.as_slice())
     }
 
     /// ‖W + sBA‖_row of a DoRA module, `[outputs]`.
     pub(super) fn row_norms(&self, linear: &Linear) -> Option<&[f64]> {
-        self.lengths(linear, None).map(|lengths| lengths.norms.as_slice())
+        self.weight_norms(linear, None).map(|weight_norms| weight_norms.norms.as_slice())
     }
 
     /// `squares` are ‖W_i‖², where they are known.
-    fn lengths(&self, linear: &Linear, squares: Option<&[f64]>) -> Option<&Lengths> {
+    fn weight_norms(&self, linear: &Linear, squares: Option<&[f64]>) -> Option<&WeightNorms> {
         let low_rank = self.low_rank()?;
         let magnitude = low_rank.magnitude.as_ref()?;
-        Some(self.lengths.get_or_init(|| {
+        Some(self.weight_norms.get_or_init(|| {
             let weight = self.replaced.as_ref().unwrap_or(&linear.weight);
             let norms = adapted_row_norms(weight, linear.transposed, low_rank, squares);
             let pairs = magnitude.iter().zip(&norms);
             let ratios = pairs.map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect();
-            Lengths { norms, ratios }
+            WeightNorms { norms, ratios }
         }))
     }
 }
@@ -123,7 +123,7 @@ impl BoundAdapter {
             if let Some((linear, module)) =
                 decoder.linear(path).and_then(|linear| Some((linear, variant.module(linear.id)?)))
             {
-                module.lengths(linear, Some(squares));
+                module.weight_norms(linear, Some(squares));
             }
         }
         variant
