@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
 }
 
 fn check_vectors(request: usize, values: &[f32], width: usize) -> Result<(), ModelError> {
-    if values.len() % width != 0 {
+    if !values.len().is_multiple_of(width) {
         return Err(ModelError::VectorWidth { request, values: values.len(), width });
     }
     match values.iter().position(|value| !value.is_finite()) {

@@ -106,7 +106,7 @@ impl Linear {
             own_bias[branch] = change.bias;
             of_model[model] = branch;
             tensors[branch] = match change.ratio {
-                Some(ratio) if saver.keeps_products() => {
+                Some(ratio) if saver.keeps_products() && model == 0 => {
                     let rows = Self::adapt(&tensors[branch], input, &Change { ratio: None, ..*change })?;
                     scaled(pre_magnitude.insert(rows), ratio)?
                 }
