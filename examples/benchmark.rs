@@ -132,14 +132,14 @@ fn compare_with_peer(
 /// The forward pass beside its matrix products alone: same shapes, f32 weights that are already there.
 fn report_products(run: &Measured, shape: Shape, arguments: &Arguments) -> Result<()> {
     let rows = arguments.prompts * arguments.tokens;
-    let lanes = 2;
+    let branches = 2;
     let mut bare = Duration::ZERO;
     for (_, outputs, inputs) in shape.linears() {
-        bare += product_time(rows, inputs, outputs) * (lanes * shape.layers) as u32;
+        bare += product_time(rows, inputs, outputs) * (branches * shape.layers) as u32;
     }
-    bare += product_time(rows, shape.width, VOCABULARY / 16) * (16 * lanes) as u32;
+    bare += product_time(rows, shape.width, VOCABULARY / 16) * (16 * branches) as u32;
     // Scores and their product with the values, for every head of every prompt; half of each square is masked.
-    let heads = arguments.prompts * shape.heads * lanes * shape.layers;
+    let heads = arguments.prompts * shape.heads * branches * shape.layers;
     bare += product_time(arguments.tokens, HEAD_DIM, arguments.tokens) * heads as u32;
     let forward =
         run.output.split(" · ").find_map(|part| part.strip_prefix("forward ")?.strip_suffix(" s")?.parse::<f64>().ok());

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use clap::Args;
 use lcr_analysis::lockstep::Lockstep;
 use lcr_documents::write::Aside;
-use lcr_model::decoder::{SiteKind, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, SiteKind, with_values};
 
 use crate::exit::Status;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         Some(folder) => Some(model.adapt(folder, terminal)?),
         None => None,
     };
-    let variants: Vec<&Variant> = variant.iter().collect();
+    let variants: Vec<&BoundAdapter> = variant.iter().collect();
     let mut file = ActivationFile::create(&arguments.out, &probes.prompts)?;
     file.tokens(&probes.prompts)?;
     let mut lockstep = Lockstep::start(&model.decoder, &probes.prompts, &variants, &arguments.sites)?;
@@ -59,9 +59,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let mut progress = terminal.progress();
     let mut done = 0;
     while let Some(step) = lockstep.advance()? {
-        for (site, lanes) in step.taps {
+        for (site, branches) in step.captured {
             for (index, name) in names.iter().enumerate().take(1 + variants.len()) {
-                file.activations(&format!("{name}.{site}"), lanes.model(index))?;
+                file.activations(&format!("{name}.{site}"), branches.model(index))?;
             }
         }
         done += 1;

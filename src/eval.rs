@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use lcr_documents::statistics::{Confidence, PairedOutcomes, wilson};
 use lcr_documents::write::replace;
-use lcr_model::decoder::Variant;
+use lcr_model::decoder::BoundAdapter;
 use lcr_train::anchors::Anchors;
 use lcr_train::config::BudgetOptions;
 use lcr_train::dataset::Problem;
@@ -144,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         let options = FormatOptions { opener: arguments.opener.clone().unwrap_or(defaults.opener.clone()), ..defaults };
         let format =
             Format::new(tokenizer, &options, &model.decoder.config().eos)?.within(model.decoder.config().max_positions);
-        let answer = |variant: Option<&Variant>, what: &str| {
+        let answer = |variant: Option<&BoundAdapter>, what: &str| {
             arguments.answer(&model, variant, &format, problems, what, terminal)
         };
         let outcomes = answer(variant.as_ref(), "accuracy")?;
@@ -183,7 +183,7 @@ impl Arguments {
     fn answer(
         &self,
         model: &Model,
-        variant: Option<&Variant>,
+        variant: Option<&BoundAdapter>,
         format: &Format,
         problems: &[Problem],
         what: &str,

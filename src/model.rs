@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder};
 use lcr_model::tokenizer::Tokenizer;
 
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
@@ -179,7 +179,7 @@ impl Model {
     }
 
     /// Opens an adapter and fits it to this model.
-    pub(crate) fn adapt(&self, folder: &Path, terminal: &Terminal) -> Result<Variant> {
+    pub(crate) fn adapt(&self, folder: &Path, terminal: &Terminal) -> Result<BoundAdapter> {
         let context = || format!("cannot use the adapter {}", folder.display());
         let adapter = Adapter::open(folder).with_context(context)?;
         for note in &adapter.notes {

@@ -11,7 +11,7 @@ use lcr_documents::audit::{
 };
 use lcr_formats::adapter::{Adapter, Resized};
 use lcr_gate::ScannedAdapter;
-use lcr_model::decoder::Variant;
+use lcr_model::decoder::BoundAdapter;
 use lcr_model::tokenizer::Tokenizer;
 use lcr_scan::{Artifact, FileRecord};
 
@@ -42,7 +42,7 @@ pub(crate) struct Fitted {
     pub(crate) path: String,
     /// SHA-256 over the files of its folder.
     pub(crate) sha256: Option<String>,
-    pub(crate) variant: Variant,
+    pub(crate) variant: BoundAdapter,
 }
 
 impl Fitted {
@@ -97,7 +97,7 @@ impl SideBySide<'_> {
     ) -> Result<(Vec<Audit>, Phases)> {
         adapters.iter().try_for_each(|adapter| self.refuse_missing_tokens(adapter))?;
         let vocabulary = Words { tokenizer: self.model.tokenizer.as_ref(), prompts: &self.probes.prompts };
-        let variants: Vec<&Variant> = adapters.iter().map(|adapter| &adapter.variant).collect();
+        let variants: Vec<&BoundAdapter> = adapters.iter().map(|adapter| &adapter.variant).collect();
         let mut progress = terminal.progress();
         let mut report = |step: Progress| match step {
             Progress::Weights(done, all) => progress.update("weights", done, all),

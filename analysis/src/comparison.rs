@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
 use lcr_documents::audit::{AttentionChange, Coherence, SiteChange, TokenChange, Trajectories, WeightChange};
 use lcr_formats::config::Config;
-use lcr_model::decoder::{AttentionShape, Decoder, Lanes, Sequence, Site, SiteKind, Variant, with_all_values};
+use lcr_model::decoder::{AttentionShape, BoundAdapter, Branches, Decoder, Sequence, Site, SiteKind, with_all_values};
 use rayon::prelude::*;
 
 use crate::AuditError;
@@ -100,7 +100,7 @@ pub struct Comparison {
 /// `report` is told of progress, from this thread.
 pub fn compare(
     decoder: &Decoder,
-    variants: &[&Variant],
+    variants: &[&BoundAdapter],
     prompts: &[Vec<u32>],
     vocabulary: &dyn Vocabulary,
     options: &CompareOptions,
@@ -112,7 +112,7 @@ pub fn compare(
 /// The same, with how far it has come kept in a file: a run that was killed goes on from there.
 pub fn compare_resumable(
     decoder: &Decoder,
-    variants: &[&Variant],
+    variants: &[&BoundAdapter],
     prompts: &[Vec<u32>],
     vocabulary: &dyn Vocabulary,
     options: &CompareOptions,
@@ -152,7 +152,7 @@ pub fn bytes_per_model(config: &Config, tokens: usize) -> usize {
 /// Every changed tensor with the variants that change it, in the order of layers.
 fn changed_by_name<'a>(
     decoder: &'a Decoder,
-    variants: &'a [&'a Variant],
+    variants: &'a [&'a BoundAdapter],
 ) -> Vec<(String, Vec<(usize, ChangedTensor<'a>)>)> {
     let mut names: IndexMap<String, Vec<(usize, ChangedTensor)>> = IndexMap::new();
     for (index, variant) in variants.iter().enumerate() {
@@ -167,8 +167,8 @@ fn changed_by_name<'a>(
 
 /// Activations that wait for their turn to be measured.
 enum Job<'a> {
-    Site(Site, Lanes),
-    Attention { layer: usize, shape: &'a AttentionShape, queries: Lanes, keys: Lanes },
+    Site(Site, Branches),
+    Attention { layer: usize, shape: &'a AttentionShape, queries: Branches, keys: Branches },
 }
 
 enum JobResult {
@@ -178,14 +178,14 @@ enum JobResult {
 
 struct Run<'a> {
     decoder: &'a Decoder,
-    variants: &'a [&'a Variant],
+    variants: &'a [&'a BoundAdapter],
     prompts: &'a [Vec<u32>],
     options: &'a CompareOptions,
     places: Vec<Place>,
     /// Rows of the tracked places.
     tracked_rows: Vec<u32>,
     /// Streams of the tracked places, by site.
-    tracked: Vec<Lanes>,
+    tracked: Vec<Branches>,
     found: Vec<Comparison>,
     /// Changed tensors measured, by variant, and how many names of them.
     measured: Vec<Vec<(String, Measured)>>,
@@ -198,7 +198,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         decoder: &'a Decoder,
-        variants: &'a [&'a Variant],
+        variants: &'a [&'a BoundAdapter],
         prompts: &'a [Vec<u32>],
         options: &'a CompareOptions,
     ) -> Self {
@@ -257,7 +257,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn resume_state(&self, walk: Option<(usize, &Lanes)>) -> ResumeState {
+    fn resume_state(&self, walk: Option<(usize, &Branches)>) -> ResumeState {
         let found = self.found.iter().map(|found| Found { layers: found.layers.clone(), sinks: found.sinks.clone() });
         ResumeState {
             weights: self.weights,
@@ -350,15 +350,15 @@ impl<'a> Run<'a> {
     /// The work that one step of the walk gives.
     fn jobs(&mut self, step: Step<'a>, layer: usize) -> Result<Vec<Job<'a>>, AuditError> {
         let (mut jobs, mut queries, mut keys) = (Vec::new(), None, None);
-        for (site, lanes) in step.taps {
+        for (site, branches) in step.captured {
             match site.kind() {
-                SiteKind::Query => queries = Some(lanes),
-                SiteKind::Key => keys = Some(lanes),
+                SiteKind::Query => queries = Some(branches),
+                SiteKind::Key => keys = Some(branches),
                 _ => {
                     if site.kind() == SiteKind::Resid && self.wants(&trajectories::METRIC) {
-                        self.track(&lanes)?;
+                        self.track(&branches)?;
                     }
-                    jobs.push(Job::Site(site, lanes));
+                    jobs.push(Job::Site(site, branches));
                 }
             }
         }
@@ -369,9 +369,9 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps the tracked rows of a stream.
-    fn track(&mut self, lanes: &Lanes) -> Result<(), AuditError> {
+    fn track(&mut self, branches: &Branches) -> Result<(), AuditError> {
         let rows = Tensor::new(self.tracked_rows.as_slice(), self.decoder.device())?;
-        self.tracked.push(lanes.map(|lane| lane.index_select(&rows, 0))?);
+        self.tracked.push(branches.map(|branch| branch.index_select(&rows, 0))?);
         Ok(())
     }
 
@@ -451,7 +451,7 @@ impl<'a> Run<'a> {
         let sites_at_once = (self.rows_of_logits() / self.places.len()).clamp(1, self.tracked.len());
         // From the last site backwards: every site is ranked by the final top token.
         while let Some(block) = self.lens.next_block(sites_at_once, self.tracked.len()) {
-            let stacked = Lanes::stack(&self.tracked[block.clone()])?;
+            let stacked = Branches::stack(&self.tracked[block.clone()])?;
             let logits = lockstep.lens(&stacked)?.map(|rows| rows.to_device(&Device::Cpu))?;
             self.lens.add(&logits, self.decoder.config().vocab_size, block, self.places.len())?;
             saver.offer(|| self.resume_state(Some(lockstep.standing())))?;
@@ -490,7 +490,7 @@ impl<'a> Run<'a> {
 
     /// Streams of the tracked tokens of one model, `[sites][tokens][width]`.
     fn states(&self, model: usize) -> Result<Vec<Vec<Vec<f32>>>, AuditError> {
-        let rows = |lanes: &Lanes| Ok(lanes.model(model).to_device(&Device::Cpu)?.to_vec2::<f32>()?);
+        let rows = |branches: &Branches| Ok(branches.model(model).to_device(&Device::Cpu)?.to_vec2::<f32>()?);
         self.tracked.iter().map(rows).collect()
     }
 }
@@ -498,7 +498,7 @@ impl<'a> Run<'a> {
 impl Job<'_> {
     fn run(self, sequences: &[Sequence], options: &SiteOptions) -> Result<JobResult, AuditError> {
         match self {
-            Self::Site(site, lanes) => Ok(JobResult::Site(site, compare_site(site, &lanes, sequences, options)?)),
+            Self::Site(site, branches) => Ok(JobResult::Site(site, compare_site(site, &branches, sequences, options)?)),
             Self::Attention { layer, shape, queries, keys } => {
                 let (queries, keys) =
                     (queries.map(|rows| rows.to_device(&Device::Cpu))?, keys.map(|rows| rows.to_device(&Device::Cpu))?);

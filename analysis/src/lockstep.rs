@@ -4,14 +4,15 @@
 //! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
 
 use lcr_model::decoder::{
-    AttentionShape, Decoder, Hooks, Lanes, ModelError, Pass, Sequence, Site, SiteKind, Variant, with_values,
+    AttentionShape, BoundAdapter, Branches, Decoder, ForwardBatch, Hooks, ModelError, Sequence, Site, SiteKind,
+    with_values,
 };
 
 /// What one step of the walk gave.
 #[derive(Debug)]
 pub struct Step<'a> {
     /// Activations at the sites asked for.
-    pub taps: Vec<(Site, Lanes)>,
+    pub captured: Vec<(Site, Branches)>,
     /// The layer's attention; `None` for the step after the last layer, which captures the final stream.
     pub attention: Option<&'a AttentionShape>,
 }
@@ -20,8 +21,8 @@ pub struct Step<'a> {
 #[derive(Debug)]
 pub struct Lockstep<'a> {
     decoder: &'a Decoder,
-    pass: Pass<'a>,
-    stream: Lanes,
+    batch: ForwardBatch<'a>,
+    stream: Branches,
     hooks: Hooks<'a>,
     next: usize,
 }
@@ -31,29 +32,30 @@ impl<'a> Lockstep<'a> {
     pub fn start(
         decoder: &'a Decoder,
         prompts: &[Vec<u32>],
-        variants: &[&'a Variant],
+        variants: &[&'a BoundAdapter],
         sites: &[SiteKind],
     ) -> Result<Self, ModelError> {
         decoder.check_prompts(prompts)?;
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        let models: Vec<Option<&Variant>> = std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
-        let pass = decoder.pass(&lengths, models);
+        let models: Vec<Option<&BoundAdapter>> =
+            std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
+        let batch = decoder.batch(&lengths, models);
         let tokens = prompts.concat();
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
-        let stream = decoder.embed(&tokens, &positions, &pass.variants)?;
-        Ok(Self { decoder, pass, stream, hooks: Hooks::new(sites), next: 0 })
+        let stream = decoder.embed(&tokens, &positions, &batch.variants)?;
+        Ok(Self { decoder, batch, stream, hooks: Hooks::new(sites), next: 0 })
     }
 
     /// The next layer and the stream that enters it.
-    pub fn standing(&self) -> (usize, &Lanes) {
+    pub fn standing(&self) -> (usize, &Branches) {
         (self.next, &self.stream)
     }
 
     /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants, the end of the walk included; false where it
     /// cannot be one.
-    pub fn resume(&mut self, next: usize, stream: Lanes) -> bool {
+    pub fn resume(&mut self, next: usize, stream: Branches) -> bool {
         let fits = stream.of_model().len() == self.stream.of_model().len()
-            && stream.tensors().iter().all(|lane| lane.shape() == self.stream.model(0).shape())
+            && stream.tensors().iter().all(|branch| branch.shape() == self.stream.model(0).shape())
             && next <= self.decoder.layers().len() + 2;
         if fits {
             (self.next, self.stream) = (next, stream);
@@ -63,7 +65,7 @@ impl<'a> Lockstep<'a> {
 
     /// The sequences in the rows.
     pub fn sequences(&self) -> &[Sequence] {
-        &self.pass.sequences
+        &self.batch.sequences
     }
 
     /// Runs the next layer; after the last, captures the final stream once; then `None`.
@@ -76,21 +78,21 @@ impl<'a> Lockstep<'a> {
                 return Ok(None);
             }
             self.stream = self.hooks.through(Site::Resid(index), self.stream.clone())?;
-            return Ok(Some(Step { taps: self.hooks.take(), attention: None }));
+            return Ok(Some(Step { captured: self.hooks.take(), attention: None }));
         };
-        self.stream = layer.forward(&self.stream, &self.pass, None, &mut self.hooks)?;
+        self.stream = layer.forward(&self.stream, &self.batch, None, &mut self.hooks)?;
         self.refuse_overflow(index)?;
         layer.release();
-        Ok(Some(Step { taps: self.hooks.take(), attention: Some(layer.attention()) }))
+        Ok(Some(Step { captured: self.hooks.take(), attention: Some(layer.attention()) }))
     }
 
     /// NaN and infinity end the run here, with the weight that caused them named.
     fn refuse_overflow(&self, layer: usize) -> Result<(), ModelError> {
-        for (lane, rows) in self.stream.tensors().iter().enumerate() {
+        for (branch, rows) in self.stream.tensors().iter().enumerate() {
             let host = rows.to_device(&candle_core::Device::Cpu)?;
             if !with_values(&host, |values| values.iter().all(|value| value.is_finite()))? {
-                let model = self.stream.of_model().iter().position(|of| *of == lane).unwrap_or(0);
-                let name = match self.pass.variants.get(model) {
+                let model = self.stream.of_model().iter().position(|of| *of == branch).unwrap_or(0);
+                let name = match self.batch.variants.get(model) {
                     Some(Some(variant)) => format!("adapter {}", variant.adapter().path.display()),
                     _ => "the base".to_owned(),
                 };
@@ -101,13 +103,13 @@ impl<'a> Lockstep<'a> {
     }
 
     /// Logits of a block of rows of the final stream, `[rows, vocab]` for every model.
-    pub fn logits(&self, first: usize, rows: usize) -> Result<Lanes, ModelError> {
-        let block = self.stream.map(|lane| lane.narrow(0, first, rows))?;
-        self.decoder.logits(&block, &self.pass.variants)
+    pub fn logits(&self, first: usize, rows: usize) -> Result<Branches, ModelError> {
+        let block = self.stream.map(|branch| branch.narrow(0, first, rows))?;
+        self.decoder.logits(&block, &self.batch.variants)
     }
 
     /// Logit lens: the model's own final norm and unembedding on any rows, one tensor `[rows, width]` a model.
-    pub fn lens(&self, rows: &Lanes) -> Result<Lanes, ModelError> {
-        self.decoder.logits(rows, &self.pass.variants)
+    pub fn lens(&self, rows: &Branches) -> Result<Branches, ModelError> {
+        self.decoder.logits(rows, &self.batch.variants)
     }
 }

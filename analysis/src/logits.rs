@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use lcr_documents::audit::TokenChange;
-use lcr_model::decoder::{Lanes, with_values};
+use lcr_model::decoder::{Branches, with_values};
 use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
@@ -32,7 +32,7 @@ impl Outputs {
     /// Adds the next rows: logits `[rows, vocab]` of every model, and where each row stands.
     pub(crate) fn add(
         &mut self,
-        logits: &Lanes,
+        logits: &Branches,
         vocab_size: usize,
         places: &[Option<Place>],
     ) -> Result<(), AuditError> {
@@ -82,7 +82,7 @@ impl Lens {
     /// Adds a block of sites: lens logits of every model, `[sites · tokens, vocab]`.
     pub(crate) fn add(
         &mut self,
-        logits: &Lanes,
+        logits: &Branches,
         vocab_size: usize,
         block: Range<usize>,
         tokens: usize,
@@ -139,7 +139,7 @@ mod tests {
             let mut blocks = Vec::new();
             while let Some(block) = lens.next_block(at_once, 3) {
                 let tensors = vec![logits(0, block.clone()), logits(1, block.clone())];
-                lens.add(&Lanes::of(tensors, vec![0, 1]).unwrap(), VOCABULARY, block.clone(), 2).unwrap();
+                lens.add(&Branches::of(tensors, vec![0, 1]).unwrap(), VOCABULARY, block.clone(), 2).unwrap();
                 blocks.push(block);
             }
             assert_eq!((blocks[0].end, blocks.len()), (3, 3_usize.div_ceil(at_once)));

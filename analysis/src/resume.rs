@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
 use lcr_documents::audit::SiteChange;
-use lcr_model::decoder::Lanes;
+use lcr_model::decoder::Branches;
 use serde::{Deserialize, Serialize};
 
 use crate::AuditError;
@@ -53,10 +53,10 @@ struct Notes {
     /// Lengths of their leading directions, which stand one after another in a tensor a variant.
     directions: Vec<Vec<[usize; 2]>>,
     found: Vec<Found>,
-    /// The next layer, and the lane of each model in the stream; absent before the walk.
+    /// The next layer, and the branch of each model in the stream; absent before the walk.
     layer: Option<usize>,
     stream: Vec<usize>,
-    /// The lane of each model, by tracked site.
+    /// The branch of each model, by tracked site.
     tracked: Vec<Vec<usize>>,
     outputs: Outputs,
     lens: Lens,
@@ -70,8 +70,8 @@ pub(crate) struct ResumeState {
     pub(crate) measured: Vec<Vec<(String, Measured)>>,
     pub(crate) found: Vec<Found>,
     /// The next layer and the stream that enters it.
-    pub(crate) walk: Option<(usize, Lanes)>,
-    pub(crate) tracked: Vec<Lanes>,
+    pub(crate) walk: Option<(usize, Branches)>,
+    pub(crate) tracked: Vec<Branches>,
     pub(crate) outputs: Outputs,
     pub(crate) lens: Lens,
 }
@@ -120,15 +120,15 @@ fn save(file: &ResumeFile, state: &ResumeState) -> Result<(), Fault> {
         let count = values.len();
         tensors.insert(format!("directions.{variant}"), Tensor::from_vec(values, count, &Device::Cpu)?);
     }
-    let mut keep = |prefix: &str, lanes: &Lanes| {
-        for (lane, tensor) in lanes.tensors().iter().enumerate() {
-            tensors.insert(format!("{prefix}.{lane}"), tensor.clone());
+    let mut keep = |prefix: &str, branches: &Branches| {
+        for (branch, tensor) in branches.tensors().iter().enumerate() {
+            tensors.insert(format!("{prefix}.{branch}"), tensor.clone());
         }
-        lanes.of_model().to_vec()
+        branches.of_model().to_vec()
     };
-    let stream = state.walk.as_ref().map(|(_, lanes)| keep("stream", lanes)).unwrap_or_default();
+    let stream = state.walk.as_ref().map(|(_, branches)| keep("stream", branches)).unwrap_or_default();
     let tracked =
-        state.tracked.iter().enumerate().map(|(site, lanes)| keep(&format!("tracked.{site}"), lanes)).collect();
+        state.tracked.iter().enumerate().map(|(site, branches)| keep(&format!("tracked.{site}"), branches)).collect();
     let notes = Notes {
         fingerprint: file.fingerprint.clone(),
         variants: file.variants.clone(),
@@ -178,17 +178,18 @@ fn read(file: &ResumeFile) -> Result<ResumeState, Fault> {
             (own.left, own.right) = (take(*left)?, take(*right)?);
         }
     }
-    let lanes = |prefix: &str, of_model: Vec<usize>| -> Result<Lanes, Fault> {
-        let count = of_model.iter().max().map_or(0, |lane| lane + 1);
-        let found = (0..count).map(|lane| tensors.get(&format!("{prefix}.{lane}")).cloned().ok_or("a lane is missing"));
-        Ok(Lanes::of(found.collect::<Result<_, _>>()?, of_model).ok_or("lanes and models do not fit")?)
+    let branches = |prefix: &str, of_model: Vec<usize>| -> Result<Branches, Fault> {
+        let count = of_model.iter().max().map_or(0, |branch| branch + 1);
+        let found =
+            (0..count).map(|branch| tensors.get(&format!("{prefix}.{branch}")).cloned().ok_or("a branch is missing"));
+        Ok(Branches::of(found.collect::<Result<_, _>>()?, of_model).ok_or("branches and models do not fit")?)
     };
     let walk = match notes.layer {
-        Some(layer) => Some((layer, lanes("stream", notes.stream)?)),
+        Some(layer) => Some((layer, branches("stream", notes.stream)?)),
         None => None,
     };
     let tracked =
-        notes.tracked.into_iter().enumerate().map(|(site, of_model)| lanes(&format!("tracked.{site}"), of_model));
+        notes.tracked.into_iter().enumerate().map(|(site, of_model)| branches(&format!("tracked.{site}"), of_model));
     Ok(ResumeState {
         weights: notes.weights,
         measured: notes.measured,

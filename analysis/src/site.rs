@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use lcr_documents::audit::SiteChange;
-use lcr_model::decoder::{Lanes, Sequence, Site, with_values};
+use lcr_model::decoder::{Branches, Sequence, Site, with_values};
 use ndarray::{Array2, ArrayView2};
 
 use crate::AuditError;
@@ -34,8 +34,8 @@ pub struct SiteResult {
 }
 
 /// Rows of one model on the host, `[tokens, width]`.
-fn host_rows(lanes: &Lanes, model: usize) -> Result<Array2<f32>, AuditError> {
-    let tensor = lanes.model(model).to_device(&Device::Cpu)?;
+fn host_rows(branches: &Branches, model: usize) -> Result<Array2<f32>, AuditError> {
+    let tensor = branches.model(model).to_device(&Device::Cpu)?;
     let mut rows = Array2::zeros(tensor.dims2()?);
     with_values(&tensor, |values| rows.iter_mut().zip(values).for_each(|(row, value)| *row = *value))?;
     Ok(rows)
@@ -109,16 +109,16 @@ impl BaseSide {
 /// Measures every variant (models 1, 2, …) against the base (model 0) at one site.
 pub fn compare_site(
     site: Site,
-    lanes: &Lanes,
+    branches: &Branches,
     sequences: &[Sequence],
     options: &SiteOptions,
 ) -> Result<Vec<SiteResult>, AuditError> {
-    let base_values = host_rows(lanes, 0)?;
+    let base_values = host_rows(branches, 0)?;
     let mut side: Option<BaseSide> = None;
     let mut results = Vec::new();
-    for model in 1..lanes.of_model().len() {
-        let same = lanes.same(0, model);
-        let adapted_values = if same { None } else { Some(host_rows(lanes, model)?) };
+    for model in 1..branches.of_model().len() {
+        let same = branches.same(0, model);
+        let adapted_values = if same { None } else { Some(host_rows(branches, model)?) };
         let other = adapted_values.as_ref().unwrap_or(&base_values).view();
         let (keep, sinks) = kept_rows(&base_values.view(), &other, sequences, options.keep_sinks);
         if !keep.iter().any(|keep| *keep) {
@@ -189,25 +189,26 @@ mod tests {
         (0..rows * width).map(|at| ((at * at + factor * at) % 41) as f32 / 8.0 - 2.5).collect()
     }
 
-    fn lanes(models: &[&[f32]], width: usize) -> Lanes {
+    fn branches(models: &[&[f32]], width: usize) -> Branches {
         let tensor = |values: &[f32]| Tensor::from_slice(values, (values.len() / width, width), &Device::Cpu).unwrap();
-        Lanes::of(models.iter().map(|values| tensor(values)).collect(), (0..models.len()).collect()).unwrap()
+        Branches::of(models.iter().map(|values| tensor(values)).collect(), (0..models.len()).collect()).unwrap()
     }
 
     fn json(change: &SiteChange) -> serde_json::Value {
         serde_json::to_value(change).unwrap()
     }
 
-    /// What is said of a shared lane without looking at a number is what is measured of equal rows.
+    /// What is said of a shared branch without looking at a number is what is measured of equal rows.
     #[test]
     fn a_shared_lane_is_measured_as_equal_rows_are() {
         for (count, width) in [(44, 6), (36, 50)] {
             let rows = values(count, width, 3);
             let sequences = Sequence::consecutive(&[count / 2, count / 2]);
             let tensor = Tensor::from_slice(&rows, (count, width), &Device::Cpu).unwrap();
-            let shared = compare_site(Site::Resid(0), &Lanes::shared(tensor, 2), &sequences, &options(false)).unwrap();
+            let shared =
+                compare_site(Site::Resid(0), &Branches::shared(tensor, 2), &sequences, &options(false)).unwrap();
             let equal =
-                compare_site(Site::Resid(0), &lanes(&[&rows, &rows], width), &sequences, &options(false)).unwrap();
+                compare_site(Site::Resid(0), &branches(&[&rows, &rows], width), &sequences, &options(false)).unwrap();
             let mut pairs = vec![(String::new(), json(&shared[0].change), json(&equal[0].change))];
             let mut numbers = 0;
             while let Some((place, left, right)) = pairs.pop() {
@@ -237,7 +238,7 @@ mod tests {
         long[60..66].iter_mut().for_each(|value| *value = 1000.0);
         let sequences = Sequence::consecutive(&[20, 20]);
         let measured = |models: &[&[f32]]| {
-            let results = compare_site(Site::MlpOut(1), &lanes(models, 6), &sequences, &options(false)).unwrap();
+            let results = compare_site(Site::MlpOut(1), &branches(models, 6), &sequences, &options(false)).unwrap();
             results.iter().map(|result| (json(&result.change), result.sinks)).collect::<Vec<_>>()
         };
         let together = measured(&[&base, &other, &long, &other]);

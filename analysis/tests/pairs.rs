@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use lcr_analysis::activations::Activations;
 use lcr_analysis::metrics::{METRICS, Parameters, cka::cka, cosine::cosines, knn::neighbours, procrustes::procrustes};
 use lcr_analysis::site::{SiteOptions, compare_site};
-use lcr_model::decoder::{Lanes, Sequence, Site};
+use lcr_model::decoder::{Branches, Sequence, Site};
 use ndarray::ArrayView2;
 
 /// X as it is made for the reference: ((37i + 4) mod 101 − 50)/8 row by row.
@@ -26,10 +26,10 @@ fn measured(rows: usize, width: usize) -> serde_json::Value {
         let all = [vec![3.0; width], values].concat();
         Tensor::from_vec(all, (rows + 1, width), &Device::Cpu).unwrap()
     };
-    let lanes = Lanes::of(vec![tensor(base(rows * width)), tensor(adapted(rows * width))], vec![0, 1]).unwrap();
+    let branches = Branches::of(vec![tensor(base(rows * width)), tensor(adapted(rows * width))], vec![0, 1]).unwrap();
     let parameters = Parameters { subspace_dimensions: 3, seed: 0 };
     let options = SiteOptions { metrics: METRICS.to_vec(), keep_sinks: false, parameters };
-    let results = compare_site(Site::Resid(1), &lanes, &Sequence::consecutive(&[rows + 1]), &options).unwrap();
+    let results = compare_site(Site::Resid(1), &branches, &Sequence::consecutive(&[rows + 1]), &options).unwrap();
     serde_json::to_value(&results[0].change).unwrap()
 }
 

@@ -12,7 +12,7 @@ use lcr_analysis::metrics::{METRICS, Parameters};
 use lcr_analysis::resume::{ResumeFile, variants_of};
 use lcr_analysis::site::SiteOptions;
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder};
 
 struct Numbers;
 
@@ -42,7 +42,7 @@ fn file(folder: &Path, variants: &[&str]) -> ResumeFile {
 /// Runs a comparison of two variants that dies after some steps; what it found, if it lived, and the steps that it took.
 fn run(decoder: &Decoder, file: &ResumeFile, dies_after: usize) -> (Option<Vec<Comparison>>, Vec<Progress>) {
     // The same adapter at full and at half strength.
-    let variants: [Variant; 2] = [1.0, 0.5].map(|factor| {
+    let variants: [BoundAdapter; 2] = [1.0, 0.5].map(|factor| {
         let mut adapter = Adapter::open(&golden("qwen3_lora_qv").join("adapter")).unwrap();
         adapter.modules.values_mut().for_each(|module| Arc::make_mut(module).scale *= factor);
         decoder.bind(adapter).unwrap()
@@ -58,7 +58,7 @@ fn run(decoder: &Decoder, file: &ResumeFile, dies_after: usize) -> (Option<Vec<C
             steps.push(step);
             assert!(steps.len() < dies_after, "killed here");
         };
-        let variants: Vec<&Variant> = variants.iter().collect();
+        let variants: Vec<&BoundAdapter> = variants.iter().collect();
         compare_resumable(decoder, &variants, &prompts, &Numbers, &options, Some(file), &mut report).unwrap().0
     }));
     (outcome.ok(), steps)

@@ -128,7 +128,7 @@ fn check_golden(folder: &Path) -> f64 {
             continue;
         };
         seen += 1;
-        if let Some(whole) = adapter.whole.get(name) {
+        if let Some(whole) = adapter.modules_to_save.get(name) {
             assert_eq!(whole.weight.to_f32(), tensor.to_f32());
             continue;
         }
@@ -141,7 +141,7 @@ fn check_golden(folder: &Path) -> f64 {
             worst = worst.max((our - their).abs());
         }
     }
-    assert_eq!(seen, adapter.modules.len() + adapter.whole.len());
+    assert_eq!(seen, adapter.modules.len() + adapter.modules_to_save.len());
     worst
 }
 
@@ -163,15 +163,17 @@ fn golden_adapters_merge_to_what_peft_merges() {
 #[test]
 fn whole_tensors_embeddings_and_biases_keep_their_places() {
     let norms = Adapter::open(&data("adapters/stories260K/lora_r8_mts_head")).unwrap();
-    assert_eq!(norms.whole.len(), 11);
+    assert_eq!(norms.modules_to_save.len(), 11);
     // PEFT compares ends of names: `norm` takes `input_layernorm` too.
-    assert!(norms.whole.values().all(|whole| whole.declared && whole.origin == Origin::ModuleToSave));
+    assert!(norms.modules_to_save.values().all(|whole| whole.declared && whole.origin == Origin::ModuleToSave));
     let table = Adapter::open(&data("adapters/stories260K/lora_r4_embed")).unwrap();
     let embedding = &table.embeddings["model.embed_tokens"];
     assert_eq!((embedding.rows, embedding.width, embedding.rank), (512, 64, 4));
-    assert_eq!(table.whole["model.embed_tokens.weight"].origin, Origin::BaseLayer);
-    let up_bias = Adapter::open(&data("adapters/stories260K/lora_bias_only")).unwrap();
-    assert!(up_bias.modules.values().all(|module| module.up_bias.as_ref().is_some_and(|bias| bias.len() == 64)));
+    assert_eq!(table.modules_to_save["model.embed_tokens.weight"].origin, Origin::BaseLayer);
+    let lora_b_bias = Adapter::open(&data("adapters/stories260K/lora_bias_only")).unwrap();
+    assert!(
+        lora_b_bias.modules.values().all(|module| module.lora_b_bias.as_ref().is_some_and(|bias| bias.len() == 64))
+    );
     let some = Adapter::open(&data("adapters/gpt2_bias_lora_only")).unwrap();
     assert_eq!((some.modules.len(), some.biases.len()), (4, 4));
     assert_eq!(some.biases["transformer.h.0.attn.c_attn"].len(), 96);
@@ -199,7 +201,7 @@ fn saving_and_opening_changes_no_number() {
         assert_eq!(adapter.modules, again.modules, "{name}");
         assert_eq!(adapter.embeddings, again.embeddings, "{name}");
         let values = |adapter: &Adapter| -> Vec<(String, Vec<f32>)> {
-            adapter.whole.iter().map(|(name, whole)| (name.clone(), whole.weight.to_f32())).collect()
+            adapter.modules_to_save.iter().map(|(name, whole)| (name.clone(), whole.weight.to_f32())).collect()
         };
         assert_eq!(values(&adapter), values(&again), "{name}");
         assert_eq!(adapter.biases, again.biases, "{name}");
@@ -218,7 +220,7 @@ fn mlx_adapters_become_peft_adapters() {
     for (path, module) in &adapter.modules {
         let converted = &again.modules[path];
         assert_eq!(module.scale, converted.scale);
-        assert_eq!((&module.down, &module.up), (&converted.down, &converted.up));
+        assert_eq!((&module.lora_a, &module.lora_b), (&converted.lora_a, &converted.lora_b));
     }
 }
 

@@ -91,7 +91,7 @@ fn what_belongs_is_covered() {
     let coverage = adapter.bind(&base(), &base_shape).unwrap();
     assert_eq!((coverage.tensors, coverage.applied), (5, 5));
     assert_eq!(coverage.targeted_without_tensors, ["model.layers.1.self_attn.q_proj"]);
-    assert!(!adapter.whole["model.norm.weight"].declared);
+    assert!(!adapter.modules_to_save["model.norm.weight"].declared);
     assert!(adapter.notes.iter().any(|note| note.text.contains("model.norm.weight")), "{:?}", adapter.notes);
 }
 

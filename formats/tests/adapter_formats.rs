@@ -224,7 +224,7 @@ fn names_of_adapters_in_keys_are_said() {
     let adapter = Adapter::open(write_adapter(&unnamed, &marked).path()).unwrap();
     let disagreement = adapter.notes.iter().find(|note| note.kind == NoteKind::LoadersDisagree).unwrap();
     assert!(disagreement.text.contains("lm_head.modules_to_save.weight"), "{disagreement}");
-    assert_eq!(adapter.whole["lm_head.weight"].shape, [9, 6]);
+    assert_eq!(adapter.modules_to_save["lm_head.weight"].shape, [9, 6]);
     for (config, tensors) in [
         (&plain, factors()),
         (&dora, spelled(&["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"])),

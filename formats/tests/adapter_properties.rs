@@ -91,7 +91,7 @@ proptest! {
         tensors.push(counted(&name, &[4]));
         let folder = write_adapter(&peft_config(&json!({})), &tensors);
         if let Ok(adapter) = Adapter::open(folder.path()) {
-            prop_assert_eq!(adapter.whole.len() + adapter.biases.len(), 1);
+            prop_assert_eq!(adapter.modules_to_save.len() + adapter.biases.len(), 1);
             let _ = adapter.bind(&modules(), &|_| None);
         }
     }
@@ -101,8 +101,8 @@ proptest! {
 fn any_module() -> impl Strategy<Value = LowRank> {
     (1_usize..9, 1_usize..5, 1_usize..9).prop_flat_map(|(outputs, rank, inputs)| {
         let values = |length| proptest::collection::vec(-1.0_f32..1.0, length);
-        (values(outputs * rank), values(rank * inputs), 0.1_f64..4.0).prop_map(move |(up, down, scale)| {
-            let mut module = low_rank(outputs, rank, inputs, up, down);
+        (values(outputs * rank), values(rank * inputs), 0.1_f64..4.0).prop_map(move |(lora_b, lora_a, scale)| {
+            let mut module = low_rank(outputs, rank, inputs, lora_b, lora_a);
             module.scale = scale;
             module
         })
@@ -118,15 +118,15 @@ fn rewritten(module: &LowRank, angle: f64, powers: &[i32]) -> LowRank {
         (angle.cos() * first - angle.sin() * second, angle.sin() * first + angle.cos() * second)
     };
     for column in 0..inputs {
-        let mut values: Vec<f64> = (0..rank).map(|inner| f64::from(module.down[inner * inputs + column])).collect();
+        let mut values: Vec<f64> = (0..rank).map(|inner| f64::from(module.lora_a[inner * inputs + column])).collect();
         if rank > 1 {
             (values[0], values[1]) = rotate(values[0], values[1], angle);
         }
         for (inner, value) in values.iter().enumerate() {
-            other.down[inner * inputs + column] = (value * size(inner)) as f32;
+            other.lora_a[inner * inputs + column] = (value * size(inner)) as f32;
         }
     }
-    for row in other.up.chunks_mut(rank) {
+    for row in other.lora_b.chunks_mut(rank) {
         let mut values: Vec<f64> = row.iter().map(|&value| f64::from(value)).collect();
         if rank > 1 {
             (values[0], values[1]) = rotate(values[0], values[1], angle);

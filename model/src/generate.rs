@@ -1,6 +1,6 @@
 //! Token-by-token generation for a base model or one of its variants: a [`Session`] with one sequence.
 
-use crate::decoder::{Decoder, ModelError, Variant};
+use crate::decoder::{BoundAdapter, Decoder, ModelError};
 use crate::sampling::{Sampler, SamplingError};
 use crate::session::{SequenceId, Session};
 
@@ -46,7 +46,7 @@ impl<'a> Generation<'a> {
     /// At most `limit` tokens after `prompt`, ending at any of `stops` or the config's own end-of-sequence tokens.
     pub fn start(
         decoder: &'a Decoder,
-        variant: Option<&'a Variant>,
+        variant: Option<&'a BoundAdapter>,
         prompt: &[u32],
         stops: &[u32],
         limit: usize,

@@ -10,7 +10,7 @@ use std::fmt;
 use candle_core::{DType, Result, Tensor};
 
 pub use self::site::{Site, SiteKind, UnknownSite};
-use crate::decoder::{Lanes, ModelError};
+use crate::decoder::{Branches, ModelError};
 
 /// What a model goes on with instead of the rows that it has at a site, or `None` where they stay.
 ///
@@ -23,7 +23,7 @@ pub type Replacement<'h> = dyn FnMut(Site, usize, &Tensor) -> Result<Option<Tens
 pub struct Hooks<'h> {
     kinds: Vec<SiteKind>,
     sites: Vec<Site>,
-    captured: Vec<(Site, Lanes)>,
+    captured: Vec<(Site, Branches)>,
     replacements: Vec<(Vec<Site>, Box<Replacement<'h>>)>,
 }
 
@@ -70,18 +70,18 @@ impl<'h> Hooks<'h> {
     }
 
     /// What was captured since the last call.
-    pub fn take(&mut self) -> Vec<(Site, Lanes)> {
+    pub fn take(&mut self) -> Vec<(Site, Branches)> {
         std::mem::take(&mut self.captured)
     }
 
     /// The rows that the pass goes on with from this site, given those that it came with.
-    pub fn through(&mut self, site: Site, rows: Lanes) -> std::result::Result<Lanes, ModelError> {
+    pub fn through(&mut self, site: Site, rows: Branches) -> std::result::Result<Branches, ModelError> {
         Ok(self.visit(site, &rows)?.unwrap_or(rows))
     }
 
     /// The same for rows that are lent; `None` where they stay as they are.
-    pub(crate) fn visit(&mut self, site: Site, rows: &Lanes) -> std::result::Result<Option<Lanes>, ModelError> {
-        let mut replaced: Option<Lanes> = None;
+    pub(crate) fn visit(&mut self, site: Site, rows: &Branches) -> std::result::Result<Option<Branches>, ModelError> {
+        let mut replaced: Option<Branches> = None;
         for (sites, replacement) in &mut self.replacements {
             if sites.contains(&site) {
                 let found = replace(site, replaced.as_ref().unwrap_or(rows), replacement)?;
@@ -96,7 +96,11 @@ impl<'h> Hooks<'h> {
 }
 
 /// `rows` with what `replacement` gives, checked; `None` where it gives nothing.
-fn replace(site: Site, rows: &Lanes, replacement: &mut Replacement) -> std::result::Result<Option<Lanes>, ModelError> {
+fn replace(
+    site: Site,
+    rows: &Branches,
+    replacement: &mut Replacement,
+) -> std::result::Result<Option<Branches>, ModelError> {
     let models = rows.of_model().len();
     let mut given = Vec::with_capacity(models);
     for model in 0..models {

@@ -1,6 +1,6 @@
 //! Tokenizers, and one decoder with hooks that runs what `lcr-formats` reads.
 //!
-//! This crate knows the forward pass and its way back. It knows nothing of metrics, reports or training.
+//! This crate knows the forward and the backward pass. It knows nothing of metrics, reports or training.
 
 pub mod decoder;
 pub mod generate;

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::decoder::{
-    Cache, CacheShape, Chain, Decoder, Hooks, Input, Lanes, ModelError, Pass, Sequence, Variant, with_values,
+    BlockTable, BoundAdapter, Branches, Cache, CacheShape, Decoder, ForwardBatch, Hooks, Input, ModelError, Sequence,
+    with_values,
 };
 
 /// A sequence of a [`Session`]: valid in the session that gave it, until it is closed. Numbers are never used again.
@@ -30,59 +31,59 @@ pub struct Step {
 
 /// The last rows of a pass, one a sequence.
 struct LastRows {
-    hidden: Lanes,
-    normal: Lanes,
-    logits: Lanes,
+    hidden: Branches,
+    normal: Branches,
+    logits: Branches,
 }
 
 /// Many sequences of one model, read together.
 #[derive(Debug)]
 pub struct Session<'a> {
     decoder: &'a Decoder,
-    variant: Option<&'a Variant>,
-    chains: BTreeMap<SequenceId, Chain>,
+    variant: Option<&'a BoundAdapter>,
+    tables: BTreeMap<SequenceId, BlockTable>,
     next: u64,
 }
 
 impl<'a> Session<'a> {
     /// No sequences yet, of the base or of one of its variants.
-    pub fn new(decoder: &'a Decoder, variant: Option<&'a Variant>) -> Self {
-        Self { decoder, variant, chains: BTreeMap::new(), next: 0 }
+    pub fn new(decoder: &'a Decoder, variant: Option<&'a BoundAdapter>) -> Self {
+        Self { decoder, variant, tables: BTreeMap::new(), next: 0 }
     }
 
     /// An empty sequence.
     pub fn open(&mut self) -> SequenceId {
-        self.insert(Some(Chain::default()))
+        self.insert(Some(BlockTable::default()))
     }
 
     /// A sequence that has read what `id` has, shares its keys and values without a copy, and parts from it here.
     ///
     /// The fork of a closed sequence is a closed one: [`Session::read`] refuses it.
     pub fn fork(&mut self, id: SequenceId) -> SequenceId {
-        let chain = self.chains.get(&id).cloned();
-        self.insert(chain)
+        let table = self.tables.get(&id).cloned();
+        self.insert(table)
     }
 
     /// Frees what no other sequence shares. Closing twice does nothing.
     pub fn close(&mut self, id: SequenceId) {
-        self.chains.remove(&id);
+        self.tables.remove(&id);
     }
 
     /// Tokens read so far; none of a closed sequence.
     pub fn len(&self, id: SequenceId) -> usize {
-        self.chains.get(&id).map_or(0, Chain::len)
+        self.tables.get(&id).map_or(0, BlockTable::len)
     }
 
     /// Whether no sequence is open.
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty()
+        self.tables.is_empty()
     }
 
-    fn insert(&mut self, chain: Option<Chain>) -> SequenceId {
+    fn insert(&mut self, table: Option<BlockTable>) -> SequenceId {
         let id = SequenceId(self.next);
         self.next += 1;
-        if let Some(chain) = chain {
-            self.chains.insert(id, chain);
+        if let Some(table) = table {
+            self.tables.insert(id, table);
         }
         id
     }
@@ -122,13 +123,13 @@ impl<'a> Session<'a> {
         }
         let width = self.decoder.config().width;
         let counts: Vec<usize> = requests.iter().map(|(_, input)| input.rows(width)).collect();
-        let chains = requests.iter().filter_map(|(id, _)| self.chains.remove(id)).collect();
-        let mut cache = Cache::new(CacheShape::of(self.decoder.config()), chains, &counts);
+        let tables = requests.iter().filter_map(|(id, _)| self.tables.remove(id)).collect();
+        let mut cache = Cache::new(CacheShape::of(self.decoder.config()), tables, &counts);
         // On a thread of the pool: coming from outside, each of the hundreds of small parallel products of a pass would
         // have to wake it.
-        let result = rayon::scope(|_| self.pass(requests, &counts, &mut cache));
-        let chains = if result.is_ok() { cache.into_chains() } else { cache.undo(&counts) };
-        self.chains.extend(requests.iter().map(|(id, _)| *id).zip(chains));
+        let result = rayon::scope(|_| self.forward(requests, &counts, &mut cache));
+        let tables = if result.is_ok() { cache.into_tables() } else { cache.undo(&counts) };
+        self.tables.extend(requests.iter().map(|(id, _)| *id).zip(tables));
         result.map(Some)
     }
 
@@ -136,7 +137,7 @@ impl<'a> Session<'a> {
     fn check(&self, requests: &[(SequenceId, Input)]) -> Result<(), ModelError> {
         let config = self.decoder.config();
         for (request, (id, input)) in requests.iter().enumerate() {
-            let Some(chain) = self.chains.get(id) else { return Err(ModelError::ClosedSequence { request }) };
+            let Some(table) = self.tables.get(id) else { return Err(ModelError::ClosedSequence { request }) };
             if let Some(first) = requests[..request].iter().position(|(earlier, _)| earlier == id) {
                 return Err(ModelError::RepeatedSequence { first, second: request });
             }
@@ -147,7 +148,7 @@ impl<'a> Session<'a> {
             if rows == 0 {
                 return Err(ModelError::NothingToRead { request });
             }
-            let length = chain.len() + rows;
+            let length = table.len() + rows;
             if length > config.max_positions {
                 return Err(ModelError::TooLong { prompt: request, length, limit: config.max_positions });
             }
@@ -156,7 +157,7 @@ impl<'a> Session<'a> {
                 return Err(ModelError::Token {
                     token: tokens[index],
                     prompt: request,
-                    position: chain.len() + index,
+                    position: table.len() + index,
                     vocab_size: config.vocab_size,
                 });
             }
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn pass(
+    fn forward(
         &self,
         requests: &[(SequenceId, Input)],
         counts: &[usize],
@@ -181,18 +182,18 @@ impl<'a> Session<'a> {
             key += length;
         }
         let last: Vec<u32> = sequences.iter().map(|sequence| sequence.queries.end as u32 - 1).collect();
-        let pass = Pass::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
-        let stream = self.decoder.embed_inputs(&inputs, &positions, &pass.variants)?;
-        let stream = self.decoder.forward(stream, &pass, Some(cache), &mut Hooks::default())?;
+        let batch = ForwardBatch::new(self.decoder.config(), sequences, &positions, vec![self.variant]);
+        let stream = self.decoder.embed_inputs(&inputs, &positions, &batch.variants)?;
+        let stream = self.decoder.forward(stream, &batch, Some(cache), &mut Hooks::default())?;
         let hidden = if last.len() == positions.len() { stream } else { select(&stream, &last)? };
-        let normal = self.decoder.final_normal(&hidden, &pass.variants)?;
-        let logits = self.decoder.logits_of_normal(&normal, &pass.variants)?;
+        let normal = self.decoder.final_normal(&hidden, &batch.variants)?;
+        let logits = self.decoder.logits_of_normal(&normal, &batch.variants)?;
         Ok(LastRows { hidden, normal, logits })
     }
 }
 
 fn check_vectors(request: usize, values: &[f32], width: usize) -> Result<(), ModelError> {
-    if values.len() % width != 0 {
+    if !values.len().is_multiple_of(width) {
         return Err(ModelError::VectorWidth { request, values: values.len(), width });
     }
     match values.iter().position(|value| !value.is_finite()) {
@@ -202,13 +203,13 @@ fn check_vectors(request: usize, values: &[f32], width: usize) -> Result<(), Mod
 }
 
 /// The only model's rows.
-fn host_rows(rows: &Lanes) -> Result<Vec<Vec<f32>>, ModelError> {
+fn host_rows(rows: &Branches) -> Result<Vec<Vec<f32>>, ModelError> {
     let host = rows.model(0).to_device(&Device::Cpu)?;
     let width = host.dim(1)?;
     Ok(with_values(&host, |values| values.chunks_exact(width).map(<[f32]>::to_vec).collect())?)
 }
 
 /// Some of the rows.
-fn select(stream: &Lanes, rows: &[u32]) -> candle_core::Result<Lanes> {
+fn select(stream: &Branches, rows: &[u32]) -> candle_core::Result<Branches> {
     stream.map(|values| values.index_select(&Tensor::from_slice(rows, rows.len(), values.device())?, 0))
 }

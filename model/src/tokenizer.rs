@@ -8,8 +8,8 @@
 //! Only `tokenizer.json` is read. Every family that the decoder supports ships it, and the older files
 //! (`tokenizer.model`, `vocab.json`) do not say how text is split.
 
-mod growth;
-mod pieces;
+mod expansion_limit;
+mod token_display;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use lcr_formats::chat_template::{ChatDate, ChatMessage, ChatTemplate};
 use serde_json::Value as Json;
 
-use self::pieces::PieceStyle;
+use self::token_display::PieceStyle;
 
 /// Files that hold a vocabulary but not the rules for splitting text.
 const LEGACY_FILES: [&str; 4] = ["tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"];
@@ -138,7 +138,8 @@ impl Tokenizer {
             };
         };
         let description = parse_json(&file, &bytes)?;
-        growth::check(&description).map_err(|reason| TokenizerError::Malformed { file: file.clone(), reason })?;
+        expansion_limit::check(&description)
+            .map_err(|reason| TokenizerError::Malformed { file: file.clone(), reason })?;
         let inner = parse_tokenizer(&file, &bytes)?;
         let config_file = folder.join("tokenizer_config.json");
         let config = read_object(&config_file)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use adapter_support::{Tensor, peft_config, write_adapter};
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Hooks, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, with_values};
 use serde_json::{Value, json};
 
 /// Rows and columns of the base's tables.
@@ -38,17 +38,17 @@ fn half(name: &str, shape: &[usize], values: &[f32]) -> Tensor {
     Tensor(format!("base_model.model.{name}"), "BF16", shape.to_vec(), bytes)
 }
 
-fn bound(decoder: &Decoder, config: &Value, tensors: &[Tensor]) -> Variant {
+fn bound(decoder: &Decoder, config: &Value, tensors: &[Tensor]) -> BoundAdapter {
     decoder.bind(Adapter::open(write_adapter(&peft_config(config), tensors).path()).unwrap()).unwrap()
 }
 
 /// Logits after each of some tokens.
-fn logits(decoder: &Decoder, variant: Option<&Variant>) -> Vec<f32> {
+fn logits(decoder: &Decoder, variant: Option<&BoundAdapter>) -> Vec<f32> {
     let tokens = [1, 403, 88, 27];
-    let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let stream = decoder.embed(&tokens, &[0, 1, 2, 3], &pass.variants).unwrap();
-    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
-    with_values(decoder.logits(&stream, &pass.variants).unwrap().model(0), <[f32]>::to_vec).unwrap()
+    let batch = decoder.batch(&[tokens.len()], vec![variant]);
+    let stream = decoder.embed(&tokens, &[0, 1, 2, 3], &batch.variants).unwrap();
+    let stream = decoder.forward(stream, &batch, None, &mut Hooks::default()).unwrap();
+    with_values(decoder.logits(&stream, &batch.variants).unwrap().model(0), <[f32]>::to_vec).unwrap()
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn rows_that_both_have_are_applied_and_no_others() {
 #[test]
 fn low_rank_changes_of_tables() {
     let decoder = base();
-    let down = |rows: usize| tensor("model.embed_tokens.lora_embedding_A", &[2, rows], &vec![0.5; 2 * rows]);
-    let up = || tensor("model.embed_tokens.lora_embedding_B", &[WIDTH, 2], &[0.5; 2 * WIDTH]);
+    let lora_a = |rows: usize| tensor("model.embed_tokens.lora_embedding_A", &[2, rows], &vec![0.5; 2 * rows]);
+    let lora_b = || tensor("model.embed_tokens.lora_embedding_B", &[WIDTH, 2], &[0.5; 2 * WIDTH]);
     let config = json!({"target_modules": ["embed_tokens", "lm_head"]});
-    let whole = logits(&decoder, Some(&bound(&decoder, &config, &[down(ROWS), up()])));
+    let whole = logits(&decoder, Some(&bound(&decoder, &config, &[lora_a(ROWS), lora_b()])));
     assert_ne!(whole, logits(&decoder, None));
     for rows in [404, 510, 600] {
-        let variant = bound(&decoder, &config, &[down(rows), up()]);
+        let variant = bound(&decoder, &config, &[lora_a(rows), lora_b()]);
         assert_eq!(variant.coverage().vocabulary[0].adapter_rows, rows);
         assert_eq!(logits(&decoder, Some(&variant)), whole, "every token read is below {rows}");
     }

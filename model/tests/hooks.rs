@@ -4,11 +4,13 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Hooks, Lanes, ModelError, Site, SiteKind, UnknownSite, Variant, with_values};
+use lcr_model::decoder::{
+    BoundAdapter, Branches, Decoder, Hooks, ModelError, Site, SiteKind, UnknownSite, with_values,
+};
 
 const TOKENS: [u32; 9] = [3, 14, 15, 92, 65, 35, 89, 79, 32];
 
-fn open(case: &str) -> (Decoder, Variant) {
+fn open(case: &str) -> (Decoder, BoundAdapter) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(case);
     let decoder = Decoder::open(&folder.join("base"), Device::Cpu).unwrap();
     let variant = decoder.bind(Adapter::open(&folder.join("adapter")).unwrap()).unwrap();
@@ -16,11 +18,11 @@ fn open(case: &str) -> (Decoder, Variant) {
 }
 
 /// The last stream of base and variant.
-fn run(decoder: &Decoder, variant: &Variant, hooks: &mut Hooks) -> Result<Lanes, ModelError> {
-    let pass = decoder.pass(&[TOKENS.len()], vec![None, Some(variant)]);
+fn run(decoder: &Decoder, variant: &BoundAdapter, hooks: &mut Hooks) -> Result<Branches, ModelError> {
+    let batch = decoder.batch(&[TOKENS.len()], vec![None, Some(variant)]);
     let positions: Vec<usize> = (0..TOKENS.len()).collect();
-    let stream = decoder.embed(&TOKENS, &positions, &pass.variants)?;
-    decoder.forward(stream, &pass, None, hooks)
+    let stream = decoder.embed(&TOKENS, &positions, &batch.variants)?;
+    decoder.forward(stream, &batch, None, hooks)
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -35,7 +37,7 @@ fn all_sites(decoder: &Decoder) -> Vec<Site> {
 }
 
 /// What base and variant have at some sites.
-fn captured(decoder: &Decoder, variant: &Variant, sites: &[Site]) -> Vec<(Site, Lanes)> {
+fn captured(decoder: &Decoder, variant: &BoundAdapter, sites: &[Site]) -> Vec<(Site, Branches)> {
     let mut hooks = Hooks::default().capture(sites);
     run(decoder, variant, &mut hooks).unwrap();
     hooks.take()

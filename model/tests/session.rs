@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::{Decoder, Hooks, Input, Lanes, ModelError, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Branches, Decoder, Hooks, Input, ModelError, with_values};
 use lcr_model::session::{SequenceId, Session, Step};
 
 fn golden() -> PathBuf {
@@ -12,7 +12,7 @@ fn golden() -> PathBuf {
 }
 
 /// Golden models of every family, each with its adapter.
-fn cases() -> Vec<(String, Decoder, Variant)> {
+fn cases() -> Vec<(String, Decoder, BoundAdapter)> {
     let mut cases: Vec<_> = std::fs::read_dir(golden())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -33,12 +33,12 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
 }
 
 /// Logits after the last token, by one pass over all layers without a cache.
-fn whole_pass(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<f32> {
+fn whole_pass(decoder: &Decoder, variant: Option<&BoundAdapter>, tokens: &[u32]) -> Vec<f32> {
     let positions: Vec<usize> = (0..tokens.len()).collect();
-    let pass = decoder.pass(&[tokens.len()], vec![variant]);
-    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
-    let logits = decoder.logits(&stream, &pass.variants).unwrap();
+    let batch = decoder.batch(&[tokens.len()], vec![variant]);
+    let stream = decoder.embed(tokens, &positions, &batch.variants).unwrap();
+    let stream = decoder.forward(stream, &batch, None, &mut Hooks::default()).unwrap();
+    let logits = decoder.logits(&stream, &batch.variants).unwrap();
     with_values(logits.model(0), |values| values[(tokens.len() - 1) * decoder.config().vocab_size..].to_vec()).unwrap()
 }
 
@@ -46,13 +46,13 @@ fn whole_pass(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> V
 struct Checked<'a> {
     name: &'a str,
     decoder: &'a Decoder,
-    variant: Option<&'a Variant>,
+    variant: Option<&'a BoundAdapter>,
     session: Session<'a>,
     read: Vec<(SequenceId, Vec<u32>)>,
 }
 
 impl<'a> Checked<'a> {
-    fn new(name: &'a str, decoder: &'a Decoder, variant: Option<&'a Variant>) -> Self {
+    fn new(name: &'a str, decoder: &'a Decoder, variant: Option<&'a BoundAdapter>) -> Self {
         Self { name, decoder, variant, session: Session::new(decoder, variant), read: Vec::new() }
     }
 
@@ -178,7 +178,7 @@ fn vectors_equal_the_tokens_whose_embeddings_they_are() {
     for (name, decoder, variant) in &cases() {
         // An adapter's own embeddings are those of tokens alone.
         let own = &variant.adapter().embeddings;
-        let whole = variant.adapter().whole.keys().any(|name| name.contains("embed") || name.contains("wte"));
+        let whole = variant.adapter().modules_to_save.keys().any(|name| name.contains("embed") || name.contains("wte"));
         let variant = (own.is_empty() && !whole).then_some(variant);
         let mut session = Session::new(decoder, variant);
         let first = session.open();
@@ -204,7 +204,7 @@ fn a_step_gives_the_states_that_its_logits_follow_from() {
         assert_eq!((hidden.len(), normal.len()), (width, width));
         let rows = Tensor::from_vec(hidden, (1, width), &Device::Cpu).unwrap();
         let variants = [Some(variant)];
-        let found = decoder.final_normal(&Lanes::shared(rows, 1), &variants).unwrap();
+        let found = decoder.final_normal(&Branches::shared(rows, 1), &variants).unwrap();
         assert_eq!(with_values(found.model(0), <[f32]>::to_vec).unwrap(), normal, "{name}");
         let found = decoder.logits_of_normal(&found, &variants).unwrap();
         assert_eq!(with_values(found.model(0), <[f32]>::to_vec).unwrap(), logits, "{name}");

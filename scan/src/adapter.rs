@@ -298,7 +298,7 @@ fn summary(adapter: &Adapter, file: &str) -> AdapterSummary {
         tensors: adapter.tensors_in_file,
         parameters: adapter.parameters,
         zero_effect: adapter.is_zero_effect(),
-        whole: shown(adapter.whole.keys().cloned().collect()),
+        whole: shown(adapter.modules_to_save.keys().cloned().collect()),
     }
 }
 

@@ -143,7 +143,7 @@ struct Change<'a> {
     matrix: FactoredMatrix<'a>,
     rank: usize,
     magnitude: Option<&'a [f32]>,
-    up_bias: Option<&'a [f32]>,
+    lora_b_bias: Option<&'a [f32]>,
     has_token_rows: bool,
 }
 
@@ -188,14 +188,14 @@ impl Gathering {
                 matrix: FactoredMatrix::of_embedding(embedding).reduced(),
                 rank: embedding.rank,
                 magnitude: None,
-                up_bias: None,
+                lora_b_bias: None,
                 has_token_rows: true,
             };
             let statistics = measure(&change, None).statistics;
             reach = reach.max(statistics.reach);
             self.embeddings.insert(path.clone(), statistics);
         }
-        for (name, whole) in &adapter.whole {
+        for (name, whole) in &adapter.modules_to_save {
             if whole.shape.len() > 1 {
                 self.whole.insert(name.clone(), measure_whole(&whole.weight, TensorKind::of(name).has_token_rows()));
             } else {
@@ -238,7 +238,7 @@ impl<'a> Change<'a> {
             matrix: FactoredMatrix::of_module(module).reduced(),
             rank: module.rank,
             magnitude: module.magnitude.as_deref(),
-            up_bias: module.up_bias.as_deref(),
+            lora_b_bias: module.lora_b_bias.as_deref(),
             has_token_rows: TOKEN_ROWS.contains(&ModulePath::parse(path).kind),
         }
     }
@@ -251,7 +251,7 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
     let leading = grams.leading();
     let row_squares = matrix.row_squares(&grams);
     let reach = Reach::of(matrix, &grams, &row_squares);
-    let bias = change.up_bias.map(|bias| BiasSize::of(bias, scale, &row_squares));
+    let bias = change.lora_b_bias.map(|bias| BiasSize::of(bias, scale, &row_squares));
     let rows = Profile::of(row_squares);
     let columns = Profile::of(matrix.column_squares(&grams));
     let first = leading.as_ref().map(|leading| leading.value);

@@ -14,7 +14,7 @@ use lcr_formats::adapter::{
 };
 use lcr_formats::checkpoint::Dtype;
 use lcr_formats::module::ModulePath;
-use lcr_model::decoder::{Decoder, ModelError, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,7 @@ impl TrainableAdapter {
             config_sha256: String::new(),
             modules,
             embeddings: BTreeMap::new(),
-            whole: BTreeMap::new(),
+            modules_to_save: BTreeMap::new(),
             biases: BTreeMap::new(),
             bias_tensors: BTreeMap::new(),
             config: AdapterConfig::Peft(Box::new(config)),
@@ -162,7 +162,7 @@ impl TrainableAdapter {
     pub fn open(decoder: &Decoder, folder: &Path) -> Result<Self, TrainableError> {
         let mut adapter = Adapter::open(folder)?;
         let refuse = |found: String| Err(TrainableError::Untrained { path: adapter.path.clone(), found });
-        if let Some(name) = adapter.whole.keys().next() {
+        if let Some(name) = adapter.modules_to_save.keys().next() {
             return refuse(format!("the whole tensor `{name}`"));
         }
         if let Some(name) = adapter.embeddings.keys().next() {
@@ -171,7 +171,7 @@ impl TrainableAdapter {
         if let Some(name) = adapter.biases.keys().next() {
             return refuse(format!("a bias of `{name}`"));
         }
-        if let Some((name, _)) = adapter.modules.iter().find(|(_, module)| module.up_bias.is_some()) {
+        if let Some((name, _)) = adapter.modules.iter().find(|(_, module)| module.lora_b_bias.is_some()) {
             return refuse(format!("a bias of lora_B at `{name}`"));
         }
         if adapter.modules.is_empty() {
@@ -207,8 +207,8 @@ impl TrainableAdapter {
     /// What the decoder runs: a copy of the parameters as they are now, DoRA's norms brought up to date.
     ///
     /// For DoRA this reads the weights of the adapted modules once.
-    pub fn variant(&self, decoder: &Decoder) -> Variant {
-        Variant::moved(decoder, self.adapter.clone(), self.coverage.clone(), &self.squares)
+    pub fn variant(&self, decoder: &Decoder) -> BoundAdapter {
+        BoundAdapter::moved(decoder, self.adapter.clone(), self.coverage.clone(), &self.squares)
     }
 
     /// Numbers that are trained.
@@ -220,7 +220,7 @@ impl TrainableAdapter {
     /// (outputs × rank) and, for DoRA, m (outputs).
     pub fn parameters(&self) -> impl Iterator<Item = (String, &[f32])> {
         self.adapter.modules.iter().flat_map(|(path, module)| {
-            let tensors = [Some(&module.down), Some(&module.up), module.magnitude.as_ref()];
+            let tensors = [Some(&module.lora_a), Some(&module.lora_b), module.magnitude.as_ref()];
             names(path).into_iter().zip(tensors).filter_map(|(name, values)| Some((name, values?.as_slice())))
         })
     }
@@ -229,7 +229,7 @@ impl TrainableAdapter {
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = (String, &mut [f32])> {
         self.adapter.modules.iter_mut().flat_map(|(path, module)| {
             let module = Arc::make_mut(module);
-            let tensors = [Some(&mut module.down), Some(&mut module.up), module.magnitude.as_mut()];
+            let tensors = [Some(&mut module.lora_a), Some(&mut module.lora_b), module.magnitude.as_mut()];
             names(path).into_iter().zip(tensors).filter_map(|(name, values)| Some((name, values?.as_mut_slice())))
         })
     }
@@ -246,7 +246,7 @@ fn names(path: &str) -> [String; 3] {
 }
 
 fn parameters_of(module: &LowRank) -> usize {
-    module.down.len() + module.up.len() + module.magnitude.as_ref().map_or(0, Vec::len)
+    module.lora_a.len() + module.lora_b.len() + module.magnitude.as_ref().map_or(0, Vec::len)
 }
 
 fn check_numbers(options: &AdapterOptions) -> Result<(), TrainableError> {
@@ -317,12 +317,12 @@ fn fresh_module(target: &TargetModule, options: &AdapterOptions, magnitude: Opti
         alpha: options.alpha,
         scale: rule.scale(options.alpha, rank),
         scaling_rule: rule,
-        down: uniform(options.seed, &target.path, rank * inputs, (inputs as f64).sqrt().recip()),
-        up: vec![0.0; outputs * rank],
+        lora_a: uniform(options.seed, &target.path, rank * inputs, (inputs as f64).sqrt().recip()),
+        lora_b: vec![0.0; outputs * rank],
         inputs,
         outputs,
         magnitude,
-        up_bias: None,
+        lora_b_bias: None,
         tensor_names: present,
     }
 }

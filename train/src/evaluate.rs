@@ -3,7 +3,7 @@
 //! Naked means: no expert text. The model thinks for itself from the prompt, its thinking is closed where the budget is spent,
 //! and the opener of the answer's box is put after it, as in training; nothing else is injected.
 
-use lcr_model::decoder::{Decoder, Hooks, ModelError, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, with_values};
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::Session;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ pub struct Outcome {
 /// Answers every problem; `progress` gets the number of those done.
 pub fn evaluate(
     decoder: &Decoder,
-    variant: Option<&Variant>,
+    variant: Option<&BoundAdapter>,
     format: &Format,
     problems: &[Problem],
     anchors: &Anchors,
@@ -146,7 +146,7 @@ pub struct Perplexity {
 /// Perplexity of `tokens` in windows of `window`, each read without what came before it; its first token is not predicted.
 pub fn perplexity(
     decoder: &Decoder,
-    variant: Option<&Variant>,
+    variant: Option<&BoundAdapter>,
     tokens: &[u32],
     window: usize,
 ) -> Result<Option<Perplexity>, ModelError> {
@@ -154,11 +154,11 @@ pub fn perplexity(
     let mut count = 0;
     for part in tokens.chunks(window.clamp(2, decoder.config().max_positions)).filter(|part| part.len() > 1) {
         decoder.check_prompts(&[part.to_vec()])?;
-        let pass = decoder.pass(&[part.len()], vec![variant]);
+        let batch = decoder.batch(&[part.len()], vec![variant]);
         let positions: Vec<usize> = (0..part.len()).collect();
-        let stream = decoder.embed(part, &positions, &pass.variants)?;
-        let stream = decoder.forward(stream, &pass, None, &mut Hooks::default())?;
-        let logits = decoder.logits(&stream, &pass.variants)?;
+        let stream = decoder.embed(part, &positions, &batch.variants)?;
+        let stream = decoder.forward(stream, &batch, None, &mut Hooks::default())?;
+        let logits = decoder.logits(&stream, &batch.variants)?;
         let width = decoder.config().vocab_size;
         total += with_values(&logits.model(0).to_device(&candle_core::Device::Cpu)?, |values| {
             let rows = values.chunks_exact(width).zip(&part[1..]);

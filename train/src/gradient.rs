@@ -2,7 +2,7 @@
 //!
 //! [`Trace::forward`] runs examples laid one after another through the decoder and keeps two small tensors per layer;
 //! [`Trace::backward`] walks back, one layer at a time, down to the lowest that carries an adapter. Logits exist for a chunk
-//! of target rows at a time: only where a token is a target, and on the way back only where it carries weight. A loss
+//! of target rows at a time: only where a token is a target, and in the backward pass only where it carries weight. A loss
 //! enters as one coefficient per target, the derivative of the loss by −ln p.
 
 mod divergence;
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 use lcr_model::decoder::{
-    Decoder, HeadPass, Hooks, Lanes, Layer, ModelError, SavedActivations, Saving, Variant, with_values,
+    BoundAdapter, Branches, Decoder, HeadPass, Hooks, Layer, ModelError, SavedActivations, Saving, with_values,
 };
 use rayon::prelude::*;
 
@@ -50,7 +50,7 @@ pub struct AdapterGradient {
 
 impl AdapterGradient {
     /// Zeros in the shapes of a variant's adapter.
-    pub fn zero(variant: &Variant) -> Self {
+    pub fn zero(variant: &BoundAdapter) -> Self {
         let modules = &variant.adapter().modules;
         Self { modules: modules.iter().map(|(path, module)| (path.clone(), ModuleGradient::zero(module))).collect() }
     }
@@ -218,9 +218,9 @@ impl Rows {
     }
 }
 
-/// Rows whose logits exist at a time, in `lanes` models.
-fn chunk_rows(vocabulary: usize, lanes: usize) -> usize {
-    (LOGIT_BYTES / size_of::<f32>() / vocabulary.max(1) / lanes).max(1)
+/// Rows whose logits exist at a time, in `branches` models.
+fn chunk_rows(vocabulary: usize, branches: usize) -> usize {
+    (LOGIT_BYTES / size_of::<f32>() / vocabulary.max(1) / branches).max(1)
 }
 
 /// A row's softmax: ln Σ exp, the largest logit kept apart so that nothing overflows.
@@ -268,10 +268,10 @@ fn differentiate(row: &mut [f32], token: usize, softmax: &Softmax, coefficient: 
     }
 }
 
-/// A forward pass of one variant over some examples, with what its way back needs.
+/// A forward pass of one variant over some examples, with what its backward pass needs.
 pub struct Trace<'a> {
     decoder: &'a Decoder,
-    variant: &'a Variant,
+    variant: &'a BoundAdapter,
     rows: Rows,
     /// Layers from the lowest adapted one up.
     layers: Vec<(&'a Layer, SavedActivations)>,
@@ -293,7 +293,7 @@ impl<'a> Trace<'a> {
     /// Runs the examples, laid one after another; tokens after an example's last target are not run.
     ///
     /// Fails on tokens outside the vocabulary, on targets that do not exist, and where numbers overflow.
-    pub fn forward(decoder: &'a Decoder, variant: &'a Variant, examples: &[Example]) -> Result<Self, ModelError> {
+    pub fn forward(decoder: &'a Decoder, variant: &'a BoundAdapter, examples: &[Example]) -> Result<Self, ModelError> {
         let mut trace = Self::run(decoder, variant, examples, KEPT_BYTES)?;
         let softcap = decoder.config().final_softcap;
         let mut found = Vec::with_capacity(trace.rows.targets.len());
@@ -338,13 +338,13 @@ impl<'a> Trace<'a> {
         self.walk_back(gradient)
     }
 
-    /// Forward pass and way back in one, where the coefficient of a target follows from its own ln p and entropy.
+    /// Forward and backward pass in one, where the coefficient of a target follows from its own ln p and entropy.
     ///
     /// `coefficient` gets example, target, ln p and entropy. Against [`Trace::forward`] and [`Trace::backward`] it spares
     /// one of three products with the head.
     pub fn gradient(
         decoder: &'a Decoder,
-        variant: &'a Variant,
+        variant: &'a BoundAdapter,
         examples: &[Example],
         coefficient: impl Fn(usize, usize, f64, f64) -> f64 + Sync,
     ) -> Result<Scored, ModelError> {
@@ -382,7 +382,7 @@ impl<'a> Trace<'a> {
     /// The layers alone; the results of large products are saved up to `saved_bytes`.
     fn run(
         decoder: &'a Decoder,
-        variant: &'a Variant,
+        variant: &'a BoundAdapter,
         examples: &[Example],
         saved_bytes: usize,
     ) -> Result<Self, ModelError> {
@@ -402,19 +402,19 @@ impl<'a> Trace<'a> {
         if trace.rows.targets.is_empty() {
             return Ok(trace);
         }
-        let pass = decoder.pass(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
+        let batch = decoder.batch(&trace.rows.nonempty_lengths(), vec![Some(variant)]);
         let positions = trace.rows.positions();
         let lowest = decoder.layers().iter().position(|layer| layer.is_adapted(variant));
         let first_saved = first_saved(decoder, variant, lowest, positions.len(), saved_bytes);
-        let mut stream = decoder.embed(&trace.rows.tokens, &positions, &pass.variants)?;
+        let mut stream = decoder.embed(&trace.rows.tokens, &positions, &batch.variants)?;
         for (index, layer) in decoder.layers().iter().enumerate() {
             if lowest.is_some_and(|lowest| index >= lowest) {
                 let saving = if index >= first_saved { Saving::Products } else { Saving::Inputs };
-                let (after, saved) = layer.forward_saving(&stream, &pass, saving)?;
+                let (after, saved) = layer.forward_saving(&stream, &batch, saving)?;
                 trace.layers.push((layer, saved));
                 stream = after;
             } else {
-                stream = layer.forward(&stream, &pass, None, &mut Hooks::default())?;
+                stream = layer.forward(&stream, &batch, None, &mut Hooks::default())?;
             }
             check_finite(decoder, index, &stream, &["the adapted model"])?;
             layer.release();
@@ -453,13 +453,13 @@ impl<'a> Trace<'a> {
         let HeadGradient { chosen, values, mut modules } = head;
         let spans = self.rows.spans(&chosen);
         let lengths: Vec<usize> = spans.iter().map(Range::len).collect();
-        let pass = self.decoder.pass(&lengths, vec![Some(self.variant)]);
+        let batch = self.decoder.batch(&lengths, vec![Some(self.variant)]);
         let mut gradient =
             (!chosen.is_empty()).then(|| self.rows.scatter(&chosen, &spans, &values, self.decoder.config().width));
         drop(values);
         for (index, (layer, saved)) in self.layers.into_iter().enumerate().rev() {
             let Some(above) = gradient.take() else { break };
-            gradient = layer.backward(saved.rows(&spans)?, &pass, above, index > 0, &mut modules)?;
+            gradient = layer.backward(saved.rows(&spans)?, &batch, above, index > 0, &mut modules)?;
             layer.release();
         }
         Ok(AdapterGradient { modules })
@@ -477,7 +477,7 @@ pub struct Scored {
     pub gradient: AdapterGradient,
 }
 
-/// What the head's way back has found so far.
+/// What the head's backward pass has found so far.
 struct HeadGradient {
     /// Targets with a coefficient, ascending.
     chosen: Vec<usize>,
@@ -487,7 +487,7 @@ struct HeadGradient {
 }
 
 impl HeadGradient {
-    fn new(variant: &Variant) -> Self {
+    fn new(variant: &BoundAdapter) -> Self {
         Self { chosen: Vec::new(), values: Vec::new(), modules: AdapterGradient::zero(variant).modules }
     }
 
@@ -510,7 +510,7 @@ fn selected(matrix: &Tensor, rows: &[usize]) -> Result<Tensor, ModelError> {
 }
 
 /// The lowest layer whose products are saved, so that those of it and all above take `bytes` at most.
-fn first_saved(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
+fn first_saved(decoder: &Decoder, variant: &BoundAdapter, lowest: Option<usize>, rows: usize, bytes: usize) -> usize {
     let layers = decoder.layers();
     let mut left = bytes;
     let mut first = layers.len();
@@ -526,7 +526,7 @@ fn first_saved(decoder: &Decoder, variant: &Variant, lowest: Option<usize>, rows
 }
 
 /// Refuses a stream that is no longer finite, in the name of the first model that it is of.
-fn check_finite(decoder: &Decoder, layer: usize, stream: &Lanes, models: &[&str]) -> Result<(), ModelError> {
+fn check_finite(decoder: &Decoder, layer: usize, stream: &Branches, models: &[&str]) -> Result<(), ModelError> {
     for (model, name) in models.iter().enumerate() {
         if !with_values(stream.model(model), |values| {
             values.par_chunks(1 << 16).all(|part| part.iter().all(|value| value.is_finite()))

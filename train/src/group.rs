@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use lcr_answers::{Invalid, Judgement};
 use lcr_documents::rollout::{Leak, RolloutRecord, Said, Segment, SegmentTag, Source, TokenCounts};
-use lcr_model::decoder::{Decoder, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder};
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::{SequenceId, Session};
 
@@ -98,7 +98,7 @@ pub struct GroupMaker<'a> {
     /// The model.
     pub decoder: &'a Decoder,
     /// The policy's adapter as it stands.
-    pub variant: &'a Variant,
+    pub variant: &'a BoundAdapter,
     /// Spelling.
     pub format: &'a Format<'a>,
     /// The problems.

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use lcr_documents::rollout::{RolloutRecord, SegmentTag};
-use lcr_model::decoder::{Decoder, ModelError, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 use lcr_model::tokenizer::TokenizerError;
 use serde::{Deserialize, Serialize};
 
@@ -174,7 +174,7 @@ pub struct Trainer<'a> {
     optimizer: AdamW,
     progress: Progress,
     /// The adapter fitted to the model, as it stands.
-    variant: Variant,
+    variant: BoundAdapter,
     order: (u64, Vec<usize>),
 }
 
@@ -253,7 +253,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The adapter fitted to the model.
-    pub fn variant(&self) -> &Variant {
+    pub fn variant(&self) -> &BoundAdapter {
         &self.variant
     }
 

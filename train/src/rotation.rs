@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
-use lcr_model::decoder::{Decoder, for_each_panel};
+use lcr_model::decoder::{Decoder, for_each_tile};
 use rayon::prelude::*;
 
 mod span;
@@ -59,14 +59,14 @@ pub struct Factors<'a> {
     /// The factor s before BA.
     pub scale: f64,
     /// A, (rank × inputs), row-major.
-    pub down: &'a [f32],
+    pub lora_a: &'a [f32],
     /// B, (outputs × rank), row-major.
-    pub up: &'a [f32],
+    pub lora_b: &'a [f32],
 }
 
 impl<'a> From<&'a LowRank> for Factors<'a> {
     fn from(module: &'a LowRank) -> Self {
-        Self { rank: module.rank, scale: module.scale, down: &module.down, up: &module.up }
+        Self { rank: module.rank, scale: module.scale, lora_a: &module.lora_a, lora_b: &module.lora_b }
     }
 }
 
@@ -168,7 +168,7 @@ pub fn rotation_of_adapter(
 
 fn check(path: &str, outputs: usize, inputs: usize, factors: &Factors) -> Result<(), RotationError> {
     let rank = factors.rank;
-    for (found, expected) in [(factors.down.len(), rank * inputs), (factors.up.len(), rank * outputs)] {
+    for (found, expected) in [(factors.lora_a.len(), rank * inputs), (factors.lora_b.len(), rank * outputs)] {
         if found != expected {
             return Err(RotationError::Shape { path: path.to_owned(), outputs, inputs, rank, expected, found });
         }
@@ -183,8 +183,8 @@ fn project(weight: &Weight, transposed: bool, outputs: usize, inputs: usize, spa
     let mut projected = vec![0.0; outputs * stride];
     if transposed {
         // The stored rows are columns of W: every one of them adds a term to every output.
-        for_each_panel(weight, outputs, inputs, |first, _, panel| {
-            for (column, values) in (first..).zip(panel.chunks_exact(outputs)) {
+        for_each_tile(weight, outputs, inputs, |first, _, tile| {
+            for (column, values) in (first..).zip(tile.chunks_exact(outputs)) {
                 let directions: Vec<f64> = basis.iter().filter_map(|row| row.get(column)).copied().collect();
                 for (value, sums) in values.iter().zip(projected.chunks_exact_mut(stride)) {
                     let value = f64::from(*value);
@@ -194,8 +194,8 @@ fn project(weight: &Weight, transposed: bool, outputs: usize, inputs: usize, spa
             }
         });
     } else {
-        for_each_panel(weight, inputs, outputs, |first, _, panel| {
-            let rows = projected.par_chunks_exact_mut(stride).skip(first).zip(panel.par_chunks_exact(inputs));
+        for_each_tile(weight, inputs, outputs, |first, _, tile| {
+            let rows = projected.par_chunks_exact_mut(stride).skip(first).zip(tile.par_chunks_exact(inputs));
             rows.for_each_init(Vec::new, |widened: &mut Vec<f64>, (sums, row)| {
                 widened.clear();
                 widened.extend(row.iter().map(|value| f64::from(*value)));

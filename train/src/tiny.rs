@@ -58,27 +58,29 @@ pub(crate) struct Tiny {
 /// Factors of the head's adapter: A (rank × width) and B (vocabulary × rank).
 #[derive(Clone)]
 pub(crate) struct Factors {
-    down: Vec<f64>,
-    up: Vec<f64>,
+    lora_a: Vec<f64>,
+    lora_b: Vec<f64>,
     scale: f64,
 }
 
 impl Factors {
     pub(crate) fn of(adapter: &TrainableAdapter) -> Self {
         let mut slices = adapter.parameters().map(|(_, values)| values.iter().map(|value| f64::from(*value)).collect());
-        let (Some(down), Some(up), None) = (slices.next(), slices.next(), slices.next()) else { panic!("two factors") };
-        Self { down, up, scale: ALPHA / RANK as f64 }
+        let (Some(lora_a), Some(lora_b), None) = (slices.next(), slices.next(), slices.next()) else {
+            panic!("two factors")
+        };
+        Self { lora_a, lora_b, scale: ALPHA / RANK as f64 }
     }
 
     /// A, then B.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = f64> {
-        self.down.iter().chain(&self.up).copied()
+        self.lora_a.iter().chain(&self.lora_b).copied()
     }
 
     /// With one of [`Factors::parameters`] changed.
     pub(crate) fn moved(&self, index: usize, by: f64) -> Self {
         let mut moved = self.clone();
-        *moved.down.iter_mut().chain(&mut moved.up).nth(index).unwrap() += by;
+        *moved.lora_a.iter_mut().chain(&mut moved.lora_b).nth(index).unwrap() += by;
         moved
     }
 }
@@ -155,9 +157,9 @@ impl Tiny {
         // A row times the normed stream, which has two entries.
         let product = |row: &[f64]| (row[latest] + share * row[VOCABULARY]) / length;
         let mut logits: Vec<f64> = self.table.chunks(WIDTH).map(product).collect();
-        if let Some(Factors { down, up, scale }) = factors {
-            let inner: Vec<f64> = down.chunks(WIDTH).map(product).collect();
-            for (logit, row) in logits.iter_mut().zip(up.chunks(inner.len())) {
+        if let Some(Factors { lora_a, lora_b, scale }) = factors {
+            let inner: Vec<f64> = lora_a.chunks(WIDTH).map(product).collect();
+            for (logit, row) in logits.iter_mut().zip(lora_b.chunks(inner.len())) {
                 *logit += scale * row.iter().zip(&inner).map(|(left, right)| left * right).sum::<f64>();
             }
         }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
 use lcr_formats::checkpoint::SafetensorsFile;
-use lcr_model::decoder::{Decoder, Hooks, ModelError, ModuleGradient, Variant, with_values};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, ModuleGradient, with_values};
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use lcr_train::gradient::{AdapterGradient, Example, Trace, divergence};
 
@@ -40,7 +40,7 @@ fn golden(case: &str) -> PathBuf {
     here().join("../tests/golden").join(case)
 }
 
-fn open(case: &str) -> (Decoder, Variant) {
+fn open(case: &str) -> (Decoder, BoundAdapter) {
     let decoder = Decoder::open(&golden(case).join("base"), Device::Cpu).unwrap();
     let variant = decoder.bind(Adapter::open(&golden(case).join("adapter")).unwrap()).unwrap();
     (decoder, variant)
@@ -95,8 +95,8 @@ impl Fixture {
 fn named<'a>(gradient: &'a AdapterGradient, name: &str) -> &'a [f32] {
     let module = |suffix: &str| name.strip_suffix(suffix).map(|path| &gradient.modules[path]);
     let found: Option<&Vec<f32>> = None
-        .or(module(".lora_A.weight").map(|module: &ModuleGradient| &module.down))
-        .or(module(".lora_B.weight").map(|module| &module.up))
+        .or(module(".lora_A.weight").map(|module: &ModuleGradient| &module.lora_a))
+        .or(module(".lora_B.weight").map(|module| &module.lora_b))
         .or(module(".lora_magnitude_vector").and_then(|module| module.magnitude.as_ref()));
     found.unwrap_or_else(|| panic!("{name}"))
 }
@@ -144,7 +144,7 @@ fn difference(left: &AdapterGradient, right: &AdapterGradient) -> f64 {
 
 fn gradient_of(
     decoder: &Decoder,
-    variant: &Variant,
+    variant: &BoundAdapter,
     examples: &[Example],
     coefficients: &[Vec<f64>],
 ) -> AdapterGradient {
@@ -298,12 +298,12 @@ fn forward_and_back_in_one_equal_the_two_apart() {
 }
 
 /// Logits of every token of one sequence, in f64.
-fn logits(decoder: &Decoder, variant: Option<&Variant>, tokens: &[u32]) -> Vec<Vec<f64>> {
-    let pass = decoder.pass(&[tokens.len()], vec![variant]);
+fn logits(decoder: &Decoder, variant: Option<&BoundAdapter>, tokens: &[u32]) -> Vec<Vec<f64>> {
+    let batch = decoder.batch(&[tokens.len()], vec![variant]);
     let positions: Vec<usize> = (0..tokens.len()).collect();
-    let stream = decoder.embed(tokens, &positions, &pass.variants).unwrap();
-    let stream = decoder.forward(stream, &pass, None, &mut Hooks::default()).unwrap();
-    let rows = decoder.logits(&stream, &pass.variants).unwrap();
+    let stream = decoder.embed(tokens, &positions, &batch.variants).unwrap();
+    let stream = decoder.forward(stream, &batch, None, &mut Hooks::default()).unwrap();
+    let rows = decoder.logits(&stream, &batch.variants).unwrap();
     let values = with_values(rows.model(0), <[f32]>::to_vec).unwrap();
     values.chunks_exact(decoder.config().vocab_size).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use faer::{Accum, Mat, Par};
 use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
-use lcr_model::decoder::{Decoder, Variant};
+use lcr_model::decoder::{BoundAdapter, Decoder};
 
 /// f64 values of one slab: 8 MiB.
 const SLAB_VALUES: usize = 1 << 20;
@@ -90,24 +90,24 @@ fn stored_block(
 }
 
 /// Every tensor that a variant changes, in the order of their names' layers.
-pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<ChangedTensor<'a>> {
+pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a BoundAdapter) -> Vec<ChangedTensor<'a>> {
     let adapter = variant.adapter();
     let mut found: BTreeMap<String, ChangedTensor<'a>> = BTreeMap::new();
     for (path, low_rank) in &adapter.modules {
         let name = format!("{path}.weight");
         let Some((weight, transposed)) = decoder.linear_weight(path) else { continue };
-        let change = match (variant.ratio_of(decoder, path), adapter.whole.get(&name)) {
+        let change = match (variant.ratio_of(decoder, path), adapter.modules_to_save.get(&name)) {
             (Some(ratio), _) => Change::Dora { low_rank, ratio },
             (None, _) => Change::LowRank(low_rank),
         };
         let base = Source::Stored { weight, transposed };
         let (outputs, inputs) = (low_rank.outputs, low_rank.inputs);
         found.insert(name.clone(), ChangedTensor { name, base, change, outputs, inputs, joins: None });
-        if let Some(up_bias) = low_rank.up_bias.as_ref().filter(|_| !adapter.biases.contains_key(path)) {
+        if let Some(lora_b_bias) = low_rank.lora_b_bias.as_ref().filter(|_| !adapter.biases.contains_key(path)) {
             let name = format!("{path}.bias");
             let base = decoder.tensor(&name).map_or_else(|| vec![0.0; outputs], Weight::to_f32);
             let scale = low_rank.scale as f32;
-            let adapted = base.iter().zip(up_bias).map(|(base, bias)| base + scale * bias).collect();
+            let adapted = base.iter().zip(lora_b_bias).map(|(base, bias)| base + scale * bias).collect();
             let (base, change) = (Source::Values(base), Change::OwnedValues(adapted));
             let joins = Some(weight);
             found.insert(name.clone(), ChangedTensor { name, base, change, outputs: 1, inputs: outputs, joins });
@@ -123,7 +123,9 @@ pub fn changed_tensors<'a>(decoder: &'a Decoder, variant: &'a Variant) -> Vec<Ch
             ChangedTensor { name, base, change, outputs: embedding.rows, inputs: embedding.width, joins: None },
         );
     }
-    for (name, whole) in adapter.whole.iter().filter(|(name, _)| !found.contains_key(*name)).collect::<Vec<_>>() {
+    for (name, whole) in
+        adapter.modules_to_save.iter().filter(|(name, _)| !found.contains_key(*name)).collect::<Vec<_>>()
+    {
         let Some(weight) = decoder.tensor(name) else { continue };
         let path = name.trim_end_matches(".weight");
         let transposed = decoder.linear_weight(path).is_some_and(|(_, transposed)| transposed);
@@ -163,8 +165,8 @@ fn as_table(embedding: &lcr_formats::adapter::EmbeddingLowRank) -> LowRank {
     };
     let (rank, rows, width) = (embedding.rank, embedding.rows, embedding.width);
     LowRank {
-        down: transpose(&embedding.up, width, rank),
-        up: transpose(&embedding.down, rank, rows),
+        lora_a: transpose(&embedding.lora_b, width, rank),
+        lora_b: transpose(&embedding.lora_a, rank, rows),
         inputs: width,
         outputs: rows,
         ..embedding.as_low_rank()
@@ -248,10 +250,11 @@ fn difference(values: &[f32], base: &[f64], out: &mut [f64]) {
 /// s·(BA) of a block, row-major.
 fn low_rank_block(low_rank: &LowRank, rows: Range<usize>, columns: Range<usize>, out: &mut [f64]) {
     let rank = low_rank.rank;
-    let up = Mat::from_fn(rows.len(), rank, |row, inner| f64::from(low_rank.up[(rows.start + row) * rank + inner]));
-    let down = Mat::from_fn(rank, columns.len(), |inner, column| {
-        f64::from(low_rank.down[inner * low_rank.inputs + columns.start + column])
+    let lora_b =
+        Mat::from_fn(rows.len(), rank, |row, inner| f64::from(low_rank.lora_b[(rows.start + row) * rank + inner]));
+    let lora_a = Mat::from_fn(rank, columns.len(), |inner, column| {
+        f64::from(low_rank.lora_a[inner * low_rank.inputs + columns.start + column])
     });
     let target = faer::MatMut::from_row_major_slice_mut(out, rows.len(), columns.len());
-    faer::linalg::matmul::matmul(target, Accum::Replace, up.as_ref(), down.as_ref(), low_rank.scale, Par::Seq);
+    faer::linalg::matmul::matmul(target, Accum::Replace, lora_b.as_ref(), lora_a.as_ref(), low_rank.scale, Par::Seq);
 }

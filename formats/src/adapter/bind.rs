@@ -105,8 +105,11 @@ impl Adapter {
         let is_aside = |path: &str| is_aside(path, modules);
         let low_rank =
             self.modules.iter().filter(|(path, _)| is_aside(path)).flat_map(|(_, module)| &module.tensor_names);
-        let whole =
-            self.whole.iter().filter(|(name, _)| is_aside(module_of(name))).map(|(_, whole)| &whole.tensor_name);
+        let whole = self
+            .modules_to_save
+            .iter()
+            .filter(|(name, _)| is_aside(module_of(name)))
+            .map(|(_, whole)| &whole.tensor_name);
         let biases = self.bias_tensors.iter().filter(|(path, _)| is_aside(path)).map(|(_, tensor)| tensor);
         let mut names: Vec<String> = low_rank.chain(whole).chain(biases).cloned().collect();
         names.sort();
@@ -117,7 +120,7 @@ impl Adapter {
     #[must_use]
     pub fn without_heads(mut self, modules: &[TargetModule]) -> Self {
         self.modules.retain(|path, _| !is_aside(path, modules));
-        self.whole.retain(|name, _| !is_aside(module_of(name), modules));
+        self.modules_to_save.retain(|name, _| !is_aside(module_of(name), modules));
         self.biases.retain(|path, _| !is_aside(path, modules));
         self.bias_tensors.retain(|path, _| !is_aside(path, modules));
         self
@@ -126,51 +129,51 @@ impl Adapter {
     fn tensors_placed(&self) -> usize {
         let low_rank: usize = self.modules.values().map(|module| module.tensor_names.len()).sum();
         let embeddings: usize = self.embeddings.values().map(|module| module.tensor_names.len()).sum();
-        low_rank + embeddings + self.whole.len() + self.biases.len()
+        low_rank + embeddings + self.modules_to_save.len() + self.biases.len()
     }
 
     fn bind_low_rank(&self, base: &Base) -> Result<(), AdapterError> {
         for (path, module) in self.modules.iter().filter(|(path, _)| !base.sets_aside(path)) {
-            let [down, up] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
-            let target = base.find(path, down)?;
+            let [lora_a, lora_b] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
+            let target = base.find(path, lora_a)?;
             if !matches!(target.kind, ModuleKind::Linear | ModuleKind::Conv1d | ModuleKind::Head) {
-                return Err(self.refuse(down, "lora_A and lora_B belong on linear layers, this module is none"));
+                return Err(self.refuse(lora_a, "lora_A and lora_B belong on linear layers, this module is none"));
             }
             if module.inputs != target.inputs {
                 let expected = format!("{} inputs, those of `{path}` in the base", target.inputs);
-                return Err(self.shape(down, vec![module.rank, module.inputs], expected));
+                return Err(self.shape(lora_a, vec![module.rank, module.inputs], expected));
             }
             if module.outputs != target.outputs {
                 let expected = format!("{} outputs, those of `{path}` in the base", target.outputs);
-                return Err(self.shape(up, vec![module.outputs, module.rank], expected));
+                return Err(self.shape(lora_b, vec![module.outputs, module.rank], expected));
             }
-            self.check_selected(target, down, base)?;
+            self.check_selected(target, lora_a, base)?;
         }
         Ok(())
     }
 
     fn bind_embeddings(&self, base: &Base) -> Result<(), AdapterError> {
         for (path, module) in &self.embeddings {
-            let [down, up] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
-            let target = base.find(path, down)?;
+            let [lora_a, lora_b] = [0, 1].map(|index| module.tensor_names.get(index).map_or("", String::as_str));
+            let target = base.find(path, lora_a)?;
             if target.kind != ModuleKind::Embedding {
-                return Err(self.refuse(down, "lora_embedding_A and _B belong on embeddings, this module is none"));
+                return Err(self.refuse(lora_a, "lora_embedding_A and _B belong on embeddings, this module is none"));
             }
             if module.rows != target.inputs {
                 let expected = format!("{} columns, the tokens of `{path}` in the base", target.inputs);
-                return Err(self.shape(down, vec![module.rank, module.rows], expected));
+                return Err(self.shape(lora_a, vec![module.rank, module.rows], expected));
             }
             if module.width != target.outputs {
                 let expected = format!("{} rows, the width of `{path}` in the base", target.outputs);
-                return Err(self.shape(up, vec![module.width, module.rank], expected));
+                return Err(self.shape(lora_b, vec![module.width, module.rank], expected));
             }
-            self.check_selected(target, down, base)?;
+            self.check_selected(target, lora_a, base)?;
         }
         Ok(())
     }
 
     fn bind_whole(&self, base: &Base) -> Result<(), AdapterError> {
-        for (name, whole) in self.whole.iter().filter(|(name, _)| !base.sets_aside(module_of(name))) {
+        for (name, whole) in self.modules_to_save.iter().filter(|(name, _)| !base.sets_aside(module_of(name))) {
             let target = base.find(module_of(name), &whole.tensor_name)?;
             let expected = (base.tensors)(name).or_else(|| tied_shape(target, name));
             match expected {
@@ -195,7 +198,7 @@ impl Adapter {
     fn check_saved_whole(&self, config: &PeftConfig, base: &Base) -> Result<(), AdapterError> {
         for path in base.modules.keys() {
             let tensor = format!("{path}.weight");
-            if config.saves_whole(path)? && !self.whole.contains_key(&tensor) {
+            if config.saves_whole(path)? && !self.modules_to_save.contains_key(&tensor) {
                 return Err(AdapterError::MissingWhole { path: self.path.clone(), module: (*path).to_owned(), tensor });
             }
         }

@@ -123,7 +123,7 @@ impl Adapter {
             inspection.shape = [module.rows, module.width];
             (path.clone(), inspection)
         });
-        let whole = self.whole.iter().map(|(name, tensor)| {
+        let whole = self.modules_to_save.iter().map(|(name, tensor)| {
             let inspection = WholeInspection {
                 shape: tensor.shape.clone(),
                 norm: norm_of(&tensor.weight),
@@ -184,7 +184,7 @@ impl Adapter {
     pub fn layers_touched(&self) -> Vec<usize> {
         let paths = self.modules.keys().chain(self.biases.keys()).map(String::as_str);
         let mut layers: Vec<usize> = paths
-            .chain(self.whole.keys().map(|name| module_of(name)))
+            .chain(self.modules_to_save.keys().map(|name| module_of(name)))
             .filter_map(|path| path.split('.').find_map(|segment| segment.parse().ok()))
             .collect();
         layers.sort_unstable();
@@ -212,7 +212,7 @@ fn inspect(module: &LowRank) -> ModuleInspection {
         singular_values,
         zero: low_rank_is_zero(module),
         magnitude: module.magnitude.as_deref().map(spread),
-        bias_norm: module.up_bias.as_deref().map(|bias| module.scale.abs() * norm(bias)),
+        bias_norm: module.lora_b_bias.as_deref().map(|bias| module.scale.abs() * norm(bias)),
     }
 }
 

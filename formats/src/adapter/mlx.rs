@@ -105,8 +105,8 @@ fn read_layers(fields: &Fields) -> Result<Option<usize>, AdapterError> {
 /// Tensors of one module.
 #[derive(Default)]
 struct Parts<'a> {
-    down: Option<&'a Weight>,
-    up: Option<&'a Weight>,
+    lora_a: Option<&'a Weight>,
+    lora_b: Option<&'a Weight>,
     magnitude: Option<&'a Weight>,
 }
 
@@ -126,8 +126,8 @@ pub(crate) fn open(
         };
         let places = parts.entry(module.to_owned()).or_default();
         match slot {
-            "lora_a" => places.down = Some(tensor),
-            "lora_b" => places.up = Some(tensor),
+            "lora_a" => places.lora_a = Some(tensor),
+            "lora_b" => places.lora_b = Some(tensor),
             "m" => places.magnitude = Some(tensor),
             _ => return Err(not_mlx(tensor)),
         }
@@ -147,7 +147,7 @@ pub(crate) fn open(
         config_sha256: String::new(),
         modules,
         embeddings: BTreeMap::new(),
-        whole: BTreeMap::new(),
+        modules_to_save: BTreeMap::new(),
         biases: BTreeMap::new(),
         bias_tensors: BTreeMap::new(),
         notes: notes(&config),
@@ -188,23 +188,23 @@ fn not_mlx(tensor: &Weight) -> AdapterError {
 }
 
 fn read_low_rank(config: &MlxConfig, name: &str, places: &Parts) -> Result<LowRank, AdapterError> {
-    let (Some(down), Some(up)) = (places.down, places.up) else {
+    let (Some(lora_a), Some(lora_b)) = (places.lora_a, places.lora_b) else {
         return Err(unpaired(name, places));
     };
-    let [inputs, rank] = matrix(down, "(inputs × rank)")?;
-    let [up_rank, outputs] = matrix(up, "(rank × outputs)")?;
-    if up_rank != rank {
+    let [inputs, rank] = matrix(lora_a, "(inputs × rank)")?;
+    let [lora_b_rank, outputs] = matrix(lora_b, "(rank × outputs)")?;
+    if lora_b_rank != rank {
         return Err(AdapterError::Shape {
-            path: up.path().to_path_buf(),
-            tensor: up.name().to_owned(),
-            found: up.shape().to_vec(),
-            expected: format!("[{rank}, {outputs}], the rank of `{}`", down.name()),
+            path: lora_b.path().to_path_buf(),
+            tensor: lora_b.name().to_owned(),
+            found: lora_b.shape().to_vec(),
+            expected: format!("[{rank}, {outputs}], the rank of `{}`", lora_a.name()),
         });
     }
     if let Some(declared) = config.rank.filter(|&declared| declared != rank) {
         return Err(AdapterError::Rank {
-            path: down.path().to_path_buf(),
-            tensor: down.name().to_owned(),
+            path: lora_a.path().to_path_buf(),
+            tensor: lora_a.name().to_owned(),
             found: rank,
             declared,
             declared_by: "`lora_parameters.rank`".to_owned(),
@@ -215,9 +215,9 @@ fn read_low_rank(config: &MlxConfig, name: &str, places: &Parts) -> Result<LowRa
         (false, None) => None,
         (true, None) => {
             return Err(AdapterError::Unpaired {
-                path: down.path().to_path_buf(),
+                path: lora_a.path().to_path_buf(),
                 module: name.to_owned(),
-                present: down.name().to_owned(),
+                present: lora_a.name().to_owned(),
                 missing: "m, which `fine_tune_type: dora` announces".to_owned(),
             });
         }
@@ -234,13 +234,13 @@ fn read_low_rank(config: &MlxConfig, name: &str, places: &Parts) -> Result<LowRa
         alpha: config.scale,
         scale: config.scale,
         scaling_rule: ScalingRule::Raw,
-        down: transpose(&down.to_finite_f32()?, inputs, rank),
-        up: transpose(&up.to_finite_f32()?, rank, outputs),
+        lora_a: transpose(&lora_a.to_finite_f32()?, inputs, rank),
+        lora_b: transpose(&lora_b.to_finite_f32()?, rank, outputs),
         inputs,
         outputs,
         magnitude,
-        up_bias: None,
-        tensor_names: [Some(down), Some(up), places.magnitude]
+        lora_b_bias: None,
+        tensor_names: [Some(lora_a), Some(lora_b), places.magnitude]
             .into_iter()
             .flatten()
             .map(|tensor| tensor.name().to_owned())
@@ -249,8 +249,8 @@ fn read_low_rank(config: &MlxConfig, name: &str, places: &Parts) -> Result<LowRa
 }
 
 fn unpaired(name: &str, places: &Parts) -> AdapterError {
-    let present = places.down.or(places.up).or(places.magnitude);
-    let missing = match (places.down, places.up) {
+    let present = places.lora_a.or(places.lora_b).or(places.magnitude);
+    let missing = match (places.lora_a, places.lora_b) {
         (Some(_), _) => "lora_b",
         (None, Some(_)) => "lora_a",
         (None, None) => "lora_a and lora_b",

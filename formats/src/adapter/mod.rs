@@ -99,9 +99,9 @@ pub struct LowRank {
     /// Where s comes from.
     pub scaling_rule: ScalingRule,
     /// A, (rank × inputs), row-major.
-    pub down: Vec<f32>,
+    pub lora_a: Vec<f32>,
     /// B, (outputs × rank), row-major.
-    pub up: Vec<f32>,
+    pub lora_b: Vec<f32>,
     /// Columns of W.
     pub inputs: usize,
     /// Rows of W.
@@ -109,7 +109,7 @@ pub struct LowRank {
     /// DoRA's m, (outputs): the norms that the rows of W + s·BA are set to.
     pub magnitude: Option<Vec<f32>>,
     /// Bias of B, (outputs), scaled by s like BA.
-    pub up_bias: Option<Vec<f32>>,
+    pub lora_b_bias: Option<Vec<f32>>,
     /// Tensors of the file that it was read from.
     pub tensor_names: Vec<String>,
 }
@@ -128,9 +128,9 @@ pub struct EmbeddingLowRank {
     /// Where s comes from.
     pub scaling_rule: ScalingRule,
     /// A, (rank × rows), row-major: column t belongs to token t.
-    pub down: Vec<f32>,
+    pub lora_a: Vec<f32>,
     /// B, (width × rank), row-major.
-    pub up: Vec<f32>,
+    pub lora_b: Vec<f32>,
     /// Tokens in the table.
     pub rows: usize,
     /// Length of an embedding.
@@ -147,12 +147,12 @@ impl EmbeddingLowRank {
             alpha: self.alpha,
             scale: self.scale,
             scaling_rule: self.scaling_rule,
-            down: self.down.clone(),
-            up: self.up.clone(),
+            lora_a: self.lora_a.clone(),
+            lora_b: self.lora_b.clone(),
             inputs: self.rows,
             outputs: self.width,
             magnitude: None,
-            up_bias: None,
+            lora_b_bias: None,
             tensor_names: self.tensor_names.clone(),
         }
     }
@@ -171,7 +171,7 @@ pub enum Origin {
 
 /// A tensor that replaces the base's tensor of that name.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct ReplacedWeight {
     /// Its shape in the file.
     pub shape: Vec<usize>,
     /// Its elements, in the adapter's file; all of them are finite.
@@ -243,7 +243,7 @@ pub struct Adapter {
     /// Low-rank changes of embedding tables by the module's path.
     pub embeddings: BTreeMap<String, EmbeddingLowRank>,
     /// Tensors that replace the base's, by full tensor name, e.g. `lm_head.weight`; biases are in [`Adapter::biases`].
-    pub whole: BTreeMap<String, Whole>,
+    pub modules_to_save: BTreeMap<String, ReplacedWeight>,
     /// Biases that replace the base's, by the module's path, wherever in the file they stood.
     pub biases: BTreeMap<String, Vec<f32>>,
     /// Names of the tensors behind [`Adapter::biases`].
@@ -281,7 +281,7 @@ impl Adapter {
     /// Whether the bytes behind the adapter are still those of [`Adapter::sha256`]. Whatever is in memory is; tensors carried whole in
     /// a file too large for that are read from the file all the time, which somebody may have written to.
     pub fn is_as_opened(&self) -> bool {
-        let mapped = self.whole.values().find(|whole| !whole.weight.is_held());
+        let mapped = self.modules_to_save.values().find(|whole| !whole.weight.is_held());
         mapped.is_none_or(|whole| whole.weight.file_sha256() == self.sha256)
     }
 
@@ -318,7 +318,7 @@ impl Adapter {
 
     /// Last components of the changed modules' paths (`q_proj`, `v_proj`, …), sorted, without repetition.
     pub fn target_names(&self) -> Vec<String> {
-        let whole = self.whole.keys().map(|name| module_of(name));
+        let whole = self.modules_to_save.keys().map(|name| module_of(name));
         let paths = self.modules.keys().chain(self.embeddings.keys()).chain(self.biases.keys());
         let mut names: Vec<String> = paths
             .map(String::as_str)
@@ -335,21 +335,21 @@ impl Adapter {
     /// `false` where it carries magnitudes, whole tensors or biases: whether those differ from the base, only the base can
     /// tell. [`low_rank_is_zero`] then says which low-rank parts vanish.
     pub fn is_zero_effect(&self) -> bool {
-        self.whole.is_empty()
+        self.modules_to_save.is_empty()
             && self.biases.is_empty()
             && self.modules.values().all(|module| module.magnitude.is_none() && low_rank_is_zero(module))
-            && self.embeddings.values().all(|module| product_is_zero(module.scale, &module.down, &module.up))
+            && self.embeddings.values().all(|module| product_is_zero(module.scale, &module.lora_a, &module.lora_b))
     }
 }
 
 /// Whether s·BA and the bias of B vanish, whatever the base; DoRA's magnitude is not looked at.
 pub fn low_rank_is_zero(module: &LowRank) -> bool {
-    let bias_vanishes = module.up_bias.as_ref().is_none_or(|bias| module.scale == 0.0 || is_zero(bias));
-    bias_vanishes && product_is_zero(module.scale, &module.down, &module.up)
+    let bias_vanishes = module.lora_b_bias.as_ref().is_none_or(|bias| module.scale == 0.0 || is_zero(bias));
+    bias_vanishes && product_is_zero(module.scale, &module.lora_a, &module.lora_b)
 }
 
-fn product_is_zero(scale: f64, down: &[f32], up: &[f32]) -> bool {
-    scale == 0.0 || is_zero(down) || is_zero(up)
+fn product_is_zero(scale: f64, lora_a: &[f32], lora_b: &[f32]) -> bool {
+    scale == 0.0 || is_zero(lora_a) || is_zero(lora_b)
 }
 
 fn is_zero(values: &[f32]) -> bool {

@@ -68,7 +68,7 @@ pub(super) fn marked_whole(key: &str) -> Note {
 impl Adapter {
     /// Notes on what the modules are, by their paths.
     pub(super) fn note_modules(&mut self) {
-        let whole = self.whole.keys().map(|name| module_of(name));
+        let whole = self.modules_to_save.keys().map(|name| module_of(name));
         let low_rank = self.modules.keys().chain(self.embeddings.keys()).chain(self.biases.keys());
         let mut paths: Vec<&str> = low_rank.map(String::as_str).chain(whole).collect();
         paths.sort_unstable();

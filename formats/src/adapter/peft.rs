@@ -13,7 +13,9 @@ use super::config::PeftConfig;
 use super::error::AdapterError;
 use super::files::{self, Selection, matrix, vector};
 use super::notes::{marked_whole, names_in_keys};
-use super::{Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Note, NoteKind, Origin, ScalingRule, Whole};
+use super::{
+    Adapter, AdapterConfig, EmbeddingLowRank, Format, LowRank, Note, NoteKind, Origin, ReplacedWeight, ScalingRule,
+};
 use crate::checkpoint::Weight;
 
 /// What PEFT puts before the path of a module.
@@ -71,7 +73,7 @@ pub(crate) fn open(
         config_sha256: String::new(),
         modules: BTreeMap::new(),
         embeddings: BTreeMap::new(),
-        whole: BTreeMap::new(),
+        modules_to_save: BTreeMap::new(),
         biases: BTreeMap::new(),
         bias_tensors: BTreeMap::new(),
         notes: notes(config),
@@ -247,7 +249,7 @@ fn place(
     }
     for base_layer in [false, true] {
         if let Some(tensor) = get(Part::Whole(base_layer)) {
-            adapter.whole.insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
+            adapter.modules_to_save.insert(name.to_owned(), read_whole(config, name, tensor, base_layer)?);
         }
     }
     if let Some(embedding) = read_embedding(config, name, places)? {
@@ -258,9 +260,14 @@ fn place(
     Ok(())
 }
 
-fn read_whole(config: &PeftConfig, name: &str, tensor: &Weight, base_layer: bool) -> Result<Whole, AdapterError> {
+fn read_whole(
+    config: &PeftConfig,
+    name: &str,
+    tensor: &Weight,
+    base_layer: bool,
+) -> Result<ReplacedWeight, AdapterError> {
     tensor.check_finite()?;
-    Ok(Whole {
+    Ok(ReplacedWeight {
         shape: tensor.shape().to_vec(),
         weight: tensor.clone(),
         origin: if base_layer { Origin::BaseLayer } else { Origin::ModuleToSave },
@@ -294,15 +301,15 @@ fn scaling(
 /// Both factors of a pair, or neither; one alone is an error.
 fn pair<'a>(
     module: &str,
-    down: Option<&'a Weight>,
-    up: Option<&'a Weight>,
+    lora_a: Option<&'a Weight>,
+    lora_b: Option<&'a Weight>,
     names: [&str; 2],
 ) -> Result<Option<(&'a Weight, &'a Weight)>, AdapterError> {
-    let (present, missing) = match (down, up) {
-        (Some(down), Some(up)) => return Ok(Some((down, up))),
+    let (present, missing) = match (lora_a, lora_b) {
+        (Some(lora_a), Some(lora_b)) => return Ok(Some((lora_a, lora_b))),
         (None, None) => return Ok(None),
-        (Some(down), None) => (down, names[1]),
-        (None, Some(up)) => (up, names[0]),
+        (Some(lora_a), None) => (lora_a, names[1]),
+        (None, Some(lora_b)) => (lora_b, names[0]),
     };
     Err(AdapterError::Unpaired {
         path: present.path().to_path_buf(),
@@ -319,7 +326,7 @@ fn read_low_rank(
 ) -> Result<Option<LowRank>, AdapterError> {
     let get = |part: Part| places.get(&part).copied();
     let extra = get(Part::Magnitude).or(get(Part::UpBias));
-    let Some((down, up)) = pair(name, get(Part::Down), get(Part::Up), ["lora_A", "lora_B"])? else {
+    let Some((lora_a, lora_b)) = pair(name, get(Part::Down), get(Part::Up), ["lora_A", "lora_B"])? else {
         return match extra {
             None => Ok(None),
             Some(extra) => Err(AdapterError::Unpaired {
@@ -330,32 +337,32 @@ fn read_low_rank(
             }),
         };
     };
-    let [rank, inputs] = matrix(down, "(rank × inputs)")?;
-    let [outputs, up_rank] = matrix(up, "(outputs × rank)")?;
-    if up_rank != rank {
+    let [rank, inputs] = matrix(lora_a, "(rank × inputs)")?;
+    let [outputs, lora_b_rank] = matrix(lora_b, "(outputs × rank)")?;
+    if lora_b_rank != rank {
         return Err(AdapterError::Shape {
-            path: up.path().to_path_buf(),
-            tensor: up.name().to_owned(),
-            found: up.shape().to_vec(),
-            expected: format!("[{outputs}, {rank}], the rank of `{}`", down.name()),
+            path: lora_b.path().to_path_buf(),
+            tensor: lora_b.name().to_owned(),
+            found: lora_b.shape().to_vec(),
+            expected: format!("[{outputs}, {rank}], the rank of `{}`", lora_a.name()),
         });
     }
-    let (alpha, scale, scaling_rule) = scaling(config, name, down, rank)?;
+    let (alpha, scale, scaling_rule) = scaling(config, name, lora_a, rank)?;
     let magnitude =
-        declared_vector(config.use_dora, "use_dora", get(Part::Magnitude), "lora_magnitude_vector", (name, up))?;
-    let up_bias = declared_vector(config.lora_bias, "lora_bias", get(Part::UpBias), "lora_B bias", (name, up))?;
+        declared_vector(config.use_dora, "use_dora", get(Part::Magnitude), "lora_magnitude_vector", (name, lora_b))?;
+    let lora_b_bias = declared_vector(config.lora_bias, "lora_bias", get(Part::UpBias), "lora_B bias", (name, lora_b))?;
     Ok(Some(LowRank {
         rank,
         alpha,
         scale,
         scaling_rule,
-        down: down.to_finite_f32()?,
-        up: up.to_finite_f32()?,
+        lora_a: lora_a.to_finite_f32()?,
+        lora_b: lora_b.to_finite_f32()?,
         inputs,
         outputs,
         magnitude,
-        up_bias,
-        tensor_names: [Some(down), Some(up), get(Part::Magnitude), get(Part::UpBias)]
+        lora_b_bias,
+        tensor_names: [Some(lora_a), Some(lora_b), get(Part::Magnitude), get(Part::UpBias)]
             .into_iter()
             .flatten()
             .map(|tensor| tensor.name().to_owned())
@@ -369,16 +376,16 @@ fn declared_vector(
     field: &str,
     found: Option<&Weight>,
     what: &str,
-    (module, up): (&str, &Weight),
+    (module, lora_b): (&str, &Weight),
 ) -> Result<Option<Vec<f32>>, AdapterError> {
-    let outputs = up.shape().first().copied().unwrap_or(0);
+    let outputs = lora_b.shape().first().copied().unwrap_or(0);
     match (declared, found) {
         (true, Some(tensor)) => vector(tensor, outputs, "one element per output").map(Some),
         (false, None) => Ok(None),
         (true, None) => Err(AdapterError::Unpaired {
-            path: up.path().to_path_buf(),
+            path: lora_b.path().to_path_buf(),
             module: module.to_owned(),
-            present: up.name().to_owned(),
+            present: lora_b.name().to_owned(),
             missing: format!("{what}, which `{field}: true` announces"),
         }),
         (false, Some(tensor)) => Err(AdapterError::Tensor {
@@ -398,7 +405,7 @@ fn read_embedding(
 ) -> Result<Option<EmbeddingLowRank>, AdapterError> {
     let get = |part: Part| places.get(&part).copied();
     let names = ["lora_embedding_A", "lora_embedding_B"];
-    let Some((down, up)) = pair(name, get(Part::EmbeddingDown), get(Part::EmbeddingUp), names)? else {
+    let Some((lora_a, lora_b)) = pair(name, get(Part::EmbeddingDown), get(Part::EmbeddingUp), names)? else {
         return Ok(None);
     };
     let clash = [Part::Down, Part::Up, Part::UpBias, Part::Magnitude].into_iter().find_map(get);
@@ -410,14 +417,14 @@ fn read_embedding(
                 .to_owned(),
         });
     }
-    let [rank, rows] = matrix(down, "(rank × tokens)")?;
-    let [width, up_rank] = matrix(up, "(width × rank)")?;
-    if up_rank != rank {
+    let [rank, rows] = matrix(lora_a, "(rank × tokens)")?;
+    let [width, lora_b_rank] = matrix(lora_b, "(width × rank)")?;
+    if lora_b_rank != rank {
         return Err(AdapterError::Shape {
-            path: up.path().to_path_buf(),
-            tensor: up.name().to_owned(),
-            found: up.shape().to_vec(),
-            expected: format!("[{width}, {rank}], the rank of `{}`", down.name()),
+            path: lora_b.path().to_path_buf(),
+            tensor: lora_b.name().to_owned(),
+            found: lora_b.shape().to_vec(),
+            expected: format!("[{width}, {rank}], the rank of `{}`", lora_a.name()),
         });
     }
     if config.use_dora {
@@ -427,24 +434,24 @@ fn read_embedding(
             found: format!("true for the embedding `{name}`"),
         });
     }
-    let (alpha, scale, scaling_rule) = scaling(config, name, down, rank)?;
+    let (alpha, scale, scaling_rule) = scaling(config, name, lora_a, rank)?;
     Ok(Some(EmbeddingLowRank {
         rank,
         alpha,
         scale,
         scaling_rule,
-        down: down.to_finite_f32()?,
-        up: up.to_finite_f32()?,
+        lora_a: lora_a.to_finite_f32()?,
+        lora_b: lora_b.to_finite_f32()?,
         rows,
         width,
-        tensor_names: vec![down.name().to_owned(), up.name().to_owned()],
+        tensor_names: vec![lora_a.name().to_owned(), lora_b.name().to_owned()],
     }))
 }
 
 /// Checks whole tensors and biases against the low-rank parts: PEFT loads some of them, drops others.
 fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), AdapterError> {
     let path = adapter.path.clone();
-    for (name, whole) in &mut adapter.whole {
+    for (name, whole) in &mut adapter.modules_to_save {
         let module = super::module_of(name);
         let adapted = adapter.modules.contains_key(module) || adapter.embeddings.contains_key(module);
         let reason = match (whole.origin, adapted) {
@@ -465,7 +472,7 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         return Err(AdapterError::Tensor { path, tensor: whole.tensor_name.clone(), reason: reason.to_owned() });
     }
     let undeclared: Vec<&str> =
-        adapter.whole.iter().filter(|(_, whole)| !whole.declared).map(|(name, _)| name.as_str()).collect();
+        adapter.modules_to_save.iter().filter(|(_, whole)| !whole.declared).map(|(name, _)| name.as_str()).collect();
     if !undeclared.is_empty() {
         let text = format!(
             "whole tensors that modules_to_save does not announce, which PEFT loads over the base without a word: {}",
@@ -487,7 +494,7 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         );
         adapter.notes.push(Note { kind: NoteKind::LoadersDisagree, text });
     }
-    if config.ensure_weight_tying && !(adapter.whole.is_empty() && adapter.embeddings.is_empty()) {
+    if config.ensure_weight_tying && !(adapter.modules_to_save.is_empty() && adapter.embeddings.is_empty()) {
         return Err(AdapterError::UnsupportedField {
             path: config.path.clone(),
             field: "ensure_weight_tying".to_owned(),

@@ -47,21 +47,21 @@ impl Adapter {
         let mut tensors = BTreeMap::new();
         for (path, module) in &self.modules {
             let mut put = |name: &str, value: Stored| tensors.insert(format!("{PREFIX}{path}.{name}"), value);
-            put("lora_A.weight", stored(&[module.rank, module.inputs], &module.down));
-            put("lora_B.weight", stored(&[module.outputs, module.rank], &module.up));
+            put("lora_A.weight", stored(&[module.rank, module.inputs], &module.lora_a));
+            put("lora_B.weight", stored(&[module.outputs, module.rank], &module.lora_b));
             if let Some(magnitude) = &module.magnitude {
                 put("lora_magnitude_vector", stored(&[module.outputs], magnitude));
             }
-            if let Some(bias) = &module.up_bias {
+            if let Some(bias) = &module.lora_b_bias {
                 put("lora_B.bias", stored(&[module.outputs], bias));
             }
         }
         for (path, module) in &self.embeddings {
             let mut put = |name: &str, value: Stored| tensors.insert(format!("{PREFIX}{path}.{name}"), value);
-            put("lora_embedding_A", stored(&[module.rank, module.rows], &module.down));
-            put("lora_embedding_B", stored(&[module.width, module.rank], &module.up));
+            put("lora_embedding_A", stored(&[module.rank, module.rows], &module.lora_a));
+            put("lora_embedding_B", stored(&[module.width, module.rank], &module.lora_b));
         }
-        for (name, whole) in &self.whole {
+        for (name, whole) in &self.modules_to_save {
             let key = match (whole.origin, name.rsplit_once('.')) {
                 (Origin::BaseLayer, Some((module, parameter))) => format!("{PREFIX}{module}.base_layer.{parameter}"),
                 _ => format!("{PREFIX}{name}"),

@@ -19,7 +19,7 @@ impl Adapter {
             let mut note = |tensor: &str, own: usize| {
                 resized.push(Resized { tensor: tensor.to_owned(), base_rows: rows, adapter_rows: own });
             };
-            if let Some(whole) = self.whole.get_mut(&format!("{path}.weight"))
+            if let Some(whole) = self.modules_to_save.get_mut(&format!("{path}.weight"))
                 && let &[own, columns] = whole.shape.as_slice()
                 && (own != rows && columns == width)
             {
@@ -46,17 +46,17 @@ impl Adapter {
 
 /// A is (rank × tokens): a token without a column does not change.
 fn fit_embedding(embedding: &mut EmbeddingLowRank, rows: usize) {
-    let mut down = Vec::with_capacity(embedding.rank * rows);
-    for line in embedding.down.chunks_exact(embedding.rows.max(1)) {
-        down.extend(line.iter().copied().chain(std::iter::repeat(0.0)).take(rows));
+    let mut lora_a = Vec::with_capacity(embedding.rank * rows);
+    for line in embedding.lora_a.chunks_exact(embedding.rows.max(1)) {
+        lora_a.extend(line.iter().copied().chain(std::iter::repeat(0.0)).take(rows));
     }
-    (embedding.down, embedding.rows) = (down, rows);
+    (embedding.lora_a, embedding.rows) = (lora_a, rows);
 }
 
 /// B is (tokens × rank): a token without a row does not change, and keeps its norm where DoRA sets them.
 fn fit_head(module: &mut LowRank, base: &Weight, rows: usize) {
-    module.up.resize(rows * module.rank, 0.0);
-    if let Some(bias) = &mut module.up_bias {
+    module.lora_b.resize(rows * module.rank, 0.0);
+    if let Some(bias) = &mut module.lora_b_bias {
         bias.resize(rows, 0.0);
     }
     if let Some(magnitude) = &mut module.magnitude {

@@ -42,8 +42,8 @@ impl<'a> FactoredMatrix<'a> {
             columns: module.inputs,
             rank: module.rank,
             scale: module.scale,
-            lora_b: Cow::Borrowed(module.up.as_slice()),
-            lora_a: Cow::Borrowed(module.down.as_slice()),
+            lora_b: Cow::Borrowed(module.lora_b.as_slice()),
+            lora_a: Cow::Borrowed(module.lora_a.as_slice()),
         }
     }
 
@@ -54,8 +54,8 @@ impl<'a> FactoredMatrix<'a> {
             columns: embedding.width,
             rank: embedding.rank,
             scale: embedding.scale,
-            lora_b: Cow::Owned(transposed(&embedding.down, embedding.rank, embedding.rows)),
-            lora_a: Cow::Owned(transposed(&embedding.up, embedding.width, embedding.rank)),
+            lora_b: Cow::Owned(transposed(&embedding.lora_a, embedding.rank, embedding.rows)),
+            lora_a: Cow::Owned(transposed(&embedding.lora_b, embedding.width, embedding.rank)),
         }
     }
 

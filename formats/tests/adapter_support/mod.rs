@@ -112,8 +112,8 @@ pub fn dense(module: &LowRank) -> Vec<Vec<f64>> {
             (0..module.inputs)
                 .map(|column| {
                     let products = (0..module.rank).map(|inner| {
-                        f64::from(module.up[row * module.rank + inner])
-                            * f64::from(module.down[inner * module.inputs + column])
+                        f64::from(module.lora_b[row * module.rank + inner])
+                            * f64::from(module.lora_a[inner * module.inputs + column])
                     });
                     module.scale * products.sum::<f64>()
                 })
@@ -123,18 +123,18 @@ pub fn dense(module: &LowRank) -> Vec<Vec<f64>> {
 }
 
 /// A module from its factors.
-pub fn low_rank(outputs: usize, rank: usize, inputs: usize, up: Vec<f32>, down: Vec<f32>) -> LowRank {
+pub fn low_rank(outputs: usize, rank: usize, inputs: usize, lora_b: Vec<f32>, lora_a: Vec<f32>) -> LowRank {
     LowRank {
         rank,
         alpha: rank as f64,
         scale: 1.0,
         scaling_rule: ScalingRule::AlphaOverRank,
-        down,
-        up,
+        lora_a,
+        lora_b,
         inputs,
         outputs,
         magnitude: None,
-        up_bias: None,
+        lora_b_bias: None,
         tensor_names: Vec::new(),
     }
 }

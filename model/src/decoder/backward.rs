@@ -3,27 +3,27 @@
 //! Each part of a layer has its own, beside its forward pass, which it calls for what was not saved. Only adapters have
 //! gradients; a frozen weight passes the gradient of its input on, and where nobody below needs that it is not computed.
 //!
-//! Everything runs on the CPU; the large products are those of the forward pass, panel by panel of the stored weight.
+//! Everything runs on the CPU; the large products are those of the forward pass, tile by tile of the stored weight.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
 use lcr_formats::adapter::LowRank;
 
-use super::batch::Pass;
-use super::host::with_values;
+use super::batch::ForwardBatch;
+use super::bound_adapter::BoundAdapter;
+use super::cpu_slices::with_values;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::SavedProduct;
-use super::variant::Variant;
 
 /// Gradient of one module's adapter, shaped like the tensors of [`LowRank`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModuleGradient {
     /// Of A, (rank × inputs).
-    pub down: Vec<f32>,
+    pub lora_a: Vec<f32>,
     /// Of B, (outputs × rank).
-    pub up: Vec<f32>,
+    pub lora_b: Vec<f32>,
     /// Of DoRA's m, (outputs).
     pub magnitude: Option<Vec<f32>>,
 }
@@ -32,7 +32,11 @@ impl ModuleGradient {
     /// Zeros in the shapes of a module.
     pub fn zero(low_rank: &LowRank) -> Self {
         let zeros = |values: &Vec<f32>| vec![0.0; values.len()];
-        Self { down: zeros(&low_rank.down), up: zeros(&low_rank.up), magnitude: low_rank.magnitude.as_ref().map(zeros) }
+        Self {
+            lora_a: zeros(&low_rank.lora_a),
+            lora_b: zeros(&low_rank.lora_b),
+            magnitude: low_rank.magnitude.as_ref().map(zeros),
+        }
     }
 
     /// Adds another gradient of the same module.
@@ -49,25 +53,28 @@ impl ModuleGradient {
 
     /// Its tensors: A, B, then m where there is one.
     pub fn slices(&self) -> impl Iterator<Item = &[f32]> {
-        [Some(&self.down), Some(&self.up), self.magnitude.as_ref()].into_iter().flatten().map(Vec::as_slice)
+        [Some(&self.lora_a), Some(&self.lora_b), self.magnitude.as_ref()].into_iter().flatten().map(Vec::as_slice)
     }
 
     /// The same, to be changed.
     pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        [Some(&mut self.down), Some(&mut self.up), self.magnitude.as_mut()].into_iter().flatten().map(Vec::as_mut_slice)
+        [Some(&mut self.lora_a), Some(&mut self.lora_b), self.magnitude.as_mut()]
+            .into_iter()
+            .flatten()
+            .map(Vec::as_mut_slice)
     }
 }
 
 /// A layer's backward pass: of the first model of the forward pass, into gradients by the module's path.
 pub(super) struct Backward<'a> {
-    pub(super) pass: &'a Pass<'a>,
-    pub(super) variant: Option<&'a Variant>,
+    pub(super) batch: &'a ForwardBatch<'a>,
+    pub(super) variant: Option<&'a BoundAdapter>,
     pub(super) modules: &'a mut BTreeMap<String, ModuleGradient>,
 }
 
 impl<'a> Backward<'a> {
-    pub(super) fn new(pass: &'a Pass<'a>, modules: &'a mut BTreeMap<String, ModuleGradient>) -> Self {
-        Self { pass, variant: pass.variants.first().copied().flatten(), modules }
+    pub(super) fn new(batch: &'a ForwardBatch<'a>, modules: &'a mut BTreeMap<String, ModuleGradient>) -> Self {
+        Self { batch, variant: batch.variants.first().copied().flatten(), modules }
     }
 
     /// `gradient` of a norm's result becomes that of its input `x`.
@@ -105,7 +112,7 @@ mod tests {
 
     #[test]
     fn gradients_add_and_scale() {
-        let one = ModuleGradient { down: vec![1.0, 2.0], up: vec![3.0], magnitude: Some(vec![4.0]) };
+        let one = ModuleGradient { lora_a: vec![1.0, 2.0], lora_b: vec![3.0], magnitude: Some(vec![4.0]) };
         let mut sum = one.clone();
         sum.add(&one);
         sum.scale(0.5);

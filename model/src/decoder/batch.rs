@@ -3,26 +3,26 @@
 use lcr_formats::config::{Config, Rope};
 
 use super::attention::Sequence;
+use super::bound_adapter::BoundAdapter;
 use super::rope::Rotation;
-use super::variant::Variant;
 
 /// The rows of one forward pass: which sequences they are of, and which adapters they are read with.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct ForwardBatch<'a> {
     /// The sequences in the rows.
     pub sequences: Vec<Sequence>,
     /// The adapter of each model, if it has one.
-    pub variants: Vec<Option<&'a Variant>>,
+    pub variants: Vec<Option<&'a BoundAdapter>>,
     rotations: Vec<(Rope, Rotation)>,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> ForwardBatch<'a> {
     /// `positions` are those of the rows in their sequences.
     pub fn new(
         config: &Config,
         sequences: Vec<Sequence>,
         positions: &[usize],
-        variants: Vec<Option<&'a Variant>>,
+        variants: Vec<Option<&'a BoundAdapter>>,
     ) -> Self {
         let mut rotations: Vec<(Rope, Rotation)> = Vec::new();
         for rope in config.layers.iter().filter_map(|layer| layer.rope) {

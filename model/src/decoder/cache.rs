@@ -1,6 +1,6 @@
 //! Keys and values of sequences that are read piece by piece.
 //!
-//! A sequence's keys and values lie in a chain of blocks. Forking copies the chain's pointers, so that what was read so far is
+//! A sequence's keys and values lie in a table of blocks. Forking copies the table's pointers, so that what was read so far is
 //! held once however many sequences go on from it; a sequence writes only into a last block that it alone holds and starts
 //! another otherwise. Nothing that is in a block is ever moved.
 
@@ -11,7 +11,7 @@ use candle_core::{Device, Result, Tensor};
 use lcr_formats::config::Config;
 
 use super::attention::Sequence;
-use super::host::{matrix, with_all_values};
+use super::cpu_slices::{matrix, with_all_values};
 
 /// Tokens that a block has room for.
 const BLOCK_TOKENS: usize = 32;
@@ -46,7 +46,7 @@ struct Block {
 
 /// The blocks of one sequence. A clone shares them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Chain {
+pub(crate) struct BlockTable {
     blocks: Vec<Arc<Block>>,
     tokens: usize,
 }
@@ -60,7 +60,7 @@ pub(crate) enum Kept {
     Values,
 }
 
-impl Chain {
+impl BlockTable {
     /// Tokens.
     pub(crate) fn len(&self) -> usize {
         self.tokens
@@ -83,7 +83,7 @@ impl Chain {
         }
     }
 
-    /// Takes back the last [`Chain::extend`].
+    /// Takes back the last [`BlockTable::extend`].
     fn shorten(&mut self, count: usize) {
         self.tokens -= count;
         let mut left = count;
@@ -115,30 +115,30 @@ impl Chain {
 #[derive(Debug)]
 pub struct Cache {
     shape: CacheShape,
-    chains: Vec<Chain>,
+    tables: Vec<BlockTable>,
 }
 
 impl Cache {
     /// Sequences in the order of the pass, each longer by as many tokens as it is about to read.
-    pub(crate) fn new(shape: CacheShape, mut chains: Vec<Chain>, counts: &[usize]) -> Self {
-        chains.iter_mut().zip(counts).for_each(|(chain, count)| chain.extend(shape, *count));
-        Self { shape, chains }
+    pub(crate) fn new(shape: CacheShape, mut tables: Vec<BlockTable>, counts: &[usize]) -> Self {
+        tables.iter_mut().zip(counts).for_each(|(table, count)| table.extend(shape, *count));
+        Self { shape, tables }
     }
 
     /// Tokens of each sequence, the new ones included.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> {
-        self.chains.iter().map(Chain::len)
+        self.tables.iter().map(BlockTable::len)
     }
 
     /// The sequences after the pass.
-    pub(crate) fn into_chains(self) -> Vec<Chain> {
-        self.chains
+    pub(crate) fn into_tables(self) -> Vec<BlockTable> {
+        self.tables
     }
 
     /// The sequences as they were before a pass that failed.
-    pub(crate) fn undo(mut self, counts: &[usize]) -> Vec<Chain> {
-        self.chains.iter_mut().zip(counts).for_each(|(chain, count)| chain.shorten(*count));
-        self.chains
+    pub(crate) fn undo(mut self, counts: &[usize]) -> Vec<BlockTable> {
+        self.tables.iter_mut().zip(counts).for_each(|(table, count)| table.shorten(*count));
+        self.tables
     }
 
     /// Where the block's keys or values of one head begin.
@@ -161,12 +161,12 @@ impl Cache {
     fn store_rows(&mut self, layer: usize, kept: Kept, index: usize, rows: &[f32], sequence: &Sequence) {
         let CacheShape { kv_heads, head_dim, .. } = self.shape;
         let starts: Vec<usize> = (0..kv_heads).map(|head| self.start(layer, kept, head)).collect();
-        let Some(chain) = self.chains.get_mut(index) else { return };
-        let places: Vec<_> = chain.places(chain.tokens - sequence.queries.len()..chain.tokens).collect();
+        let Some(table) = self.tables.get_mut(index) else { return };
+        let places: Vec<_> = table.places(table.tokens - sequence.queries.len()..table.tokens).collect();
         let mut rows = rows.chunks_exact(kv_heads * head_dim).skip(sequence.queries.start);
         for (block, places) in places {
             // New tokens lie in blocks that no other sequence holds: `extend` saw to that.
-            let Some(block) = chain.blocks.get_mut(block).and_then(Arc::get_mut) else { return };
+            let Some(block) = table.blocks.get_mut(block).and_then(Arc::get_mut) else { return };
             for (place, row) in places.zip(&mut rows) {
                 for (start, head) in starts.iter().zip(row.chunks_exact(head_dim)) {
                     let first = start + place * head_dim;
@@ -187,9 +187,9 @@ impl Cache {
     ) -> impl Iterator<Item = &[f32]> {
         let start = self.start(layer, kept, head);
         let width = self.shape.head_dim;
-        let chain = &self.chains[sequence];
-        chain.places(tokens).map(move |(block, places)| {
-            &chain.blocks[block].values[start + places.start * width..start + places.end * width]
+        let table = &self.tables[sequence];
+        table.places(tokens).map(move |(block, places)| {
+            &table.blocks[block].values[start + places.start * width..start + places.end * width]
         })
     }
 
@@ -198,10 +198,10 @@ impl Cache {
         let CacheShape { kv_heads, head_dim, .. } = self.shape;
         let width = kv_heads * head_dim;
         let mut all = Vec::new();
-        for (index, chain) in self.chains.iter().enumerate() {
-            let mut rows = vec![0.0; chain.tokens * width];
+        for (index, table) in self.tables.iter().enumerate() {
+            let mut rows = vec![0.0; table.tokens * width];
             for head in 0..kv_heads {
-                let values = self.pieces(index, layer, kept, head, 0..chain.tokens).flatten();
+                let values = self.pieces(index, layer, kept, head, 0..table.tokens).flatten();
                 let places =
                     rows.chunks_exact_mut(width).flat_map(|row| &mut row[head * head_dim..(head + 1) * head_dim]);
                 places.zip(values).for_each(|(place, value)| *place = *value);

@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use lcr_formats::adapter::EmbeddingLowRank;
 use lcr_formats::checkpoint::Weight;
 
-use super::host::matrix;
-use super::lanes::Lanes;
-use super::variant::{ModuleId, Variant};
+use super::bound_adapter::{BoundAdapter, ModuleId};
+use super::branches::Branches;
+use super::cpu_slices::matrix;
 use super::{Decoder, ModelError};
 
 /// Token embeddings, and learned positions where the family has them.
@@ -46,8 +46,8 @@ impl Decoder {
         &self,
         tokens: &[u32],
         positions: &[usize],
-        variants: &[Option<&Variant>],
-    ) -> std::result::Result<Lanes, ModelError> {
+        variants: &[Option<&BoundAdapter>],
+    ) -> std::result::Result<Branches, ModelError> {
         self.embed_inputs(&[Input::Tokens(tokens)], positions, variants)
     }
 
@@ -56,15 +56,15 @@ impl Decoder {
         &self,
         inputs: &[Input],
         positions: &[usize],
-        variants: &[Option<&Variant>],
-    ) -> std::result::Result<Lanes, ModelError> {
+        variants: &[Option<&BoundAdapter>],
+    ) -> std::result::Result<Branches, ModelError> {
         let base = self.embed_rows(&self.embedding.tokens, inputs, positions)?;
         let mut tensors = Vec::new();
         let mut of_model = vec![0; variants.len()];
         let mut shared = None;
         for (model, variant) in variants.iter().enumerate() {
             let low_rank = variant.and_then(|variant| variant.embedding(&self.embedding.path));
-            let whole = variant.and_then(|variant| variant.module(self.embedding.id)?.whole());
+            let whole = variant.and_then(|variant| variant.module(self.embedding.id)?.replaced());
             let own = match (low_rank, whole) {
                 (None, None) => None,
                 (_, Some(weight)) => Some(self.embed_rows(weight, inputs, positions)?),
@@ -88,7 +88,7 @@ impl Decoder {
             .into_iter()
             .map(|rows| matrix(rows, width)?.to_device(&self.device))
             .collect::<Result<Vec<Tensor>>>()?;
-        Ok(Lanes::new(tensors, of_model))
+        Ok(Branches::new(tensors, of_model))
     }
 
     fn embed_rows(
@@ -167,9 +167,9 @@ fn add_positions(
 fn add_embedding_change(low_rank: &EmbeddingLowRank, token: usize, scale: f32, row: &mut [f32]) {
     let factor = low_rank.scale as f32 * scale;
     for inner in 0..low_rank.rank {
-        let down = low_rank.down[inner * low_rank.rows + token] * factor;
-        for (value, up) in row.iter_mut().zip(low_rank.up.chunks_exact(low_rank.rank)) {
-            *value += down * up[inner];
+        let lora_a = low_rank.lora_a[inner * low_rank.rows + token] * factor;
+        for (value, lora_b) in row.iter_mut().zip(low_rank.lora_b.chunks_exact(low_rank.rank)) {
+            *value += lora_a * lora_b[inner];
         }
     }
 }

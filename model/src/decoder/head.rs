@@ -7,9 +7,9 @@ use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
 use super::backward::ModuleGradient;
-use super::host::with_values;
+use super::bound_adapter::BoundAdapter;
+use super::cpu_slices::with_values;
 use super::saved::SavedProduct;
-use super::variant::Variant;
 use super::{Decoder, ModelError};
 
 /// The head's products for some rows of the last stream, to be overwritten with their gradient.
@@ -55,7 +55,7 @@ impl Decoder {
     pub fn head_forward(
         &self,
         stream: &Tensor,
-        variant: Option<&Variant>,
+        variant: Option<&BoundAdapter>,
     ) -> std::result::Result<HeadPass, ModelError> {
         let normal = self.final_norm.run(stream, variant)?;
         let SavedProduct { output, pre_magnitude } = self.head.run(&normal, variant)?;
@@ -68,7 +68,7 @@ impl Decoder {
         &self,
         stream: &Tensor,
         pass: &HeadPass,
-        variant: Option<&Variant>,
+        variant: Option<&BoundAdapter>,
         modules: &mut BTreeMap<String, ModuleGradient>,
     ) -> std::result::Result<Vec<f32>, ModelError> {
         let mut into = vec![0.0; stream.elem_count()];

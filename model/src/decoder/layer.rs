@@ -7,15 +7,15 @@ use lcr_formats::config::Config;
 
 use super::attention::{Attention, AttentionShape};
 use super::backward::{Backward, ModuleGradient};
-use super::batch::Pass;
+use super::batch::ForwardBatch;
+use super::bound_adapter::BoundAdapter;
+use super::branches::Branches;
 use super::cache::Cache;
+use super::cpu_slices::add;
 use super::feed_forward::FeedForward;
-use super::host::add;
-use super::lanes::Lanes;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::{SavedActivations, SavedProduct, Saver, Saving};
-use super::variant::Variant;
 use super::{ModelError, Names};
 use crate::hooks::{Hooks, Site};
 
@@ -49,53 +49,53 @@ impl Layer {
     /// The stream after this layer, given the stream before it; with a `cache`, of one model and its new tokens alone.
     pub fn forward(
         &self,
-        stream: &Lanes,
-        pass: &Pass,
+        stream: &Branches,
+        batch: &ForwardBatch,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
-    ) -> Result<Lanes, ModelError> {
-        self.run(stream, pass, cache, hooks, &mut Saver::default())
+    ) -> Result<Branches, ModelError> {
+        self.run(stream, batch, cache, hooks, &mut Saver::default())
     }
 
-    /// The same for the first and only model of `pass`, and what [`Layer::backward`] needs.
+    /// The same for the first and only model of `batch`, and what [`Layer::backward`] needs.
     pub fn forward_saving(
         &self,
-        stream: &Lanes,
-        pass: &Pass,
+        stream: &Branches,
+        batch: &ForwardBatch,
         saving: Saving,
-    ) -> Result<(Lanes, SavedActivations), ModelError> {
+    ) -> Result<(Branches, SavedActivations), ModelError> {
         let mut saver = Saver::new(saving);
-        let after = self.run(stream, pass, None, &mut Hooks::default(), &mut saver)?;
+        let after = self.run(stream, batch, None, &mut Hooks::default(), &mut saver)?;
         Ok((after, saver.into_activations(stream.model(0).clone())?))
     }
 
     fn run(
         &self,
-        stream: &Lanes,
-        pass: &Pass,
+        stream: &Branches,
+        batch: &ForwardBatch,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
         saver: &mut Saver,
-    ) -> Result<Lanes, ModelError> {
+    ) -> Result<Branches, ModelError> {
         let replaced = hooks.visit(Site::Resid(self.index), stream)?;
         let stream = replaced.as_ref().unwrap_or(stream);
-        let added = self.attention.forward(self.index, stream, pass, cache, hooks, saver)?;
+        let added = self.attention.forward(self.index, stream, batch, cache, hooks, saver)?;
         let added = hooks.through(Site::AttnOut(self.index), added)?;
         saver.attended(added.model(0));
-        let stream = Lanes::zip([stream, &added], |[stream, added]| add(stream, added))?;
+        let stream = Branches::zip([stream, &added], |[stream, added]| add(stream, added))?;
         drop(added);
-        let added = self.feed_forward.forward(&stream, &pass.variants, saver)?;
+        let added = self.feed_forward.forward(&stream, &batch.variants, saver)?;
         let added = hooks.through(Site::MlpOut(self.index), added)?;
-        Ok(Lanes::zip([&stream, &added], |[stream, added]| add(stream, added))?)
+        Ok(Branches::zip([&stream, &added], |[stream, added]| add(stream, added))?)
     }
 
     /// Whether the variant adapts a linear module of this layer.
-    pub fn is_adapted(&self, variant: &Variant) -> bool {
+    pub fn is_adapted(&self, variant: &BoundAdapter) -> bool {
         self.linears().any(|linear| linear.is_adapted(Some(variant)))
     }
 
     /// Bytes of the products that [`Saving::Products`] keeps for each row, beside the two small tensors.
-    pub fn saved_bytes(&self, variant: &Variant) -> usize {
+    pub fn saved_bytes(&self, variant: &BoundAdapter) -> usize {
         let values = |linear: &Linear| {
             linear.outputs * if linear.has_magnitude(Some(variant)) { 2 } else { 1 } * size_of::<f32>()
         };
@@ -105,17 +105,17 @@ impl Layer {
     /// Adds the gradients of this layer's adapters to `modules` and returns that of the stream before it, where `below`
     /// says that somebody needs it.
     ///
-    /// `gradient` is that of the stream after the layer, `[tokens, width]`. The model is the first of `pass`, whose
+    /// `gradient` is that of the stream after the layer, `[tokens, width]`. The model is the first of `batch`, whose
     /// sequences have no cache and are those of the rows in `saved`.
     pub fn backward(
         &self,
         saved: SavedActivations,
-        pass: &Pass,
+        batch: &ForwardBatch,
         gradient: Vec<f32>,
         below: bool,
         modules: &mut BTreeMap<String, ModuleGradient>,
     ) -> Result<Option<Vec<f32>>, ModelError> {
-        let mut backward = Backward::new(pass, modules);
+        let mut backward = Backward::new(batch, modules);
         let variant = backward.variant;
         let attention_wanted = below || self.attention.linears().any(|linear| linear.is_adapted(variant));
         let mut gradient = gradient;

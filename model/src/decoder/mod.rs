@@ -2,25 +2,25 @@
 //!
 //! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
 //! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
-//! it is done. Several models run together as [`Lanes`]; what distinguishes them is a [`Variant`] each.
+//! it is done. Several models run together as [`Branches`]; what distinguishes them is a [`BoundAdapter`] each.
 
 mod attention;
 mod backward;
 mod batch;
+mod bound_adapter;
+mod branches;
 mod cache;
+mod cpu_slices;
 mod embedding;
 mod error;
 mod feed_forward;
 mod head;
-mod host;
 mod kernels;
-mod lanes;
 mod layer;
 mod linear;
 mod norm;
 mod rope;
 mod saved;
-mod variant;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -32,23 +32,23 @@ use lcr_formats::config::{Config, Norm};
 
 pub use self::attention::{AttentionShape, Pattern, Sequence};
 pub use self::backward::ModuleGradient;
-pub use self::batch::Pass;
+pub use self::batch::ForwardBatch;
+pub use self::bound_adapter::BoundAdapter;
+use self::bound_adapter::ModuleId;
+pub use self::branches::Branches;
 pub use self::cache::Cache;
-pub(crate) use self::cache::{CacheShape, Chain};
+pub(crate) use self::cache::{BlockTable, CacheShape};
+pub use self::cpu_slices::{with_all_values, with_values};
 use self::embedding::Embedding;
 pub use self::embedding::Input;
 pub use self::error::ModelError;
 pub use self::head::HeadPass;
-pub use self::host::{with_all_values, with_values};
-pub use self::lanes::Lanes;
 pub use self::layer::Layer;
 use self::linear::Linear;
-pub use self::linear::for_each_panel;
+pub use self::linear::for_each_tile;
 use self::norm::NormModule;
 use self::saved::Saver;
 pub use self::saved::{SavedActivations, Saving};
-use self::variant::ModuleId;
-pub use self::variant::Variant;
 pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 /// A model's files, ready to run.
@@ -244,20 +244,20 @@ impl Decoder {
     ///
     /// Two things differ and are said in the coverage: tables over a vocabulary of another size get the rows of the base's, and
     /// a classification head is set aside.
-    pub fn bind(&self, mut adapter: Adapter) -> Result<Variant, ModelError> {
+    pub fn bind(&self, mut adapter: Adapter) -> Result<BoundAdapter, ModelError> {
         let shape = |name: &str| self.tensor(name).map(|weight| weight.shape().to_vec());
         let modules = self.target_modules();
         let tables =
             [(self.embedding.path.as_str(), &self.embedding.tokens), (self.head.path.as_str(), &self.head.weight)];
         let vocabulary = adapter.fit_vocabulary(&tables);
         let coverage = Coverage { vocabulary, ..adapter.bind(&modules, &shape)? };
-        Ok(Variant::new(self, adapter.without_heads(&modules), coverage))
+        Ok(BoundAdapter::new(self, adapter.without_heads(&modules), coverage))
     }
 
     /// What the decoder needs to know of a batch of prompts, laid one after another.
-    pub fn pass<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a Variant>>) -> Pass<'a> {
+    pub fn batch<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a BoundAdapter>>) -> ForwardBatch<'a> {
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
-        Pass::new(&self.config, Sequence::consecutive(lengths), &positions, variants)
+        ForwardBatch::new(&self.config, Sequence::consecutive(lengths), &positions, variants)
     }
 
     /// Refuses prompts that this model cannot read.
@@ -278,31 +278,35 @@ impl Decoder {
     /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens alone.
     pub fn forward(
         &self,
-        stream: Lanes,
-        pass: &Pass,
+        stream: Branches,
+        batch: &ForwardBatch,
         mut cache: Option<&mut Cache>,
         hooks: &mut Hooks,
-    ) -> Result<Lanes, ModelError> {
+    ) -> Result<Branches, ModelError> {
         hooks.check(self.layers.len())?;
         let mut stream = stream;
         for layer in &self.layers {
-            stream = layer.forward(&stream, pass, cache.as_deref_mut(), hooks)?;
+            stream = layer.forward(&stream, batch, cache.as_deref_mut(), hooks)?;
         }
         hooks.through(Site::Resid(self.layers.len()), stream)
     }
 
     /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
-    pub fn logits(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn logits(&self, stream: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches, ModelError> {
         self.logits_of_normal(&self.final_normal(stream, variants)?, variants)
     }
 
     /// Final norm on rows of the last stream: `[rows, width]`.
-    pub fn final_normal(&self, stream: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn final_normal(&self, stream: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches, ModelError> {
         Ok(self.final_norm.forward(stream, variants)?)
     }
 
     /// Output head and soft-cap on rows behind the final norm: `[rows, vocab]`.
-    pub fn logits_of_normal(&self, normal: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes, ModelError> {
+    pub fn logits_of_normal(
+        &self,
+        normal: &Branches,
+        variants: &[Option<&BoundAdapter>],
+    ) -> Result<Branches, ModelError> {
         let logits = self.head.forward(normal, variants, &mut Saver::default())?;
         Ok(match self.config.final_softcap {
             Some(cap) => logits.map(|rows| (rows / f64::from(cap))?.tanh()? * f64::from(cap))?,

@@ -9,7 +9,7 @@ use candle_core::{D, Result, Tensor};
 use lcr_formats::config::{Rope, RopeScaling};
 use rayon::prelude::*;
 
-use super::host::{matrix, with_values};
+use super::cpu_slices::{matrix, with_values};
 
 /// Values of one task at least: fewer are done before another core has woken.
 const TASK_VALUES: usize = 1 << 13;

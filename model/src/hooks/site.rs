@@ -20,8 +20,11 @@ pub enum Site {
     Value(usize),
 }
 
+/// The site of a layer.
+type OfLayer = fn(usize) -> Site;
+
 /// `TransformerLens`' names behind `blocks.{l}.`, with the site of layer l that each is.
-const ALIASES: [(&str, fn(usize) -> Site); 7] = [
+const ALIASES: [(&str, OfLayer); 7] = [
     ("hook_resid_pre", Site::Resid),
     ("hook_resid_post", |layer| Site::Resid(layer + 1)),
     ("hook_attn_out", Site::AttnOut),

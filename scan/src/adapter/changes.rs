@@ -10,7 +10,8 @@ use crate::check::{Check, Observation};
 pub(super) fn observe(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
     let place = |path: &str| crate::json::shown(path);
     let module = |tensor: &str| tensor.rsplit_once('.').map_or(String::new(), |(module, _)| module.to_owned());
-    for (tensor, whole) in adapter.whole.iter().filter(|(tensor, _)| !is_classification_head(&module(tensor))) {
+    for (tensor, whole) in adapter.modules_to_save.iter().filter(|(tensor, _)| !is_classification_head(&module(tensor)))
+    {
         let announced = if whole.declared { "announced in the config" } else { "not announced in the config" };
         let message = format!(
             "replaces the base's tensor {:?} whole ({announced}): its size is not bounded by a rank, and without the base nobody sees what \
@@ -21,7 +22,7 @@ pub(super) fn observe(adapter: &Adapter, name: &str, found: &mut Vec<Observation
     }
     let modules = adapter.modules.iter().map(|(path, module)| (path.as_str(), module.outputs));
     let embeddings = adapter.embeddings.iter().map(|(path, embedding)| (path.as_str(), embedding.rows));
-    let whole = adapter.whole.iter().map(|(tensor, whole)| {
+    let whole = adapter.modules_to_save.iter().map(|(tensor, whole)| {
         let rows = whole.shape.first().copied().unwrap_or(0);
         (tensor.strip_suffix(".weight").unwrap_or(tensor), rows)
     });

@@ -179,11 +179,11 @@ pub(super) fn vanishes(adapter: &Adapter, reach: f64) -> bool {
     let is_tiny = |values: &[f32]| values.iter().all(|value| value.abs() < f32::MIN_POSITIVE);
     let is_below = reach < f64::from(f32::MIN_POSITIVE);
     let module = |module: &LowRank| {
-        let has_more = module.magnitude.is_some() || module.up_bias.is_some();
-        !has_more && (is_below || is_tiny(&module.down) || is_tiny(&module.up))
+        let has_more = module.magnitude.is_some() || module.lora_b_bias.is_some();
+        !has_more && (is_below || is_tiny(&module.lora_a) || is_tiny(&module.lora_b))
     };
-    let embedding = |table: &EmbeddingLowRank| is_below || is_tiny(&table.down) || is_tiny(&table.up);
-    adapter.whole.is_empty()
+    let embedding = |table: &EmbeddingLowRank| is_below || is_tiny(&table.lora_a) || is_tiny(&table.lora_b);
+    adapter.modules_to_save.is_empty()
         && adapter.biases.is_empty()
         && adapter.modules.values().all(|own| module(own))
         && adapter.embeddings.values().all(embedding)

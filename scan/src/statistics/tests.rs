@@ -22,12 +22,12 @@ fn module(seed: u64, outputs: usize, inputs: usize, rank: usize) -> LowRank {
         alpha: 2.0 * rank as f64,
         scale: 2.0,
         scaling_rule: ScalingRule::AlphaOverRank,
-        down: noise(seed, rank * inputs),
-        up: noise(seed + 1, outputs * rank),
+        lora_a: noise(seed, rank * inputs),
+        lora_b: noise(seed + 1, outputs * rank),
         inputs,
         outputs,
         magnitude: None,
-        up_bias: None,
+        lora_b_bias: None,
         tensor_names: Vec::new(),
     }
 }
@@ -36,16 +36,17 @@ fn module(seed: u64, outputs: usize, inputs: usize, rank: usize) -> LowRank {
 fn diagonal(values: &[f32], outputs: usize, inputs: usize) -> LowRank {
     let rank = values.len();
     let mut own = module(1, outputs, inputs, rank);
-    own.up = (0..outputs * rank).map(|at| if at % (rank + 1) == 0 && at < rank * rank { 1.0 } else { 0.0 }).collect();
-    own.down = vec![0.0; rank * inputs];
-    values.iter().enumerate().for_each(|(index, value)| own.down[index * inputs + index] = *value);
+    own.lora_b =
+        (0..outputs * rank).map(|at| if at % (rank + 1) == 0 && at < rank * rank { 1.0 } else { 0.0 }).collect();
+    own.lora_a = vec![0.0; rank * inputs];
+    values.iter().enumerate().for_each(|(index, value)| own.lora_a[index * inputs + index] = *value);
     own
 }
 
 fn dense(module: &LowRank) -> Vec<Vec<f64>> {
     let entry = |row: usize, column: usize| {
         let pairs =
-            (0..module.rank).map(|k| (module.up[row * module.rank + k], module.down[k * module.inputs + column]));
+            (0..module.rank).map(|k| (module.lora_b[row * module.rank + k], module.lora_a[k * module.inputs + column]));
         pairs.map(|(up, down)| f64::from(up) * f64::from(down)).sum()
     };
     (0..module.outputs).map(|row| (0..module.inputs).map(|column| entry(row, column)).collect()).collect()
@@ -115,8 +116,8 @@ fn a_leading_value_is_found_wherever_it_hides() {
     }
     let mut hidden = diagonal(&[0.0, 2.0], 20, 30);
     // The start is (1, 1.7548…): what it sees of (1.7548…, −1) is nothing.
-    (hidden.down[0], hidden.down[30]) = (1.754_877_7, -1.0);
-    (hidden.down[1], hidden.down[31]) = (0.0, 0.0);
+    (hidden.lora_a[0], hidden.lora_a[30]) = (1.754_877_7, -1.0);
+    (hidden.lora_a[1], hidden.lora_a[31]) = (0.0, 0.0);
     let values = FactoredMatrix::of_module(&hidden).singular_values();
     close(of(&hidden).spectral_norm, values[0], 1e-6);
 }
@@ -172,8 +173,8 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
         alpha: 8.0,
         scale: 2.0,
         scaling_rule: ScalingRule::AlphaOverRank,
-        down: linear.down.clone(),
-        up: linear.up.clone(),
+        lora_a: linear.lora_a.clone(),
+        lora_b: linear.lora_b.clone(),
         rows: 300,
         width: 40,
         tensor_names: Vec::new(),
@@ -183,7 +184,7 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
         matrix: FactoredMatrix::of_embedding(&embedding),
         rank: 4,
         magnitude: None,
-        up_bias: None,
+        lora_b_bias: None,
         has_token_rows: true,
     };
     let (own, known) = (measure(&change, None).statistics, of(&linear));
@@ -200,9 +201,9 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
 /// A → MA, B → BM⁻¹ with M = [[2, 1], [0, 4]], M⁻¹ = [[1/2, -1/8], [0, 1/4]]: exact in binary but for the rounding of sums.
 fn rewritten(original: &LowRank) -> LowRank {
     let mut other = original.clone();
-    let (first, second) = original.down.split_at(original.inputs);
-    other.down = first.iter().zip(second).map(|(a, b)| 2.0 * a + b).chain(second.iter().map(|b| 4.0 * b)).collect();
-    other.up = original.up.chunks(2).flat_map(|row| [row[0] / 2.0, -row[0] / 8.0 + row[1] / 4.0]).collect();
+    let (first, second) = original.lora_a.split_at(original.inputs);
+    other.lora_a = first.iter().zip(second).map(|(a, b)| 2.0 * a + b).chain(second.iter().map(|b| 4.0 * b)).collect();
+    other.lora_b = original.lora_b.chunks(2).flat_map(|row| [row[0] / 2.0, -row[0] / 8.0 + row[1] / 4.0]).collect();
     other
 }
 
@@ -240,7 +241,7 @@ fn rewriting_the_factors_moves_nothing() {
 #[test]
 fn nothing_is_measured_of_nothing() {
     let mut zero = module(1, 30, 20, 4);
-    zero.up.fill(0.0);
+    zero.lora_b.fill(0.0);
     let own = of(&zero);
     assert_eq!((own.norm, own.spectral_norm), (0.0, 0.0));
     let ratios = [own.stable_rank, own.participation_ratio, own.effective_rank, own.row_gini, own.column_hoyer];
@@ -255,7 +256,7 @@ fn one_concentrated_module_among_many_is_found_and_a_trend_is_not() {
             // Deeper layers change more: that is a trend, no outlier.
             own.scale = 1.0 + layer as f64;
             if layer == 11 {
-                own.up.iter_mut().take(3 * 4).for_each(|value| *value *= 40.0);
+                own.lora_b.iter_mut().take(3 * 4).for_each(|value| *value *= 40.0);
             }
             measured(&format!("model.layers.{layer}.mlp.down_proj"), &own)
         })
@@ -297,7 +298,7 @@ fn common_directions_are_told_from_unrelated_ones() {
     let common: Vec<Measured> = (0..12)
         .map(|layer| {
             let mut own = module(50 + 2 * layer, 256, 32, 1);
-            own.up = noise(9, 256);
+            own.lora_b = noise(9, 256);
             measured(&path(layer), &own)
         })
         .collect();

@@ -3,7 +3,7 @@
 //! Both models run in one pass and share every row up to the first adapted layer.
 
 use candle_core::{Device, Tensor};
-use lcr_model::decoder::{Decoder, Hooks, Lanes, ModelError, Variant, with_all_values};
+use lcr_model::decoder::{BoundAdapter, Branches, Decoder, Hooks, ModelError, with_all_values};
 use rayon::prelude::*;
 
 use super::{Example, Rows, Softmax, check_finite, chunk_rows};
@@ -20,25 +20,25 @@ pub struct Divergence {
 }
 
 /// Log-probabilities of the targets under a variant and its base, and the divergence between the two.
-pub fn divergence(decoder: &Decoder, variant: &Variant, examples: &[Example]) -> Result<Divergence, ModelError> {
+pub fn divergence(decoder: &Decoder, variant: &BoundAdapter, examples: &[Example]) -> Result<Divergence, ModelError> {
     let rows = Rows::new(decoder, examples)?;
     let mut found = Vec::with_capacity(rows.targets.len());
     if !rows.targets.is_empty() {
-        let pass = decoder.pass(&rows.nonempty_lengths(), vec![None, Some(variant)]);
-        let mut stream = decoder.embed(&rows.tokens, &rows.positions(), &pass.variants)?;
+        let batch = decoder.batch(&rows.nonempty_lengths(), vec![None, Some(variant)]);
+        let mut stream = decoder.embed(&rows.tokens, &rows.positions(), &batch.variants)?;
         let mut hooks = Hooks::default();
         for (index, layer) in decoder.layers().iter().enumerate() {
-            stream = layer.forward(&stream, &pass, None, &mut hooks)?;
+            stream = layer.forward(&stream, &batch, None, &mut hooks)?;
             check_finite(decoder, index, &stream, &["the base", "the adapted model"])?;
         }
-        let tensors = stream.tensors().iter().map(|lane| rows.gather(lane)).collect::<Result<Vec<Tensor>, _>>()?;
+        let tensors = stream.tensors().iter().map(|branch| rows.gather(branch)).collect::<Result<Vec<Tensor>, _>>()?;
         let width = decoder.config().width;
         let count = chunk_rows(decoder.config().vocab_size, 2);
         for first in (0..rows.targets.len()).step_by(count) {
             let count = count.min(rows.targets.len() - first);
-            let chunk = |lane: &Tensor| lane.narrow(0, first, count)?.reshape((count, width));
-            let lanes = stream.with_tensors(tensors.iter().map(chunk).collect::<Result<_, _>>()?);
-            let logits = decoder.logits(&lanes, &pass.variants)?;
+            let chunk = |branch: &Tensor| branch.narrow(0, first, count)?.reshape((count, width));
+            let branches = stream.with_tensors(tensors.iter().map(chunk).collect::<Result<_, _>>()?);
+            let logits = decoder.logits(&branches, &batch.variants)?;
             found.extend(compare(&logits, &rows, first)?);
         }
     }
@@ -51,7 +51,7 @@ pub fn divergence(decoder: &Decoder, variant: &Variant, examples: &[Example]) ->
 }
 
 /// ln p, ln q and KL of each row of logits; `first` is the target of the first row.
-fn compare(logits: &Lanes, rows: &Rows, first: usize) -> Result<Vec<[f64; 3]>, ModelError> {
+fn compare(logits: &Branches, rows: &Rows, first: usize) -> Result<Vec<[f64; 3]>, ModelError> {
     let same = logits.same(0, 1);
     let tensors = [logits.model(0).to_device(&Device::Cpu)?, logits.model(1).to_device(&Device::Cpu)?];
     let columns = tensors[0].dim(1)?.max(1);

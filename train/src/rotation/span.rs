@@ -18,13 +18,14 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn new(turn: Turn, inputs: usize) -> Self {
         // The base is an adapter of rank 0.
-        let nothing = Factors { rank: 0, scale: 0.0, down: &[], up: &[] };
+        let nothing = Factors { rank: 0, scale: 0.0, lora_a: &[], lora_b: &[] };
         let (before, after) = (turn.before.unwrap_or(nothing), turn.after.unwrap_or(nothing));
         let widened = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
-        let scaled =
-            |factors: &Factors| factors.up.iter().map(|value| factors.scale * f64::from(*value)).collect::<Vec<f64>>();
+        let scaled = |factors: &Factors| {
+            factors.lora_b.iter().map(|value| factors.scale * f64::from(*value)).collect::<Vec<f64>>()
+        };
         let (up_before, up_after) = (scaled(&before), scaled(&after));
-        let (down_before, mut down_after) = (widened(before.down), widened(after.down));
+        let (down_before, mut down_after) = (widened(before.lora_a), widened(after.lora_a));
         let mut up_difference: Vec<f64> = up_before.iter().map(|value| -value).collect();
         // With equal ranks small changes are taken as differences of factors, not of products.
         if before.rank == after.rank {
@@ -103,9 +104,9 @@ fn orthonormalise(matrix: &[f64], width: usize, basis: &mut Vec<Vec<f64>>) -> Ve
 }
 
 /// Coordinates of the rows of `up` (`[rows, rank]`) times a matrix whose rows have these coordinates: (rows × dimensions).
-fn combine(up: &[f64], rank: usize, coordinates: &[Vec<f64>], dimensions: usize) -> Vec<f64> {
-    let mut out = Vec::with_capacity(up.len() / rank.max(1) * dimensions);
-    for weights in up.chunks_exact(rank.max(1)) {
+fn combine(lora_b: &[f64], rank: usize, coordinates: &[Vec<f64>], dimensions: usize) -> Vec<f64> {
+    let mut out = Vec::with_capacity(lora_b.len() / rank.max(1) * dimensions);
+    for weights in lora_b.chunks_exact(rank.max(1)) {
         let start = out.len();
         out.resize(start + dimensions, 0.0);
         let sums = out.get_mut(start..).unwrap_or_default();

@@ -36,8 +36,8 @@ fn dense(decoder: &Decoder, path: &str) -> Vec<Vec<f64>> {
 struct Pair {
     rank: usize,
     scale: f64,
-    down: Vec<f32>,
-    up: Vec<f32>,
+    lora_a: Vec<f32>,
+    lora_b: Vec<f32>,
 }
 
 impl Pair {
@@ -47,19 +47,19 @@ impl Pair {
         let mut draw = |count: usize, size: f64| -> Vec<f32> {
             (0..count).map(|_| ((generator.next_u32() as f64 / u32::MAX as f64 - 0.5) * size) as f32).collect()
         };
-        Self { rank, scale: 2.0, down: draw(rank * inputs, 0.3), up: draw(outputs * rank, size) }
+        Self { rank, scale: 2.0, lora_a: draw(rank * inputs, 0.3), lora_b: draw(outputs * rank, size) }
     }
 
     fn moved(&self, share: f32) -> Self {
         let mut moved = self.clone();
-        for (index, value) in moved.down.iter_mut().chain(&mut moved.up).enumerate() {
+        for (index, value) in moved.lora_a.iter_mut().chain(&mut moved.lora_b).enumerate() {
             *value += share * ((index * 7919 % 13) as f32 - 6.0);
         }
         moved
     }
 
     fn factors(&self) -> Factors<'_> {
-        Factors { rank: self.rank, scale: self.scale, down: &self.down, up: &self.up }
+        Factors { rank: self.rank, scale: self.scale, lora_a: &self.lora_a, lora_b: &self.lora_b }
     }
 }
 
@@ -69,7 +69,7 @@ fn effective(weight: &[Vec<f64>], pair: Option<&Pair>) -> Vec<Vec<f64>> {
     let inputs = weight[0].len();
     let change = |row: usize, column: usize| -> f64 {
         (0..pair.rank)
-            .map(|k| f64::from(pair.up[row * pair.rank + k]) * f64::from(pair.down[k * inputs + column]))
+            .map(|k| f64::from(pair.lora_b[row * pair.rank + k]) * f64::from(pair.lora_a[k * inputs + column]))
             .sum::<f64>()
             * pair.scale
     };
@@ -101,12 +101,12 @@ fn low_rank(weight: &[Vec<f64>], pair: Pair) -> LowRank {
         alpha: pair.scale * pair.rank as f64,
         scale: pair.scale,
         scaling_rule: ScalingRule::AlphaOverRank,
-        down: pair.down,
-        up: pair.up,
+        lora_a: pair.lora_a,
+        lora_b: pair.lora_b,
         inputs: weight[0].len(),
         outputs: weight.len(),
         magnitude: None,
-        up_bias: None,
+        lora_b_bias: None,
         tensor_names: Vec::new(),
     }
 }
@@ -171,17 +171,17 @@ fn closed_forms() {
     let weight = dense(&decoder, path);
     let (outputs, inputs) = (weight.len(), weight[0].len());
     let row: Vec<f32> = weight[3].iter().map(|value| *value as f32).collect();
-    let mut up = vec![0.0_f32; outputs];
-    up[3] = 0.5;
-    let along = Pair { rank: 1, scale: 1.0, down: row.clone(), up: up.clone() };
+    let mut lora_b = vec![0.0_f32; outputs];
+    lora_b[3] = 0.5;
+    let along = Pair { rank: 1, scale: 1.0, lora_a: row.clone(), lora_b: lora_b.clone() };
     assert!(one(&decoder, path, None, Some(&along)).max.to_radians() < 1e-8, "scaling a row does not turn it");
     let mut across = vec![0.0_f32; inputs];
     (across[0], across[1]) = (-row[1], row[0]);
     let length = across.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     let norm = weight[3].iter().map(|value| value * value).sum::<f64>().sqrt();
     for size in [1.0_f32, 1e-3, 2.0_f32.powi(-40), 2.0_f32.powi(-80)] {
-        up[3] = size;
-        let pair = Pair { rank: 1, scale: 1.0, down: across.clone(), up: up.clone() };
+        lora_b[3] = size;
+        let pair = Pair { rank: 1, scale: 1.0, lora_a: across.clone(), lora_b: lora_b.clone() };
         let angles = one(&decoder, path, None, Some(&pair));
         let expected = (f64::from(size) * length / norm).atan().to_degrees();
         assert!((angles.max / expected - 1.0).abs() < 1e-12, "{size:e}: {angles:?}, expected {expected}");
@@ -199,9 +199,9 @@ fn nearly_parallel_factors_keep_what_they_differ_by() {
     let inputs = weight[0].len();
     let mut pair = Pair::random(&weight, 2, 1.0, 1);
     for column in 0..inputs {
-        pair.down[inputs + column] = pair.down[column] * (1.0 + (column % 7) as f32 * 1e-4);
+        pair.lora_a[inputs + column] = pair.lora_a[column] * (1.0 + (column % 7) as f32 * 1e-4);
     }
-    for columns in pair.up.chunks_exact_mut(2) {
+    for columns in pair.lora_b.chunks_exact_mut(2) {
         (columns[0], columns[1]) = (-300.0, 300.0);
     }
     let angles = one(&decoder, path, None, Some(&pair));
@@ -216,10 +216,10 @@ fn a_row_turned_right_round_has_half_a_turn() {
     let (golden, path) = LINEAR;
     let decoder = decoder(golden);
     let weight = dense(&decoder, path);
-    let mut up = vec![0.0_f32; weight.len()];
-    up[0] = -2.0;
-    let down = weight[0].iter().map(|value| *value as f32).collect();
-    let angles = one(&decoder, path, None, Some(&Pair { rank: 1, scale: 1.0, down, up }));
+    let mut lora_b = vec![0.0_f32; weight.len()];
+    lora_b[0] = -2.0;
+    let lora_a = weight[0].iter().map(|value| *value as f32).collect();
+    let angles = one(&decoder, path, None, Some(&Pair { rank: 1, scale: 1.0, lora_a, lora_b }));
     assert!((angles.max - 180.0).abs() < 1e-5, "{angles:?}");
 }
 
@@ -228,10 +228,10 @@ fn a_row_that_vanishes_has_no_angle() {
     let (golden, path) = LINEAR;
     let decoder = decoder(golden);
     let weight = dense(&decoder, path);
-    let mut up = vec![0.0_f32; weight.len()];
-    up[0] = -1.0;
-    let down: Vec<f32> = weight[0].iter().map(|value| *value as f32).collect();
-    let pair = Pair { rank: 1, scale: 1.0, down, up };
+    let mut lora_b = vec![0.0_f32; weight.len()];
+    lora_b[0] = -1.0;
+    let lora_a: Vec<f32> = weight[0].iter().map(|value| *value as f32).collect();
+    let pair = Pair { rank: 1, scale: 1.0, lora_a, lora_b };
     let angles = one(&decoder, path, None, Some(&pair));
     assert!(angles.rows >= weight.len() - 1 && angles.mean.is_finite(), "{angles:?}");
 }
@@ -268,8 +268,8 @@ fn an_adapter_is_all_its_rows() {
     let pair = |module: &LowRank| Pair {
         rank: module.rank,
         scale: module.scale,
-        down: module.down.clone(),
-        up: module.up.clone(),
+        lora_a: module.lora_a.clone(),
+        lora_b: module.lora_b.clone(),
     };
     for (angles, earlier) in [(found.step, Some(&before)), (found.total, None)] {
         let (mut sum, mut max, mut rows) = (0.0, 0.0_f64, 0);
@@ -308,13 +308,13 @@ fn step_and_total_of_known_turns() {
             .map(|(module, sizes)| {
                 let weight = &weights[module];
                 let inputs = weight[0].len();
-                let (mut down, mut up) = (vec![0.0; 2 * inputs], vec![0.0; weight.len() * 2]);
+                let (mut lora_a, mut lora_b) = (vec![0.0; 2 * inputs], vec![0.0; weight.len() * 2]);
                 for (place, row) in ROWS.into_iter().enumerate() {
                     let moved = across(&weight[row]);
-                    (down[place * inputs], down[place * inputs + 1]) = (moved[0] as f32, moved[1] as f32);
-                    up[row * 2 + place] = sizes[place] as f32;
+                    (lora_a[place * inputs], lora_a[place * inputs + 1]) = (moved[0] as f32, moved[1] as f32);
+                    lora_b[row * 2 + place] = sizes[place] as f32;
                 }
-                (paths[module].to_owned(), Arc::new(low_rank(weight, Pair { rank: 2, scale: 1.0, down, up })))
+                (paths[module].to_owned(), Arc::new(low_rank(weight, Pair { rank: 2, scale: 1.0, lora_a, lora_b })))
             })
             .collect()
     };
@@ -347,7 +347,7 @@ fn modules_and_factors_that_do_not_fit_are_refused() {
     let nothing = Turn { before: None, after: None };
     let unknown = rotation(&decoder, "model.layers.99.self_attn.q_proj", &[nothing]).unwrap_err();
     assert!(unknown.to_string().contains("layers.99"), "{unknown}");
-    let wrong = Factors { rank: 2, scale: 1.0, down: &[0.0; 5], up: &[0.0; 4] };
+    let wrong = Factors { rank: 2, scale: 1.0, lora_a: &[0.0; 5], lora_b: &[0.0; 4] };
     let shape = rotation(&decoder, LINEAR.1, &[Turn { before: None, after: Some(wrong) }]).unwrap_err();
     assert!(matches!(shape, RotationError::Shape { found: 5, rank: 2, .. }), "{shape}");
 }
@@ -366,10 +366,10 @@ proptest! {
         for (k, exponent) in exponents.into_iter().enumerate() {
             let from = (k + 1) % 4;
             for column in 0..inputs {
-                other.down[k * inputs + column] = pair.down[from * inputs + column] * 2.0_f32.powi(exponent);
+                other.lora_a[k * inputs + column] = pair.lora_a[from * inputs + column] * 2.0_f32.powi(exponent);
             }
             for row in 0..weight.len() {
-                other.up[row * 4 + k] = pair.up[row * 4 + from] * 2.0_f32.powi(-exponent);
+                other.lora_b[row * 4 + k] = pair.lora_b[row * 4 + from] * 2.0_f32.powi(-exponent);
             }
         }
         let angles = one(&decoder, path, Some(&pair), Some(&other));

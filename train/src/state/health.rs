@@ -35,14 +35,14 @@ pub fn check_values(tensor: &str, values: &[f32]) -> Result<(), UnhealthyAdapter
 /// [`check_values`] of every low-rank tensor, magnitude and bias of an adapter, by their names in PEFT's layout.
 pub fn check_adapter(adapter: &Adapter) -> Result<(), UnhealthyAdapter> {
     for (path, module) in &adapter.modules {
-        check_values(&format!("{path}.lora_A.weight"), &module.down)?;
-        check_values(&format!("{path}.lora_B.weight"), &module.up)?;
+        check_values(&format!("{path}.lora_A.weight"), &module.lora_a)?;
+        check_values(&format!("{path}.lora_B.weight"), &module.lora_b)?;
         check_values(&format!("{path}.lora_magnitude_vector"), module.magnitude.as_deref().unwrap_or_default())?;
-        check_values(&format!("{path}.lora_B.bias"), module.up_bias.as_deref().unwrap_or_default())?;
+        check_values(&format!("{path}.lora_B.bias"), module.lora_b_bias.as_deref().unwrap_or_default())?;
     }
     for (path, embedding) in &adapter.embeddings {
-        check_values(&format!("{path}.lora_embedding_A"), &embedding.down)?;
-        check_values(&format!("{path}.lora_embedding_B"), &embedding.up)?;
+        check_values(&format!("{path}.lora_embedding_A"), &embedding.lora_a)?;
+        check_values(&format!("{path}.lora_embedding_B"), &embedding.lora_b)?;
     }
     for (path, bias) in &adapter.biases {
         check_values(&format!("{path}.bias"), bias)?;

@@ -168,7 +168,7 @@ fn a_diverged_adapter_is_named_and_not_kept() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.01e6, -1.01e6] {
         let mut adapter = golden_adapter();
         let module = adapter.modules.get_mut("model.layers.1.self_attn.q_proj").unwrap();
-        Arc::make_mut(module).up[5] = bad;
+        Arc::make_mut(module).lora_b[5] = bad;
         let error = folder.write_checkpoint(&state(2), &adapter, &optimizer()).unwrap_err();
         let StateError::Unhealthy(unhealthy) = &error else { panic!("{error}") };
         assert_eq!(unhealthy.tensor, "model.layers.1.self_attn.q_proj.lora_B.weight");

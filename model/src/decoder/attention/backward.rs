@@ -5,8 +5,8 @@ use candle_core::{Result, Tensor};
 use super::scores::Streams;
 use super::{Attention, Projections};
 use crate::decoder::backward::Backward;
-use crate::decoder::host::with_all_values;
-use crate::decoder::lanes::Lanes;
+use crate::decoder::branches::Branches;
+use crate::decoder::cpu_slices::with_all_values;
 use crate::decoder::saved::SavedProduct;
 
 impl Attention {
@@ -26,13 +26,13 @@ impl Attention {
         let projections_wanted = wanted || projections.iter().any(|linear| linear.is_adapted(variant));
         let normal = self.norm.run(x, variant)?;
         let saved = saved.map_or_else(|| backward.run_all(projections, &normal), Ok)?;
-        let raw = self.split(saved.iter().map(|saved| Lanes::shared(saved.output.clone(), 1)).collect())?;
+        let raw = self.split(saved.iter().map(|saved| Branches::shared(saved.output.clone(), 1)).collect())?;
         let [raw_query, raw_key, values] = raw.map(|rows| rows.model(0).clone());
-        let rotated = [&raw_query, &raw_key].map(|rows| Lanes::shared(rows.clone(), 1));
-        let [queries, keys] = self.rotated(rotated, backward.pass)?.map(|rows| rows.model(0).clone());
+        let rotated = [&raw_query, &raw_key].map(|rows| Branches::shared(rows.clone(), 1));
+        let [queries, keys] = self.rotated(rotated, backward.batch)?.map(|rows| rows.model(0).clone());
         let output_needed = self.post_norm.is_some() || self.output.is_adapted(variant);
         let attended = if output_needed {
-            self.shape.apply(&queries, &keys, &values, &backward.pass.sequences)?
+            self.shape.apply(&queries, &keys, &values, &backward.batch.sequences)?
         } else {
             normal.clone()
         };
@@ -51,7 +51,7 @@ impl Attention {
         }
         let gradients = with_all_values(&[&queries, &keys, &values], |all| {
             let inputs = Streams { queries: all[0], keys: all[1], values: all[2] };
-            self.shape.backward(&inputs, &backward.pass.sequences, &inner)
+            self.shape.backward(&inputs, &backward.batch.sequences, &inner)
         })?;
         drop((queries, keys, values, inner));
         let gradients = self.rotated_backward(gradients, [&raw_query, &raw_key], backward)?;
@@ -96,7 +96,7 @@ impl Attention {
         backward: &Backward,
     ) -> Result<Streams<Vec<f32>>> {
         let Streams { mut queries, mut keys, values } = gradients;
-        if let Some(rotation) = self.rope.as_ref().and_then(|rope| backward.pass.rotation(rope)) {
+        if let Some(rotation) = self.rope.as_ref().and_then(|rope| backward.batch.rotation(rope)) {
             rotation.backward(&mut queries, self.shape.query_width(), self.shape.head_dim);
             rotation.backward(&mut keys, self.shape.key_width(), self.shape.head_dim);
         }

@@ -8,13 +8,13 @@ use lcr_formats::checkpoint::CheckpointError;
 use lcr_formats::config::{Config, ProjectionNames, Rope};
 
 pub use self::scores::{AttentionShape, Pattern, Sequence};
-use super::batch::Pass;
+use super::batch::ForwardBatch;
+use super::bound_adapter::BoundAdapter;
+use super::branches::Branches;
 use super::cache::Cache;
-use super::lanes::Lanes;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::Saver;
-use super::variant::Variant;
 use super::{ModelError, Names};
 use crate::hooks::{Hooks, Site};
 
@@ -106,26 +106,26 @@ impl Attention {
     pub(super) fn forward(
         &self,
         index: usize,
-        stream: &Lanes,
-        pass: &Pass,
+        stream: &Branches,
+        batch: &ForwardBatch,
         cache: Option<&mut Cache>,
         hooks: &mut Hooks,
         saver: &mut Saver,
-    ) -> std::result::Result<Lanes, ModelError> {
-        let variants = &pass.variants;
+    ) -> std::result::Result<Branches, ModelError> {
+        let variants = &batch.variants;
         let [query, key, value] =
             self.split(self.project(&self.norm.forward(stream, variants)?, variants, saver)?)?;
-        let [query, key] = self.rotated([query, key], pass)?;
+        let [query, key] = self.rotated([query, key], batch)?;
         let query = hooks.through(Site::Query(index), query)?;
         let key = hooks.through(Site::Key(index), key)?;
         let value = hooks.through(Site::Value(index), value)?;
         let attended = match cache {
-            None => Lanes::zip([&query, &key, &value], |[query, key, value]| {
-                self.shape.apply(query, key, value, &pass.sequences)
+            None => Branches::zip([&query, &key, &value], |[query, key, value]| {
+                self.shape.apply(query, key, value, &batch.sequences)
             })?,
             Some(cache) => {
-                cache.store(index, key.model(0), value.model(0), &pass.sequences)?;
-                query.map(|query| self.shape.apply_cached(query, cache, index, &pass.sequences))?
+                cache.store(index, key.model(0), value.model(0), &batch.sequences)?;
+                query.map(|query| self.shape.apply_cached(query, cache, index, &batch.sequences))?
             }
         };
         drop((query, key, value));
@@ -137,13 +137,13 @@ impl Attention {
     }
 
     /// The results of all projections of `x`, the normed stream.
-    fn project(&self, x: &Lanes, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Vec<Lanes>> {
+    fn project(&self, x: &Branches, variants: &[Option<&BoundAdapter>], saver: &mut Saver) -> Result<Vec<Branches>> {
         self.projections().iter().map(|linear| linear.forward(x, variants, saver)).collect()
     }
 
     /// Queries, keys and values as projected.
-    fn split(&self, projected: Vec<Lanes>) -> Result<[Lanes; 3]> {
-        let fused = match <[Lanes; 3]>::try_from(projected) {
+    fn split(&self, projected: Vec<Branches>) -> Result<[Branches; 3]> {
+        let fused = match <[Branches; 3]>::try_from(projected) {
             Ok(apart) => return Ok(apart),
             Err(fused) => fused,
         };
@@ -154,15 +154,15 @@ impl Attention {
     }
 
     /// Queries and keys behind the norms of the heads and the rotation.
-    fn rotated(&self, projected: [Lanes; 2], pass: &Pass) -> Result<[Lanes; 2]> {
+    fn rotated(&self, projected: [Branches; 2], batch: &ForwardBatch) -> Result<[Branches; 2]> {
         let [mut query, mut key] = projected;
         if let Some(norm) = &self.query_norm {
-            query = norm.forward(&query, &pass.variants)?;
+            query = norm.forward(&query, &batch.variants)?;
         }
         if let Some(norm) = &self.key_norm {
-            key = norm.forward(&key, &pass.variants)?;
+            key = norm.forward(&key, &batch.variants)?;
         }
-        if let Some(rotation) = self.rope.as_ref().and_then(|rope| pass.rotation(rope)) {
+        if let Some(rotation) = self.rope.as_ref().and_then(|rope| batch.rotation(rope)) {
             query = query.map(|rows| rotation.apply(rows, self.shape.head_dim))?;
             key = key.map(|rows| rotation.apply(rows, self.shape.head_dim))?;
         }

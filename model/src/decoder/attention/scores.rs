@@ -13,7 +13,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::super::host::{matrix, with_all_values};
+use super::super::cpu_slices::{matrix, with_all_values};
 use super::super::kernels::exponentials;
 use super::super::linear::{Matrix, multiply};
 

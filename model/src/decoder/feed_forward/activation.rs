@@ -5,7 +5,7 @@ use candle_core::{D, Result, Tensor};
 use lcr_formats::config::Activation;
 use rayon::prelude::*;
 
-use super::super::host::{matrix, with_all_values, with_values};
+use super::super::cpu_slices::{matrix, with_all_values, with_values};
 use super::super::kernels::exponentials;
 
 /// Values of one task.

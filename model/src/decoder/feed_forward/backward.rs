@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::{FeedForward, Inner, gated, plain};
 use crate::decoder::backward::Backward;
-use crate::decoder::lanes::Lanes;
+use crate::decoder::branches::Branches;
 use crate::decoder::saved::SavedProduct;
 
 impl FeedForward {
@@ -29,9 +29,10 @@ impl FeedForward {
         let saved = saved.map_or_else(|| backward.run_all(projections, &normal), Ok)?;
         let mut gradient = gradient.to_vec();
         let inner_needed = self.post_norm.is_some() || down.is_adapted(variant);
-        // A frozen down-projection needs no input on the way back, only a shape.
+        // A frozen down-projection needs no input in the backward pass, only a shape.
         let inner = if inner_needed {
-            let projected: Vec<Lanes> = saved.iter().map(|saved| Lanes::shared(saved.output.clone(), 1)).collect();
+            let projected: Vec<Branches> =
+                saved.iter().map(|saved| Branches::shared(saved.output.clone(), 1)).collect();
             self.activated(&projected)?.model(0).clone()
         } else {
             normal.clone()

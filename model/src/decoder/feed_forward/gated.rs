@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::activation::NonLinearity;
 use super::wrong_parts;
-use crate::decoder::host::with_all_values;
-use crate::decoder::lanes::Lanes;
+use crate::decoder::branches::Branches;
+use crate::decoder::cpu_slices::with_all_values;
 use crate::decoder::linear::Linear;
 
 /// The projections of the gate and of what it lets through.
@@ -27,9 +27,9 @@ impl Gated {
 }
 
 /// act(gate) ⊙ up of every model, from the results of [`Gated::linears`].
-pub(super) fn forward(activation: NonLinearity, projected: &[Lanes]) -> Result<Lanes> {
+pub(super) fn forward(activation: NonLinearity, projected: &[Branches]) -> Result<Branches> {
     match projected {
-        [gate, up] => Lanes::zip([gate, up], |[gate, up]| activation.gated(gate, up)),
+        [gate, up] => Branches::zip([gate, up], |[gate, up]| activation.gated(gate, up)),
         [fused] => fused.map(|fused| activation.gated_fused(fused)),
         others => Err(wrong_parts(others.len())),
     }

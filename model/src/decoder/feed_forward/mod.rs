@@ -13,11 +13,11 @@ use self::activation::NonLinearity;
 use self::gated::Gated;
 use self::plain::Plain;
 use super::Names;
-use super::lanes::Lanes;
+use super::bound_adapter::BoundAdapter;
+use super::branches::Branches;
 use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::Saver;
-use super::variant::Variant;
 
 /// What stands between the norm and the projection back.
 #[derive(Debug)]
@@ -81,9 +81,14 @@ impl FeedForward {
     }
 
     /// What this part adds to `stream`, after any post-norm.
-    pub(super) fn forward(&self, stream: &Lanes, variants: &[Option<&Variant>], saver: &mut Saver) -> Result<Lanes> {
+    pub(super) fn forward(
+        &self,
+        stream: &Branches,
+        variants: &[Option<&BoundAdapter>],
+        saver: &mut Saver,
+    ) -> Result<Branches> {
         let normal = self.norm.forward(stream, variants)?;
-        let projected: Vec<Lanes> =
+        let projected: Vec<Branches> =
             self.projections().iter().map(|linear| linear.forward(&normal, variants, saver)).collect::<Result<_>>()?;
         drop(normal);
         let inner = self.activated(&projected)?;
@@ -96,7 +101,7 @@ impl FeedForward {
     }
 
     /// What the projection back reads, from the results of the others.
-    fn activated(&self, projected: &[Lanes]) -> Result<Lanes> {
+    fn activated(&self, projected: &[Branches]) -> Result<Branches> {
         match &self.inner {
             Inner::Gated(_) => gated::forward(self.activation, projected),
             Inner::Plain(_) => plain::forward(self.activation, projected),

@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::activation::NonLinearity;
 use super::wrong_parts;
-use crate::decoder::host::with_values;
-use crate::decoder::lanes::Lanes;
+use crate::decoder::branches::Branches;
+use crate::decoder::cpu_slices::with_values;
 use crate::decoder::linear::Linear;
 
 /// The projection.
@@ -21,7 +21,7 @@ impl Plain {
 }
 
 /// act(up) of every model, from the result of [`Plain::linears`].
-pub(super) fn forward(activation: NonLinearity, projected: &[Lanes]) -> Result<Lanes> {
+pub(super) fn forward(activation: NonLinearity, projected: &[Branches]) -> Result<Branches> {
     let [up] = projected else { return Err(wrong_parts(projected.len())) };
     up.map(|rows| activation.apply(rows))
 }

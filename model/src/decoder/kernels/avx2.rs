@@ -41,9 +41,9 @@ const GROUP: usize = 4;
 /// the second-level cache. The processor's own prefetching stops at the end of a page.
 const AHEAD: usize = 1 << 14;
 
-/// See [`super::dot_rows`], which has checked the shapes.
+/// See [`super::gemv`], which has checked the shapes.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn dot_rows(stored: StoredRows, x: &[&[f32]], columns: usize, count: usize, out: &mut [&mut [f32]]) {
+pub(super) unsafe fn gemv(stored: StoredRows, x: &[&[f32]], columns: usize, count: usize, out: &mut [&mut [f32]]) {
     match stored {
         StoredRows::Bytes(bytes, Dtype::Bf16) => dot_all::<BF16>(bytes.as_ptr(), x, columns, count, out),
         StoredRows::Bytes(bytes, Dtype::F16) => dot_all::<F16>(bytes.as_ptr(), x, columns, count, out),
@@ -251,15 +251,9 @@ fn horizontal_sums(v: [__m256; 8]) -> [f32; 8] {
     out
 }
 
-/// See [`super::combine_rows`], which has checked the shapes.
+/// See [`super::gemv_t`], which has checked the shapes.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn combine_rows(
-    stored: StoredRows,
-    stride: usize,
-    first: usize,
-    x: &[&[f32]],
-    out: &mut [&mut [f32]],
-) {
+pub(super) unsafe fn gemv_t(stored: StoredRows, stride: usize, first: usize, x: &[&[f32]], out: &mut [&mut [f32]]) {
     match stored {
         StoredRows::Bytes(bytes, Dtype::Bf16) => combine_all::<BF16>(bytes.as_ptr(), stride, first, x, out),
         StoredRows::Bytes(bytes, Dtype::F16) => combine_all::<F16>(bytes.as_ptr(), stride, first, x, out),

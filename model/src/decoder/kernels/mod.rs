@@ -1,8 +1,8 @@
 //! Products of a few rows with many stored ones: what decoding consists of.
 //!
 //! The stored bytes are read once, widened to f32 in registers and multiplied with all the rows, so that one row is bound
-//! by reading memory and several cost little more. Two forms: [`dot_rows`], where an output belongs to a stored row (a
-//! linear module, the scores of attention), and [`combine_rows`], where stored rows are added up (GPT-2's Conv1D, the
+//! by reading memory and several cost little more. Two forms: [`gemv`], where an output belongs to a stored row (a
+//! linear module, the scores of attention), and [`gemv_t`], where stored rows are added up (GPT-2's Conv1D, the
 //! values of attention). Everything here runs on the calling thread; who calls shares out the stored rows.
 //!
 //! On x86-64 with AVX2, FMA and F16C the inner loops are those of [`avx2`]; elsewhere portable loops give the same sums in
@@ -65,13 +65,13 @@ impl<'a> StoredRows<'a> {
     }
 }
 
-/// A few rows of f32, laid out as [`dot_rows`] reads them against stored rows of one kind.
+/// A few rows of f32, laid out as [`gemv`] reads them against stored rows of one kind.
 #[derive(Debug)]
-pub(crate) struct FewRows<'a> {
+pub(crate) struct SkinnyRows<'a> {
     rows: Vec<&'a [f32]>,
 }
 
-impl<'a> FewRows<'a> {
+impl<'a> SkinnyRows<'a> {
     /// `rows` are of one length; `room` keeps the reordered copy where one is needed.
     pub(crate) fn new(rows: Vec<&'a [f32]>, stored: StoredRows, room: &'a mut Vec<f32>) -> Self {
         let columns = rows.first().map_or(0, |row| row.len());
@@ -104,7 +104,7 @@ impl<'a> FewRows<'a> {
 ///
 /// # Panics
 /// If the shapes do not fit together: a bug of the caller, never a property of a file.
-pub(crate) fn dot_rows(stored: StoredRows, x: &FewRows, out: &mut [&mut [f32]]) {
+pub(crate) fn gemv(stored: StoredRows, x: &SkinnyRows, out: &mut [&mut [f32]]) {
     let columns = x.columns();
     let count = out.first().map_or(0, |row| row.len());
     assert!(out.len() == x.rows.len() && out.iter().all(|row| row.len() == count), "as many results as rows");
@@ -114,17 +114,17 @@ pub(crate) fn dot_rows(stored: StoredRows, x: &FewRows, out: &mut [&mut [f32]]) 
     if vectorised() {
         #[expect(unsafe_code, reason = "functions compiled for AVX2 may run only where it is")]
         // SAFETY: `vectorised` has just found AVX2, FMA and F16C.
-        return unsafe { avx2::dot_rows(stored, &x.rows, columns, count, out) };
+        return unsafe { avx2::gemv(stored, &x.rows, columns, count, out) };
     }
-    portable::dot_rows(stored, &x.rows, columns, count, out);
+    portable::gemv(stored, &x.rows, columns, count, out);
 }
 
 /// out[a][j] += Σ_i x[a][i] · stored[i, j], in f32; `stored` holds rows of `stride` elements of which those from `first` on
 /// are taken, as many as an `out` has.
 ///
 /// # Panics
-/// As [`dot_rows`].
-pub(crate) fn combine_rows(stored: StoredRows, stride: usize, first: usize, x: &[&[f32]], out: &mut [&mut [f32]]) {
+/// As [`gemv`].
+pub(crate) fn gemv_t(stored: StoredRows, stride: usize, first: usize, x: &[&[f32]], out: &mut [&mut [f32]]) {
     let columns = out.first().map_or(0, |row| row.len());
     let count = x.first().map_or(0, |row| row.len());
     assert!(out.len() == x.len() && out.iter().all(|row| row.len() == columns), "as many results as rows");
@@ -134,9 +134,9 @@ pub(crate) fn combine_rows(stored: StoredRows, stride: usize, first: usize, x: &
     if vectorised() {
         #[expect(unsafe_code, reason = "functions compiled for AVX2 may run only where it is")]
         // SAFETY: `vectorised` has just found AVX2, FMA and F16C.
-        return unsafe { avx2::combine_rows(stored, stride, first, x, out) };
+        return unsafe { avx2::gemv_t(stored, stride, first, x, out) };
     }
-    portable::combine_rows(stored, stride, first, x, out);
+    portable::gemv_t(stored, stride, first, x, out);
 }
 
 /// v ← e^(factor · v + shift), within two units of the last place; exponents beyond ±87 count as ±87.
@@ -190,7 +190,7 @@ mod tests {
     const COLUMNS: [usize; 7] = [1, 15, 16, 40, 129, 1024, 2061];
 
     #[test]
-    fn dot_rows_equal_sums_in_f64_for_every_dtype_and_any_shape() {
+    fn gemv_equals_sums_in_f64_for_every_dtype_and_any_shape() {
         let mut generator = ChaCha12Rng::seed_from_u64(1);
         for (dtype, columns) in [Dtype::Bf16, Dtype::F16, Dtype::F32].into_iter().flat_map(|d| COLUMNS.map(|c| (d, c)))
         {
@@ -208,12 +208,12 @@ mod tests {
                 let mut out = vec![vec![f32::NAN; count]; rows];
                 let views: Vec<&[f32]> = x.chunks_exact(columns).collect();
                 let mut room = Vec::new();
-                let few = FewRows::new(views.clone(), source, &mut room);
-                dot_rows(source, &few, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+                let few = SkinnyRows::new(views.clone(), source, &mut room);
+                gemv(source, &few, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
                 let error = largest_difference(&out, exact);
                 assert!(error < tolerance, "{dtype}, {rows} × {columns} × {count}: {error}");
                 let mut out: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
-                portable::dot_rows(source, &views, columns, count, &mut out);
+                portable::gemv(source, &views, columns, count, &mut out);
                 let out: Vec<Vec<f32>> = out.iter().map(|row| row.to_vec()).collect();
                 assert!(largest_difference(&out, exact) < tolerance, "portable, {dtype}");
             }
@@ -237,7 +237,7 @@ mod tests {
                     0.5 + (0..count).map(term).sum::<f64>()
                 };
                 let views: Vec<&[f32]> = x.chunks_exact(count).collect();
-                for run in [combine_rows, portable::combine_rows] {
+                for run in [gemv_t, portable::gemv_t] {
                     let mut out = vec![vec![0.5; columns]; rows];
                     run(source, stride, first, &views, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
                     let error = largest_difference(&out, exact);

@@ -7,8 +7,8 @@ pub(super) fn exponentials(values: &mut [f32], factor: f32, shift: f32) {
     values.iter_mut().for_each(|value| *value = (factor * *value + shift).clamp(-87.0, 87.0).exp());
 }
 
-/// As [`super::dot_rows`], its shapes checked.
-pub(super) fn dot_rows(stored: StoredRows, x: &[&[f32]], columns: usize, count: usize, out: &mut [&mut [f32]]) {
+/// As [`super::gemv`], its shapes checked.
+pub(super) fn gemv(stored: StoredRows, x: &[&[f32]], columns: usize, count: usize, out: &mut [&mut [f32]]) {
     let mut row = vec![0.0; columns];
     for index in 0..count {
         stored.widen(index * columns, &mut row);
@@ -18,8 +18,8 @@ pub(super) fn dot_rows(stored: StoredRows, x: &[&[f32]], columns: usize, count: 
     }
 }
 
-/// As [`super::combine_rows`], its shapes checked.
-pub(super) fn combine_rows(stored: StoredRows, stride: usize, first: usize, x: &[&[f32]], out: &mut [&mut [f32]]) {
+/// As [`super::gemv_t`], its shapes checked.
+pub(super) fn gemv_t(stored: StoredRows, stride: usize, first: usize, x: &[&[f32]], out: &mut [&mut [f32]]) {
     let mut row = vec![0.0; out.first().map_or(0, |row| row.len())];
     for index in 0..x.first().map_or(0, |x| x.len()) {
         stored.widen(index * stride + first, &mut row);

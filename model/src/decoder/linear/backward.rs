@@ -13,11 +13,11 @@ use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
 use super::super::backward::ModuleGradient;
-use super::super::host::{with_all_values, with_values};
-use super::super::lanes::Lanes;
+use super::super::bound_adapter::BoundAdapter;
+use super::super::branches::Branches;
+use super::super::cpu_slices::{with_all_values, with_values};
 use super::super::saved::{SavedProduct, Saver, Saving};
-use super::super::variant::Variant;
-use super::{Linear, Matrix, for_each_panel, multiply, parallelism};
+use super::{Linear, Matrix, for_each_tile, multiply, parallelism};
 
 /// Tokens whose products are summed in f32.
 const TOKEN_BLOCK: usize = 256;
@@ -26,19 +26,19 @@ const TASK_OUTPUTS: usize = 64;
 
 impl Linear {
     /// Whether the variant has a low-rank path here, which is what training moves.
-    pub(in crate::decoder) fn is_adapted(&self, variant: Option<&Variant>) -> bool {
+    pub(in crate::decoder) fn is_adapted(&self, variant: Option<&BoundAdapter>) -> bool {
         variant.and_then(|variant| variant.module(self.id)?.low_rank()).is_some()
     }
 
     /// Whether the backward pass needs [`SavedProduct::pre_magnitude`].
-    pub(in crate::decoder) fn has_magnitude(&self, variant: Option<&Variant>) -> bool {
+    pub(in crate::decoder) fn has_magnitude(&self, variant: Option<&BoundAdapter>) -> bool {
         self.change(variant).is_some_and(|change| change.ratio.is_some())
     }
 
     /// The forward pass for one model, with what the backward pass needs of it.
-    pub(in crate::decoder) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<SavedProduct> {
+    pub(in crate::decoder) fn run(&self, x: &Tensor, variant: Option<&BoundAdapter>) -> Result<SavedProduct> {
         let mut saver = Saver::new(Saving::Products);
-        self.forward(&Lanes::shared(x.clone(), 1), &[variant], &mut saver)?;
+        self.forward(&Branches::shared(x.clone(), 1), &[variant], &mut saver)?;
         saver.into_products().pop().ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))
     }
 
@@ -50,7 +50,7 @@ impl Linear {
         x: &Tensor,
         pre_magnitude: Option<&Tensor>,
         gradient: &mut [f32],
-        variant: Option<&Variant>,
+        variant: Option<&BoundAdapter>,
         into: Option<&mut [f32]>,
         modules: &mut BTreeMap<String, ModuleGradient>,
     ) -> Result<()> {
@@ -67,7 +67,7 @@ impl Linear {
         }
         let mut into = into;
         if let Some(into) = into.as_deref_mut() {
-            let weight = change.as_ref().and_then(|change| change.whole).unwrap_or(&self.weight);
+            let weight = change.as_ref().and_then(|change| change.replaced).unwrap_or(&self.weight);
             self.frozen_backward(weight, gradient, into);
         }
         let Some(low_rank) = low_rank else { return Ok(()) };
@@ -77,20 +77,20 @@ impl Linear {
         Ok(())
     }
 
-    /// into += gW, the weight a panel at a time.
+    /// into += gW, the weight a tile at a time.
     fn frozen_backward(&self, weight: &Weight, gradient: &[f32], into: &mut [f32]) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let rows = gradient.len() / outputs.max(1);
         if self.transposed {
-            for_each_panel(weight, outputs, inputs, |first, count, panel| {
-                let right = Matrix::new(panel, count, outputs).transposed();
+            for_each_tile(weight, outputs, inputs, |first, count, tile| {
+                let right = Matrix::new(tile, count, outputs).transposed();
                 let left = Matrix::new(gradient, rows, outputs);
                 multiply(&mut into[first..], inputs, left, right, 1.0, true, parallelism(rows * count * outputs));
             });
         } else {
-            for_each_panel(weight, inputs, outputs, |first, count, panel| {
+            for_each_tile(weight, inputs, outputs, |first, count, tile| {
                 let left = Matrix::strided(&gradient[first..], rows, count, outputs);
-                let right = Matrix::new(panel, count, inputs);
+                let right = Matrix::new(tile, count, inputs);
                 multiply(into, inputs, left, right, 1.0, true, parallelism(rows * count * inputs));
             });
         }
@@ -120,18 +120,18 @@ fn low_rank_backward(low_rank: &LowRank, x: &[f32], g: &[f32], into: Option<&mut
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let rows = x.len() / inputs.max(1);
     let (x, g) = (Matrix::new(x, rows, inputs), Matrix::new(g, rows, outputs));
-    let down = Matrix::new(&low_rank.down, rank, inputs);
+    let lora_a = Matrix::new(&low_rank.lora_a, rank, inputs);
     let mut inner = vec![0.0; rows * rank];
-    multiply(&mut inner, rank, x, down.transposed(), 1.0, false, parallelism(rows * rank * inputs));
+    multiply(&mut inner, rank, x, lora_a.transposed(), 1.0, false, parallelism(rows * rank * inputs));
     let mut pulled = vec![0.0; rows * rank];
-    let up = Matrix::new(&low_rank.up, outputs, rank);
-    multiply(&mut pulled, rank, g, up, scale as f32, false, parallelism(rows * rank * outputs));
+    let lora_b = Matrix::new(&low_rank.lora_b, outputs, rank);
+    multiply(&mut pulled, rank, g, lora_b, scale as f32, false, parallelism(rows * rank * outputs));
     let pulled = Matrix::new(&pulled, rows, rank);
     if let Some(into) = into {
-        multiply(into, inputs, pulled, down, 1.0, true, parallelism(rows * rank * inputs));
+        multiply(into, inputs, pulled, lora_a, 1.0, true, parallelism(rows * rank * inputs));
     }
     let inner = Matrix::new(&inner, rows, rank);
-    ModuleGradient { down: over_tokens(pulled, x, 1.0), up: over_tokens(g, inner, scale), magnitude: None }
+    ModuleGradient { lora_a: over_tokens(pulled, x, 1.0), lora_b: over_tokens(g, inner, scale), magnitude: None }
 }
 
 /// Some rows of a row-major matrix.

@@ -1,17 +1,17 @@
-//! Products with frozen weights that stay in their file: a panel of output rows at a time is widened to f32 and multiplied
-//! with the rows of *all* lanes, so that every weight is read and widened once however many models share it.
+//! Products with frozen weights that stay in their file: a tile of output rows at a time is widened to f32 and multiplied
+//! with the rows of *all* branches, so that every weight is read and widened once however many models share it.
 
 use gemm::Parallelism;
 use lcr_formats::checkpoint::Weight;
 use rayon::prelude::*;
 
-use super::super::kernels::{self, FewRows, StoredRows};
+use super::super::kernels::{self, SkinnyRows, StoredRows};
 
-/// f32 values of a widened panel: 4 MiB, large enough to amortise the packing of the activations, small beside a layer.
-const PANEL_VALUES: usize = 1 << 20;
-/// Values of one task when a panel is widened on all cores.
+/// f32 values of a widened tile: 4 MiB, large enough to amortise the packing of the activations, small beside a layer.
+const TILE_VALUES: usize = 1 << 20;
+/// Values of one task when a tile is widened on all cores.
 const WIDEN_TASK: usize = 1 << 16;
-/// Up to this many rows are multiplied with the stored bytes themselves: a panel would be written and read for nothing.
+/// Up to this many rows are multiplied with the stored bytes themselves: a tile would be written and read for nothing.
 pub(super) const STREAMED_ROWS: usize = 16;
 /// Stored bytes of one task there: long enough to read ahead, short enough to share a layer evenly.
 const STREAMED_TASK_BYTES: usize = 1 << 18;
@@ -162,49 +162,49 @@ fn exact_dot(left: &[f32], right: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + tail
 }
 
-/// x Wᵀ for every lane: each of `lanes` is `[rows, inputs]` row-major, each result `[rows, outputs]`.
+/// x Wᵀ for every branch: each of `branches` is `[rows, inputs]` row-major, each result `[rows, outputs]`.
 ///
 /// `weight` is stored `[outputs, inputs]`, or `[inputs, outputs]` where `transposed` (GPT-2's Conv1D).
-pub(super) fn frozen_product(
+pub(super) fn frozen_matmul(
     weight: &Weight,
     transposed: bool,
     inputs: usize,
     outputs: usize,
-    lanes: &[&[f32]],
+    branches: &[&[f32]],
 ) -> Vec<Vec<f32>> {
-    let mut results: Vec<Vec<f32>> = lanes.iter().map(|lane| vec![0.0; lane.len() / inputs * outputs]).collect();
-    let rows: usize = lanes.iter().map(|lane| lane.len() / inputs).sum();
+    let mut results: Vec<Vec<f32>> = branches.iter().map(|branch| vec![0.0; branch.len() / inputs * outputs]).collect();
+    let rows: usize = branches.iter().map(|branch| branch.len() / inputs).sum();
     if rows <= STREAMED_ROWS {
-        let x: Vec<&[f32]> = lanes.iter().flat_map(|lane| lane.chunks_exact(inputs)).collect();
+        let x: Vec<&[f32]> = branches.iter().flat_map(|branch| branch.chunks_exact(inputs)).collect();
         let y: Vec<&mut [f32]> = results.iter_mut().flat_map(|result| result.chunks_exact_mut(outputs)).collect();
-        streamed_product(weight, transposed, x, y);
+        skinny_matmul(weight, transposed, x, y);
     } else if transposed {
-        conv1d_product(weight, inputs, outputs, lanes, &mut results);
-    } else if let [lane] = lanes {
-        let left = Matrix::new(lane, rows, inputs);
-        for_each_panel(weight, inputs, outputs, |first, count, panel| {
-            let right = Matrix::new(panel, count, inputs).transposed();
+        conv1d_matmul(weight, inputs, outputs, branches, &mut results);
+    } else if let [branch] = branches {
+        let left = Matrix::new(branch, rows, inputs);
+        for_each_tile(weight, inputs, outputs, |first, count, tile| {
+            let right = Matrix::new(tile, count, inputs).transposed();
             multiply(&mut results[0][first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
         });
     } else {
-        joint_product(weight, inputs, outputs, lanes, &mut results);
+        joint_matmul(weight, inputs, outputs, branches, &mut results);
     }
     results
 }
 
-/// All lanes as one matrix: the product packs a panel once for all of them, which for a few rows a lane is most of its work.
-fn joint_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32]], results: &mut [Vec<f32>]) {
-    let all = lanes.concat();
+/// All branches as one matrix: the product packs a tile once for all of them, which for a few rows a branch is most of its work.
+fn joint_matmul(weight: &Weight, inputs: usize, outputs: usize, branches: &[&[f32]], results: &mut [Vec<f32>]) {
+    let all = branches.concat();
     let rows = all.len() / inputs;
-    let fewest = lanes.iter().map(|lane| lane.len() / inputs).min().unwrap_or(0);
+    let fewest = branches.iter().map(|branch| branch.len() / inputs).min().unwrap_or(0);
     let mut products = Vec::new();
-    for_each_panel(weight, inputs, outputs, |first, count, panel| {
-        let right = Matrix::new(panel, count, inputs).transposed();
+    for_each_tile(weight, inputs, outputs, |first, count, tile| {
+        let right = Matrix::new(tile, count, inputs).transposed();
         if fewest * count * inputs <= EXACT_OPERATIONS {
             // Whether sums are exact is a matter of a model's own rows, never of the company that they are in.
-            for (lane, result) in lanes.iter().zip(&mut *results) {
-                let rows = lane.len() / inputs;
-                let left = Matrix::new(lane, rows, inputs);
+            for (branch, result) in branches.iter().zip(&mut *results) {
+                let rows = branch.len() / inputs;
+                let left = Matrix::new(branch, rows, inputs);
                 multiply(&mut result[first..], outputs, left, right, 1.0, false, parallelism(rows * inputs * count));
             }
             return;
@@ -222,13 +222,13 @@ fn joint_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32]
     });
 }
 
-/// Widens `weight` (`[outputs, inputs]`) a panel of rows at a time and hands each to `visit(first row, rows, values)`.
-pub fn for_each_panel(weight: &Weight, inputs: usize, outputs: usize, mut visit: impl FnMut(usize, usize, &[f32])) {
-    let panel_rows = (PANEL_VALUES / inputs.max(1)).clamp(1, outputs.max(1));
-    let mut panel = vec![0.0; panel_rows * inputs];
-    for first in (0..outputs).step_by(panel_rows) {
-        let count = panel_rows.min(outputs - first);
-        let values = &mut panel[..count * inputs];
+/// Widens `weight` (`[outputs, inputs]`) a tile of rows at a time and hands each to `visit(first row, rows, values)`.
+pub fn for_each_tile(weight: &Weight, inputs: usize, outputs: usize, mut visit: impl FnMut(usize, usize, &[f32])) {
+    let tile_rows = (TILE_VALUES / inputs.max(1)).clamp(1, outputs.max(1));
+    let mut tile = vec![0.0; tile_rows * inputs];
+    for first in (0..outputs).step_by(tile_rows) {
+        let count = tile_rows.min(outputs - first);
+        let values = &mut tile[..count * inputs];
         values.par_chunks_mut(WIDEN_TASK).enumerate().for_each(|(task, part)| {
             let start = first * inputs + task * WIDEN_TASK;
             weight.widen(start..start + part.len(), part);
@@ -237,20 +237,20 @@ pub fn for_each_panel(weight: &Weight, inputs: usize, outputs: usize, mut visit:
     }
 }
 
-/// The same product with a weight stored `[inputs, outputs]`: panels are blocks of inputs, and results add up.
-fn conv1d_product(weight: &Weight, inputs: usize, outputs: usize, lanes: &[&[f32]], results: &mut [Vec<f32>]) {
-    for_each_panel(weight, outputs, inputs, |first, count, panel| {
-        for (lane, result) in lanes.iter().zip(results.iter_mut()) {
-            let rows = lane.len() / inputs;
-            let left = Matrix::strided(&lane[first..], rows, count, inputs);
-            let right = Matrix::new(panel, count, outputs);
+/// The same product with a weight stored `[inputs, outputs]`: tiles are blocks of inputs, and results add up.
+fn conv1d_matmul(weight: &Weight, inputs: usize, outputs: usize, branches: &[&[f32]], results: &mut [Vec<f32>]) {
+    for_each_tile(weight, outputs, inputs, |first, count, tile| {
+        for (branch, result) in branches.iter().zip(results.iter_mut()) {
+            let rows = branch.len() / inputs;
+            let left = Matrix::strided(&branch[first..], rows, count, inputs);
+            let right = Matrix::new(tile, count, outputs);
             multiply(result, outputs, left, right, 1.0, first > 0, parallelism(rows * count * outputs));
         }
     });
 }
 
 /// A few rows against the stored weight: bound by reading its bytes once.
-fn streamed_product(weight: &Weight, transposed: bool, x: Vec<&[f32]>, y: Vec<&mut [f32]>) {
+fn skinny_matmul(weight: &Weight, transposed: bool, x: Vec<&[f32]>, y: Vec<&mut [f32]>) {
     let (Some(inputs), Some(outputs)) = (x.first().map(|row| row.len()), y.first().map(|row| row.len())) else {
         return;
     };
@@ -263,15 +263,14 @@ fn streamed_product(weight: &Weight, transposed: bool, x: Vec<&[f32]>, y: Vec<&m
     let mut parts = blocks(y, count);
     let mut room = Vec::new();
     if transposed {
-        let task =
-            |(index, out): (usize, &mut [&mut [f32]])| kernels::combine_rows(stored, outputs, index * count, &x, out);
+        let task = |(index, out): (usize, &mut [&mut [f32]])| kernels::gemv_t(stored, outputs, index * count, &x, out);
         for_each_block(&mut parts, rows, serial, task);
     } else {
-        let x = FewRows::new(x, stored, &mut room);
+        let x = SkinnyRows::new(x, stored, &mut room);
         let task = |(index, out): (usize, &mut [&mut [f32]])| {
             let first = index * count * inputs;
             let length = out.first().map_or(0, |part| part.len()) * inputs;
-            kernels::dot_rows(stored.part(first..first + length), &x, out);
+            kernels::gemv(stored.part(first..first + length), &x, out);
         };
         for_each_block(&mut parts, rows, serial, task);
     }
@@ -332,17 +331,18 @@ mod tests {
 
     #[test]
     fn lanes_together_get_what_each_gets_alone() {
-        // Panels of 1,747 rows, so two of them; a few rows a lane and many; and a product small enough to be exact.
+        // Panels of 1,747 rows, so two of them; a few rows a branch and many; and a product small enough to be exact.
         for (outputs, inputs, rows) in [(2_000, 600, 18), (2_000, 600, 150), (100, 40, 30)] {
             with_weight([outputs, inputs], |weight, values| {
-                let lanes: Vec<Vec<f32>> = (0..3).map(|lane| noise(10 + lane, rows * inputs)).collect();
-                let views: Vec<&[f32]> = lanes.iter().map(Vec::as_slice).collect();
-                let together = frozen_product(weight, false, inputs, outputs, &views);
-                for (lane, result) in views.iter().zip(&together) {
-                    let alone = frozen_product(weight, false, inputs, outputs, &[lane]).remove(0);
+                let branches: Vec<Vec<f32>> = (0..3).map(|branch| noise(10 + branch, rows * inputs)).collect();
+                let views: Vec<&[f32]> = branches.iter().map(Vec::as_slice).collect();
+                let together = frozen_matmul(weight, false, inputs, outputs, &views);
+                for (branch, result) in views.iter().zip(&together) {
+                    let alone = frozen_matmul(weight, false, inputs, outputs, &[branch]).remove(0);
                     assert!(*result == alone, "{outputs}×{inputs}, {rows} rows");
                     for (row, column) in [(0, 0), (rows - 1, outputs - 1), (rows / 2, outputs / 3)] {
-                        let expected = exact_dot(&lane[row * inputs..][..inputs], &values[column * inputs..][..inputs]);
+                        let expected =
+                            exact_dot(&branch[row * inputs..][..inputs], &values[column * inputs..][..inputs]);
                         assert!((f64::from(result[row * outputs + column]) - expected).abs() < 1e-4);
                     }
                 }

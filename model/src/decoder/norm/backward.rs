@@ -6,7 +6,7 @@
 use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
-use super::super::variant::Variant;
+use super::super::bound_adapter::BoundAdapter;
 use super::{NormModule, NormParameters};
 
 /// Rows of one task.
@@ -14,7 +14,7 @@ const TASK_ROWS: usize = 16;
 
 impl NormModule {
     /// Turns the gradient of this norm's output into that of its input `x`, in place.
-    pub(in crate::decoder) fn backward(&self, x: &[f32], gradient: &mut [f32], variant: Option<&Variant>) {
+    pub(in crate::decoder) fn backward(&self, x: &[f32], gradient: &mut [f32], variant: Option<&BoundAdapter>) {
         match self.changed(variant) {
             Some(changed) => changed.backward(x, gradient),
             None => self.parameters.backward(x, gradient),

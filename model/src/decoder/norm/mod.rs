@@ -6,9 +6,9 @@ use candle_core::{D, Device, Result, Tensor};
 use lcr_formats::config::Norm;
 use rayon::prelude::*;
 
-use super::host::{matrix, with_values};
-use super::lanes::Lanes;
-use super::variant::{ModuleId, Variant};
+use super::bound_adapter::{BoundAdapter, ModuleId};
+use super::branches::Branches;
+use super::cpu_slices::{matrix, with_values};
 
 /// Rows that one task normalises at least.
 const TASK_ROWS: usize = 16;
@@ -34,9 +34,9 @@ impl NormModule {
     }
 
     /// The parameters a variant has in place of the base's.
-    fn changed(&self, variant: Option<&Variant>) -> Option<NormParameters> {
+    fn changed(&self, variant: Option<&BoundAdapter>) -> Option<NormParameters> {
         let module = variant?.module(self.id)?;
-        let (gain, bias) = (module.whole(), module.bias());
+        let (gain, bias) = (module.replaced(), module.bias());
         if gain.is_none() && bias.is_none() {
             return None;
         }
@@ -51,23 +51,23 @@ impl NormModule {
     }
 
     /// Normalised rows of one model.
-    pub(super) fn run(&self, x: &Tensor, variant: Option<&Variant>) -> Result<Tensor> {
-        Ok(self.forward(&Lanes::shared(x.clone(), 1), &[variant])?.model(0).clone())
+    pub(super) fn run(&self, x: &Tensor, variant: Option<&BoundAdapter>) -> Result<Tensor> {
+        Ok(self.forward(&Branches::shared(x.clone(), 1), &[variant])?.model(0).clone())
     }
 
     /// Normalised rows of every model.
-    pub(crate) fn forward(&self, x: &Lanes, variants: &[Option<&Variant>]) -> Result<Lanes> {
+    pub(crate) fn forward(&self, x: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches> {
         let changes: Vec<Option<NormParameters>> = variants.iter().map(|variant| self.changed(*variant)).collect();
         if changes.iter().all(Option::is_none) {
             return x.map(|rows| self.parameters.apply(rows));
         }
         let mut tensors: Vec<Tensor> = Vec::new();
-        let mut lanes: Vec<Option<usize>> = vec![None; x.tensors().len()];
+        let mut branches: Vec<Option<usize>> = vec![None; x.tensors().len()];
         let mut of_model = Vec::with_capacity(variants.len());
         for (model, change) in changes.iter().enumerate() {
             let source = x.of_model()[model];
-            let lane = match (change, lanes[source]) {
-                (None, Some(lane)) => lane,
+            let branch = match (change, branches[source]) {
+                (None, Some(branch)) => branch,
                 (change, _) => {
                     let parameters = change.as_ref().unwrap_or(&self.parameters);
                     tensors.push(parameters.apply(x.model(model))?);
@@ -75,11 +75,11 @@ impl NormModule {
                 }
             };
             if change.is_none() {
-                lanes[source] = Some(lane);
+                branches[source] = Some(branch);
             }
-            of_model.push(lane);
+            of_model.push(branch);
         }
-        Ok(Lanes::new(tensors, of_model))
+        Ok(Branches::new(tensors, of_model))
     }
 }
 

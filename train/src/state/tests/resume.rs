@@ -31,7 +31,7 @@ fn train(path: &Path, end: u64, interrupt: &Interrupt) {
     let fresh = TrainerState::new(Progress::default(), LogLengths::default(), provenance());
     let mut state = checkpoint.as_ref().map_or(fresh, |found| found.state().clone());
     let mut adapter = checkpoint.as_ref().map_or_else(golden_adapter, |found| found.adapter().unwrap());
-    let values = adapter.modules[MODULE].up.len();
+    let values = adapter.modules[MODULE].lora_b.len();
     let mut optimizer = AdamW::new(OptimizerOptions::default(), &[values]).unwrap();
     if let Some(checkpoint) = &checkpoint {
         checkpoint.check(&provenance()).unwrap();
@@ -39,14 +39,14 @@ fn train(path: &Path, end: u64, interrupt: &Interrupt) {
     }
     let mut logs = Logs::open(path, &state.lengths, 1000.0).unwrap();
     while state.progress.step < end && !interrupt.requested() {
-        let up = &mut Arc::make_mut(adapter.modules.get_mut(MODULE).unwrap()).up;
+        let lora_b = &mut Arc::make_mut(adapter.modules.get_mut(MODULE).unwrap()).lora_b;
         // A function of the state alone, like every random choice of the trainer.
-        let gradient: Vec<f32> = up
+        let gradient: Vec<f32> = lora_b
             .iter()
             .enumerate()
             .map(|(index, value)| value + ((index as u64 + state.progress.iteration) % 5) as f32)
             .collect();
-        let report = optimizer.step(&mut [up], &[&gradient], 1e-2).unwrap();
+        let report = optimizer.step(&mut [lora_b], &[&gradient], 1e-2).unwrap();
         state.progress.step += 1;
         state.progress.iteration += 2;
         state.progress.tally.rewards += report.gradient_norm;

@@ -1,7 +1,7 @@
 //! Attention of new tokens to themselves and to the cached ones before them.
 //!
 //! A task is one key head of one sequence with all the query heads that read it, so each key and value is loaded once. Few
-//! queries, as in decoding, go through the chain's blocks where they lie; many, as in a prompt, have them gathered first,
+//! queries, as in decoding, go through the table's blocks where they lie; many, as in a prompt, have them gathered first,
 //! which is little beside their product.
 
 use std::ops::Range;
@@ -12,8 +12,8 @@ use rayon::prelude::*;
 
 use super::{AttentionShape, QUERY_BLOCK, Sequence};
 use crate::decoder::cache::{Cache, Kept};
-use crate::decoder::host::{matrix, with_values};
-use crate::decoder::kernels::{FewRows, StoredRows, combine_rows, dot_rows};
+use crate::decoder::cpu_slices::{matrix, with_values};
+use crate::decoder::kernels::{SkinnyRows, StoredRows, gemv, gemv_t};
 use crate::decoder::linear::{Matrix, SERIAL_OPERATIONS, multiply};
 
 /// Up to this many rows of queries read the blocks where they lie.
@@ -148,14 +148,14 @@ impl AttentionShape {
         });
         let pieces = |kept| source.cache.pieces(task.index, source.layer, kept, task.kv_head, columns.clone());
         let mut unused = Vec::new();
-        let x = FewRows::new(x.collect(), StoredRows::Values(&[]), &mut unused);
+        let x = SkinnyRows::new(x.collect(), StoredRows::Values(&[]), &mut unused);
         room.scores.resize(task.queries.len() * group * columns.len(), 0.0);
         let mut first = 0;
         for keys in pieces(Kept::Keys) {
             let last = first + keys.len() / self.head_dim;
             let mut parts: Vec<&mut [f32]> =
                 room.scores.chunks_exact_mut(columns.len()).map(|row| &mut row[first..last]).collect();
-            dot_rows(StoredRows::Values(keys), &x, &mut parts);
+            gemv(StoredRows::Values(keys), &x, &mut parts);
             first = last;
         }
         let queries = task.queries.clone().flat_map(|query| std::iter::repeat_n(query, group));
@@ -169,7 +169,7 @@ impl AttentionShape {
         for values in pieces(Kept::Values) {
             let last = first + values.len() / self.head_dim;
             let factors: Vec<&[f32]> = room.scores.chunks_exact(columns.len()).map(|row| &row[first..last]).collect();
-            combine_rows(StoredRows::Values(values), self.head_dim, 0, &factors, &mut out);
+            gemv_t(StoredRows::Values(values), self.head_dim, 0, &factors, &mut out);
             first = last;
         }
     }

@@ -7,7 +7,7 @@ use lcr_formats::adapter::{Adapter, Coverage, EmbeddingLowRank, LowRank, low_ran
 use lcr_formats::checkpoint::Weight;
 
 use super::Decoder;
-use super::linear::{Linear, Matrix, for_each_panel, multiply, parallelism};
+use super::linear::{Linear, Matrix, for_each_tile, multiply, parallelism};
 
 /// A module that adapters may change: its place among those of its decoder, in the order in which they were opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,25 +18,25 @@ pub(crate) struct ModuleId(pub(super) usize);
 pub(super) struct BoundModule {
     low_rank: Option<Arc<LowRank>>,
     /// Bᵀ, `[rank, outputs]`, made when the change first meets a few rows, as in generation.
-    up_columns: OnceLock<Vec<f32>>,
+    lora_b_columns: OnceLock<Vec<f32>>,
     /// Of a DoRA module, computed when the module first runs and its weight is at hand.
-    lengths: OnceLock<Lengths>,
-    whole: Option<Weight>,
+    weight_norms: OnceLock<WeightNorms>,
+    replaced: Option<Weight>,
     bias: Option<Vec<f32>>,
 }
 
 /// An adapter whose every tensor has found its module in a base model.
 #[derive(Debug)]
-pub struct Variant {
+pub struct BoundAdapter {
     adapter: Adapter,
     coverage: Coverage,
     /// By [`ModuleId`]; nothing for a module that stays as it is.
     modules: Vec<Option<BoundModule>>,
 }
 
-/// Row lengths of a DoRA module, `[outputs]` each.
+/// Row norms of a DoRA module, `[outputs]` each.
 #[derive(Debug)]
-struct Lengths {
+struct WeightNorms {
     /// n = ‖W + sBA‖_row.
     norms: Vec<f64>,
     /// m/n.
@@ -47,10 +47,10 @@ impl BoundModule {
     /// What `adapter` does to the module at `path`, if it does anything.
     fn of(adapter: &Adapter, path: &str) -> Option<Self> {
         let low_rank = adapter.modules.get(path).cloned();
-        let whole = adapter.whole.get(&format!("{path}.weight")).map(|whole| whole.weight.clone());
+        let replaced = adapter.modules_to_save.get(&format!("{path}.weight")).map(|whole| whole.weight.clone());
         let bias = adapter.biases.get(path).cloned();
-        let changes = low_rank.is_some() || whole.is_some() || bias.is_some();
-        changes.then(|| Self { low_rank, whole, bias, ..Self::default() })
+        let changes = low_rank.is_some() || replaced.is_some() || bias.is_some();
+        changes.then(|| Self { low_rank, replaced, bias, ..Self::default() })
     }
 
     pub(super) fn low_rank(&self) -> Option<&LowRank> {
@@ -58,13 +58,13 @@ impl BoundModule {
     }
 
     /// Where Bᵀ is kept.
-    pub(super) fn up_columns(&self) -> &OnceLock<Vec<f32>> {
-        &self.up_columns
+    pub(super) fn lora_b_columns(&self) -> &OnceLock<Vec<f32>> {
+        &self.lora_b_columns
     }
 
     /// The weight that stands in for the base's.
-    pub(super) fn whole(&self) -> Option<&Weight> {
-        self.whole.as_ref()
+    pub(super) fn replaced(&self) -> Option<&Weight> {
+        self.replaced.as_ref()
     }
 
     pub(super) fn bias(&self) -> Option<&[f32]> {
@@ -73,29 +73,29 @@ impl BoundModule {
 
     /// DoRA's m/‖W + sBA‖_row, `[outputs]`; `None` where this is not DoRA.
     pub(super) fn magnitude_ratio(&self, linear: &Linear) -> Option<&[f32]> {
-        self.lengths(linear, None).map(|lengths| lengths.ratios.as_slice())
+        self.weight_norms(linear, None).map(|weight_norms| weight_norms.ratios.as_slice())
     }
 
     /// ‖W + sBA‖_row of a DoRA module, `[outputs]`.
     pub(super) fn row_norms(&self, linear: &Linear) -> Option<&[f64]> {
-        self.lengths(linear, None).map(|lengths| lengths.norms.as_slice())
+        self.weight_norms(linear, None).map(|weight_norms| weight_norms.norms.as_slice())
     }
 
     /// `squares` are ‖W_i‖², where they are known.
-    fn lengths(&self, linear: &Linear, squares: Option<&[f64]>) -> Option<&Lengths> {
+    fn weight_norms(&self, linear: &Linear, squares: Option<&[f64]>) -> Option<&WeightNorms> {
         let low_rank = self.low_rank()?;
         let magnitude = low_rank.magnitude.as_ref()?;
-        Some(self.lengths.get_or_init(|| {
-            let weight = self.whole.as_ref().unwrap_or(&linear.weight);
+        Some(self.weight_norms.get_or_init(|| {
+            let weight = self.replaced.as_ref().unwrap_or(&linear.weight);
             let norms = adapted_row_norms(weight, linear.transposed, low_rank, squares);
             let pairs = magnitude.iter().zip(&norms);
             let ratios = pairs.map(|(magnitude, norm)| (f64::from(*magnitude) / norm) as f32).collect();
-            Lengths { norms, ratios }
+            WeightNorms { norms, ratios }
         }))
     }
 }
 
-impl Variant {
+impl BoundAdapter {
     pub(crate) fn new(decoder: &Decoder, adapter: Adapter, coverage: Coverage) -> Self {
         let mut modules: Vec<Option<BoundModule>> = Vec::new();
         for (id, path) in decoder.modules() {
@@ -123,7 +123,7 @@ impl Variant {
             if let Some((linear, module)) =
                 decoder.linear(path).and_then(|linear| Some((linear, variant.module(linear.id)?)))
             {
-                module.lengths(linear, Some(squares));
+                module.weight_norms(linear, Some(squares));
             }
         }
         variant
@@ -159,7 +159,7 @@ impl Variant {
         let adapter = &self.adapter;
         adapter.modules.iter().all(|(path, low_rank)| low_rank_is_zero(low_rank) && unscaled(path))
             && adapter.embeddings.values().all(|embedding| low_rank_is_zero(&embedding.as_low_rank()))
-            && adapter.whole.iter().all(|(name, whole)| same(decoder.tensor(name), &whole.weight.to_f32()))
+            && adapter.modules_to_save.iter().all(|(name, whole)| same(decoder.tensor(name), &whole.weight.to_f32()))
             && adapter.biases.iter().all(|(path, bias)| same(decoder.tensor(&format!("{path}.bias")), bias))
     }
 
@@ -182,26 +182,26 @@ impl Decoder {
         let (inputs, outputs) = (linear.inputs, linear.outputs);
         let mut squares = vec![0.0; outputs];
         if linear.transposed {
-            for_each_panel(&linear.weight, outputs, inputs, |_, _, panel| add_column_squares(&mut squares, panel));
+            for_each_tile(&linear.weight, outputs, inputs, |_, _, tile| add_column_squares(&mut squares, tile));
         } else {
-            for_each_panel(&linear.weight, inputs, outputs, |first, _, panel| {
-                set_row_squares(&mut squares[first..], panel, inputs);
+            for_each_tile(&linear.weight, inputs, outputs, |first, _, tile| {
+                set_row_squares(&mut squares[first..], tile, inputs);
             });
         }
         Some(squares)
     }
 }
 
-/// Adds the squares of a panel's rows, element by element.
-fn add_column_squares(squares: &mut [f64], panel: &[f32]) {
-    for row in panel.chunks_exact(squares.len().max(1)) {
+/// Adds the squares of a tile's rows, element by element.
+fn add_column_squares(squares: &mut [f64], tile: &[f32]) {
+    for row in tile.chunks_exact(squares.len().max(1)) {
         squares.iter_mut().zip(row).for_each(|(square, value)| *square += f64::from(*value).powi(2));
     }
 }
 
-/// The sum of squares of each row of a panel.
-fn set_row_squares(squares: &mut [f64], panel: &[f32], inputs: usize) {
-    for (square, row) in squares.iter_mut().zip(panel.chunks_exact(inputs)) {
+/// The sum of squares of each row of a tile.
+fn set_row_squares(squares: &mut [f64], tile: &[f32], inputs: usize) {
+    for (square, row) in squares.iter_mut().zip(tile.chunks_exact(inputs)) {
         *square = row.iter().map(|value| f64::from(*value).powi(2)).sum();
     }
 }
@@ -213,34 +213,37 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, know
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let mut squares = vec![0.0; outputs];
     let mut projected = vec![0.0f32; outputs * rank];
-    let down = Matrix::new(&low_rank.down, rank, inputs);
+    let lora_a = Matrix::new(&low_rank.lora_a, rank, inputs);
     if transposed {
-        for_each_panel(weight, outputs, inputs, |first, count, panel| {
+        for_each_tile(weight, outputs, inputs, |first, count, tile| {
             if known.is_none() {
-                add_column_squares(&mut squares, panel);
+                add_column_squares(&mut squares, tile);
             }
-            let left = Matrix::new(panel, count, outputs).transposed();
-            let right = Matrix::strided(&low_rank.down[first..], rank, count, inputs).transposed();
+            let left = Matrix::new(tile, count, outputs).transposed();
+            let right = Matrix::strided(&low_rank.lora_a[first..], rank, count, inputs).transposed();
             multiply(&mut projected, rank, left, right, 1.0, first > 0, parallelism(count * outputs * rank));
         });
     } else {
-        for_each_panel(weight, inputs, outputs, |first, count, panel| {
+        for_each_tile(weight, inputs, outputs, |first, count, tile| {
             if known.is_none() {
-                set_row_squares(&mut squares[first..], panel, inputs);
+                set_row_squares(&mut squares[first..], tile, inputs);
             }
-            let left = Matrix::new(panel, count, inputs);
+            let left = Matrix::new(tile, count, inputs);
             let out = &mut projected[first * rank..];
-            multiply(out, rank, left, down.transposed(), 1.0, false, parallelism(count * inputs * rank));
+            multiply(out, rank, left, lora_a.transposed(), 1.0, false, parallelism(count * inputs * rank));
         });
     }
     let squares = known.unwrap_or(&squares);
-    let gram = down_gram(low_rank);
+    let gram = lora_a_gram(low_rank);
     (0..outputs)
         .map(|row| {
-            let up = &low_rank.up[row * rank..(row + 1) * rank];
-            let cross: f64 = up.iter().zip(&projected[row * rank..]).map(|(b, p)| f64::from(*b) * f64::from(*p)).sum();
+            let lora_b = &low_rank.lora_b[row * rank..(row + 1) * rank];
+            let cross: f64 =
+                lora_b.iter().zip(&projected[row * rank..]).map(|(b, p)| f64::from(*b) * f64::from(*p)).sum();
             let own: f64 = (0..rank)
-                .map(|i| f64::from(up[i]) * (0..rank).map(|j| gram[i * rank + j] * f64::from(up[j])).sum::<f64>())
+                .map(|i| {
+                    f64::from(lora_b[i]) * (0..rank).map(|j| gram[i * rank + j] * f64::from(lora_b[j])).sum::<f64>()
+                })
                 .sum();
             (squares[row] + 2.0 * scale * cross + scale * scale * own).max(0.0).sqrt()
         })
@@ -248,8 +251,8 @@ fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, know
 }
 
 /// AAᵀ, `[rank, rank]`.
-fn down_gram(low_rank: &LowRank) -> Vec<f64> {
-    let rows: Vec<&[f32]> = low_rank.down.chunks_exact(low_rank.inputs.max(1)).collect();
+fn lora_a_gram(low_rank: &LowRank) -> Vec<f64> {
+    let rows: Vec<&[f32]> = low_rank.lora_a.chunks_exact(low_rank.inputs.max(1)).collect();
     let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     rows.iter().flat_map(|a| rows.iter().map(move |b| inner(a, b))).collect()
 }

@@ -1,42 +1,42 @@
 //! The rows of several models at one point of the forward pass.
 //!
-//! A *lane* is one tensor of token rows. Models whose values are equal up to here share a lane, so a variant costs nothing
-//! before its first adapted module: lanes part where an adapter, or a hook, first changes a value. They join again only where a
+//! A *branch* is one tensor of token rows. Models whose values are equal up to here share a branch, so a variant costs nothing
+//! before its first adapted module: branches part where an adapter, or a hook, first changes a value. They join again only where a
 //! hook gives several models one tensor.
 
 use candle_core::{Result, Tensor};
 
-/// Token rows of every model: `[tokens, width]` per lane.
+/// Token rows of every model: `[tokens, width]` per branch.
 #[derive(Debug, Clone)]
-pub struct Lanes {
+pub struct Branches {
     tensors: Vec<Tensor>,
-    /// Lane of each model.
+    /// Branch of each model.
     of_model: Vec<usize>,
 }
 
-impl Lanes {
-    /// One lane that all `models` share.
+impl Branches {
+    /// One branch that all `models` share.
     pub fn shared(tensor: Tensor, models: usize) -> Self {
         Self { tensors: vec![tensor], of_model: vec![0; models] }
     }
 
-    /// Lanes put together again, as they were taken apart by [`Lanes::tensors`] and [`Lanes::of_model`]; `None` where a model is in
-    /// no lane.
+    /// Branches put together again, as they were taken apart by [`Branches::tensors`] and [`Branches::of_model`]; `None` where a model is in
+    /// no branch.
     pub fn of(tensors: Vec<Tensor>, of_model: Vec<usize>) -> Option<Self> {
-        of_model.iter().all(|lane| *lane < tensors.len()).then_some(Self { tensors, of_model })
+        of_model.iter().all(|branch| *branch < tensors.len()).then_some(Self { tensors, of_model })
     }
 
     pub(crate) fn new(tensors: Vec<Tensor>, of_model: Vec<usize>) -> Self {
         Self { tensors, of_model }
     }
 
-    /// Other tensors in the same lanes, such as some of their rows.
+    /// Other tensors in the same branches, such as some of their rows.
     ///
     /// # Panics
     /// If there are fewer of them.
     #[must_use]
     pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
-        assert!(tensors.len() == self.tensors.len(), "a tensor for every lane");
+        assert!(tensors.len() == self.tensors.len(), "a tensor for every branch");
         Self { tensors, of_model: self.of_model.clone() }
     }
 
@@ -45,7 +45,7 @@ impl Lanes {
         &self.tensors
     }
 
-    /// The lane that each model is in.
+    /// The branch that each model is in.
     pub fn of_model(&self) -> &[usize] {
         &self.of_model
     }
@@ -60,18 +60,18 @@ impl Lanes {
         self.of_model[left] == self.of_model[right]
     }
 
-    /// The same with other rows for the models that have some: a lane parts where a model gets rows of its own, models with
-    /// one tensor share it, and a lane that nobody is left in goes.
+    /// The same with other rows for the models that have some: a branch parts where a model gets rows of its own, models with
+    /// one tensor share it, and a branch that nobody is left in goes.
     pub(crate) fn replaced(&self, rows: Vec<Option<Tensor>>) -> Self {
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut of_model = Vec::with_capacity(rows.len());
         for (model, own) in rows.into_iter().enumerate() {
             let tensor = own.unwrap_or_else(|| self.model(model).clone());
-            let lane = tensors.iter().position(|known| known.id() == tensor.id()).unwrap_or(tensors.len());
-            if lane == tensors.len() {
+            let branch = tensors.iter().position(|known| known.id() == tensor.id()).unwrap_or(tensors.len());
+            if branch == tensors.len() {
                 tensors.push(tensor);
             }
-            of_model.push(lane);
+            of_model.push(branch);
         }
         Self { tensors, of_model }
     }
@@ -82,15 +82,16 @@ impl Lanes {
         Ok(Self { tensors, of_model: self.of_model.clone() })
     }
 
-    /// The rows of several values below one another; a lane of its own for every model that has one in any of them.
+    /// The rows of several values below one another; a branch of its own for every model that has one in any of them.
     pub fn stack(values: &[Self]) -> Result<Self> {
         let models = values.first().map_or(0, |value| value.of_model.len());
         let (combinations, of_model) =
             distinct(models, |model| values.iter().map(|value| value.of_model[model]).collect::<Vec<usize>>());
         let tensors = combinations
             .iter()
-            .map(|lanes| {
-                let parts: Vec<&Tensor> = values.iter().zip(lanes).map(|(value, lane)| &value.tensors[*lane]).collect();
+            .map(|branches| {
+                let parts: Vec<&Tensor> =
+                    values.iter().zip(branches).map(|(value, branch)| &value.tensors[*branch]).collect();
                 Tensor::cat(&parts, 0)
             })
             .collect::<Result<_>>()?;
@@ -103,23 +104,23 @@ impl Lanes {
         let (combinations, of_model) = distinct(models, |model| values.map(|value| value.of_model[model]));
         let tensors = combinations
             .iter()
-            .map(|lanes| f(std::array::from_fn(|value| &values[value].tensors[lanes[value]])))
+            .map(|branches| f(std::array::from_fn(|value| &values[value].tensors[branches[value]])))
             .collect::<Result<_>>()?;
         Ok(Self { tensors, of_model })
     }
 }
 
-/// The different combinations of lanes that models are in, and which of them each model has.
+/// The different combinations of branches that models are in, and which of them each model has.
 fn distinct<T: PartialEq>(models: usize, combination: impl Fn(usize) -> T) -> (Vec<T>, Vec<usize>) {
     let mut found: Vec<T> = Vec::new();
     let mut of_model = Vec::with_capacity(models);
     for model in 0..models {
         let own = combination(model);
-        let lane = found.iter().position(|known| *known == own).unwrap_or_else(|| {
+        let branch = found.iter().position(|known| *known == own).unwrap_or_else(|| {
             found.push(own);
             found.len() - 1
         });
-        of_model.push(lane);
+        of_model.push(branch);
     }
     (found, of_model)
 }
