@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lcr_formats::config::{Config, ConfigError, Rope, RopeScaling};
+use lcr_formats::config::{Activation, Config, ConfigError, Norm, Rope, RopeScaling};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -241,4 +241,22 @@ proptest! {
             }
         }
     }
+}
+
+/// Gemma's first configs say `gelu`, and transformers computes its approximation for them; heads are of 256 where nothing is said.
+#[test]
+fn gemma_means_the_approximation_by_gelu() {
+    let mut config = json!({
+        "model_type": "gemma", "vocab_size": 97, "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18,
+        "num_attention_heads": 8, "num_key_value_heads": 1, "hidden_act": "gelu", "hidden_activation": null,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    });
+    let read = parse(&config).unwrap();
+    assert_eq!((read.activation, read.head_dim, read.tied_head), (Activation::GeluTanh, 256, true));
+    assert_eq!((read.norm, read.embedding_scale), (Norm::Rms { eps: 1e-6, offset: 1.0 }, 2048_f32.sqrt()));
+    assert_eq!((read.attention_scale, read.attention_softcap), (1.0 / 16.0, None));
+    config["hidden_activation"] = json!("gelu");
+    assert!(matches!(parse(&config), Err(ConfigError::Unsupported { key, .. }) if key == "hidden_activation"));
+    config["hidden_activation"] = json!("gelu_pytorch_tanh");
+    assert!(parse(&config).is_ok());
 }

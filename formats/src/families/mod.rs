@@ -3,6 +3,7 @@
 //! To add one: a file here, a line in [`FAMILIES`], a golden case. What its layers compute otherwise belongs into the decoder's layer
 //! parts, as a field of [`Config`] that says so; no code asks which family a model is of.
 
+mod gemma;
 mod gemma2;
 mod gemma3;
 mod gpt2;
@@ -28,11 +29,12 @@ pub struct Family {
 }
 
 /// Every family that the decoder runs.
-pub const FAMILIES: [&Family; 9] = [
+pub const FAMILIES: [&Family; 10] = [
     &llama::LLAMA,
     &mistral::MISTRAL,
     &qwen2::QWEN2,
     &qwen3::QWEN3,
+    &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &phi3::PHI3,
