@@ -153,6 +153,7 @@ macro_rules! cases {
 cases! {
     gemma2_lora,
     gemma3_lora,
+    gemma_lora,
     gpt2_lora,
     llama3_lora_patterns,
     mistral_dora_mlp,

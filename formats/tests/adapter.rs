@@ -153,7 +153,7 @@ fn golden_adapters_merge_to_what_peft_merges() {
         .filter(|path| path.join("adapter").is_dir())
         .collect();
     folders.sort();
-    assert_eq!(folders.len(), 14);
+    assert_eq!(folders.len(), 15);
     for folder in folders {
         let worst = check_golden(&folder);
         assert!(worst < 1e-5, "{}: {worst:e}", folder.display());

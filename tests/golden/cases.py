@@ -56,6 +56,7 @@ DORA = {"use_dora": True}
 CASES: dict[str, Case] = {
     "gemma2_lora": Case(1, "gemma2", GEMMA_WINDOWED, QUERY_AND_VALUE),
     "gemma3_lora": Case(2, "gemma3_text", GEMMA_WINDOWED, QUERY_AND_VALUE),
+    "gemma_lora": Case(3, "gemma", TINY_HEADS | {"num_key_value_heads": 1}, QUERY_AND_VALUE),
     "gpt2_lora": Case(
         4,
         "gpt2",

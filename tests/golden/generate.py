@@ -11,7 +11,7 @@ of `tests/golden.rs`, and settings, names and shapes against those that `make` w
 and ends with exit code 1 where one disagrees.
 
 Needs Python 3.11 and torch, transformers, peft, numpy, safetensors. The committed cases were written by transformers
-5.23 and peft 0.21.2; `check` agreed with torch 2.15, transformers 5.24, peft 0.21.2, numpy 2.4 and
+5.23 (`gemma_lora`: 5.24) and peft 0.21.2; `check` agreed with torch 2.15, transformers 5.24, peft 0.21.2, numpy 2.4 and
 safetensors 0.8.
 
 What is exact: the definitions, and merged weights to the bit. Everything else is so up to rounding. transformers
@@ -20,9 +20,9 @@ computes norms and softmax in float32, whose last digits differ between processo
 same bytes.
 
 What depends on versions: config.json and adapter_config.json list the settings that a version knows, with its defaults.
-All values under base/ and adapter/ are numpy's draws from a seed, whose stream another numpy may change. The cases
-here were drawn before this file, by the same recipe but from other streams: for them `make` gives a case of the same kind
-and not the same bytes. What is committed under base/ and adapter/ stays as it is.
+All values under base/ and adapter/ are numpy's draws from a seed, whose stream another numpy may change. All cases but
+`gemma_lora` were drawn before this file, by the same recipe but from other streams: for them `make` gives a case of the
+same kind and not the same bytes. What is committed under base/ and adapter/ stays as it is.
 """
 
 import argparse
