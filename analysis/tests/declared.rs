@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use lcr_analysis::metrics::{METRICS, Number, Parameters, Reads, Transformation, Unchanged, weights};
 use lcr_analysis::site::{SiteOptions, compare_site};
-use lcr_model::decoder::{Lanes, Sequence, Site};
+use lcr_model::decoder::{Branches, Sequence, Site};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -51,9 +51,9 @@ fn options() -> SiteOptions {
     SiteOptions { metrics: METRICS.to_vec(), keep_sinks: true, parameters }
 }
 
-fn compared(lanes: &Lanes) -> Value {
+fn compared(branches: &Branches) -> Value {
     let sequences = Sequence::consecutive(&[ROWS + 1]);
-    let results = compare_site(Site::Resid(0), lanes, &sequences, &options()).unwrap();
+    let results = compare_site(Site::Resid(0), branches, &sequences, &options()).unwrap();
     serde_json::to_value(&results[0].change).unwrap()
 }
 
@@ -65,7 +65,7 @@ fn tensor(rows: &Rows) -> Tensor {
 }
 
 fn measured(base: &Rows, adapted: &Rows) -> Value {
-    compared(&Lanes::of(vec![tensor(base), tensor(adapted)], vec![0, 1]).unwrap())
+    compared(&Branches::of(vec![tensor(base), tensor(adapted)], vec![0, 1]).unwrap())
 }
 
 /// Both after a transformation.
@@ -149,7 +149,7 @@ fn a_number_moves_with_what_it_is_not_blind_to_and_with_nothing_else() {
 #[test]
 fn an_unchanged_site_has_the_values_that_the_metrics_say() {
     let (base, _) = pair(&mut ChaCha8Rng::seed_from_u64(3));
-    let found = compared(&Lanes::shared(tensor(&base), 2));
+    let found = compared(&Branches::shared(tensor(&base), 2));
     for number in numbers() {
         for value in values(&found, number.key) {
             let agrees = match number.unchanged {
