@@ -14,8 +14,6 @@ mod base;
 mod between_modules;
 #[cfg(test)]
 mod cases;
-#[cfg(test)]
-mod cases;
 mod changed_modules;
 mod comparison;
 mod config;

@@ -22,7 +22,7 @@ fn judged(change: impl FnOnce(&mut Audit)) -> Audit {
     audit
 }
 
-fn found(audit: &Audit, rule: &Rule) -> Option<&Finding> {
+fn found<'a>(audit: &'a Audit, rule: &Rule) -> Option<&'a Finding> {
     audit.findings.iter().find(|finding| finding.rule == rule.code)
 }
 
