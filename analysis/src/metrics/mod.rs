@@ -11,6 +11,7 @@ pub mod cosine;
 mod descriptor;
 pub mod knn;
 pub mod procrustes;
+pub mod rdm_stability;
 pub mod relative_change;
 pub mod shift;
 pub mod spectrum;
@@ -36,6 +37,7 @@ pub static METRICS: &[&Metric] = &[
     &spectrum::METRIC,
     &shift::METRIC,
     &clusters::METRIC,
+    &rdm_stability::METRIC,
     &attention::METRIC,
     &tokens::METRIC,
     &trajectories::METRIC,

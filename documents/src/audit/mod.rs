@@ -21,7 +21,8 @@ pub use self::adapter::{AdapterFacts, Base, Coverage, ResizedTable};
 pub use self::findings::{Checked, Finding, Judgement, Level, Part, PartState, Size, Verdict};
 pub use self::provenance::{Asked, Probes, Provenance, Tool};
 pub use self::site::{
-    AttentionChange, AttentionJs, Clusters, Cosines, Procrustes, Shift, SiteChange, Spectrum, SpectrumPair, Subspace,
+    AttentionChange, AttentionJs, Clusters, Cosines, Procrustes, RdmStability, Shift, SiteChange, Spectrum,
+    SpectrumPair, Subspace,
 };
 pub use self::tokens::{Entropies, KlSummary, Prediction, TokenChange, WorstToken};
 pub use self::trajectories::{PairOf, Path, Track, Trajectories};

@@ -38,6 +38,9 @@ pub struct SiteChange {
     pub drift: Option<Shift>,
     /// Clusterings of both.
     pub clusters: Option<Clusters>,
+    /// Stability of the dissimilarities of tokens; where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdm_stability: Option<RdmStability>,
     /// Attention patterns; at `attn_out` sites only.
     pub attention: Option<AttentionChange>,
 }
@@ -137,6 +140,17 @@ pub struct Clusters {
     pub nmi: f64,
     /// Adjusted Rand index of two bootstraps of the base: the agreement that chance in k-means allows.
     pub ceiling: f64,
+}
+
+/// Split-half stability of both models' representational dissimilarity matrices.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RdmStability {
+    /// Mean rank correlation of the base's dissimilarities between random halves of the dimensions.
+    pub base: Option<f64>,
+    /// The same of the adapted model.
+    pub adapted: Option<f64>,
+    /// `adapted` − `base`.
+    pub difference: Option<f64>,
 }
 
 /// Jensen–Shannon divergence (nats) between the two models' attention rows.

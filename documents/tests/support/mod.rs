@@ -273,6 +273,7 @@ fn site(plan: Plan, place: &str, change: f64, dice: &mut Dice) -> SiteChange {
             pc1_share: moved.then_some(0.3),
         }),
         clusters: Some(Clusters { k: 8, ari: 1.0 - change.min(0.9), nmi: 1.0 - change.min(0.9) * 0.8, ceiling: 0.83 }),
+        rdm_stability: None,
         attention: (place == "attn_out").then(|| AttentionChange {
             js: AttentionJs {
                 mean: change * change * 0.3,
