@@ -40,7 +40,7 @@ pub enum Runs {
 #[derive(Debug, Clone, Copy)]
 pub enum Reads {
     /// The rows of both models at every site; the function takes up the base's.
-    Rows(fn(&Activations, &Parameters) -> Result<Box<dyn SiteMetric>, NoConvergence>),
+    Rows(TakeUp),
     /// Queries and keys of every layer.
     QueriesAndKeys,
     /// The logits of every position.
@@ -50,6 +50,9 @@ pub enum Reads {
     /// The changed tensors; no pass is needed.
     Weights,
 }
+
+/// Takes up the base's rows at a site.
+pub type TakeUp = fn(&Activations, &Parameters) -> Result<Box<dyn SiteMetric>, NoConvergence>;
 
 /// What can be chosen about metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

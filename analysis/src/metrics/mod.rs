@@ -23,7 +23,7 @@ pub mod weights;
 use std::str::FromStr;
 
 pub use self::descriptor::{
-    Direction, Entry, Metric, Number, Parameters, Reads, Runs, SiteMetric, Transformation, Unchanged, Unit,
+    Direction, Entry, Metric, Number, Parameters, Reads, Runs, SiteMetric, TakeUp, Transformation, Unchanged, Unit,
 };
 
 /// All of them, in the order of docs/metrics.md.
