@@ -98,7 +98,7 @@ fn of_files(evidence: &Evidence<'_>, path: &str) -> Vec<GateFinding> {
         .map(|(rule, found)| {
             let files = rests::files(evidence.scan, rule.rests_on, &found.file, &found.further);
             let sha256 = rests::digest(&files, &evidence.scan.sha256);
-            GateFinding { files, sha256, ..finding(rule, found, evidence.settings, path) }
+            GateFinding { sha256, files, ..finding(rule, found, evidence.settings, path) }
         })
         .collect()
 }

@@ -159,7 +159,7 @@ pub(crate) fn meaning() -> Vec<HostileCase> {
     vec![
         HostileCase::new("rank-mismatch", &["config-mismatch"], |at| setting(at, "r", json!(8))),
         HostileCase::new("alpha-beyond-the-numbers", &["scale", "overflow"], |at| {
-            setting(at, "lora_alpha", json!(1e39))
+            setting(at, "lora_alpha", json!(1e39));
         }),
         HostileCase::new("base-of-another-name", &["base-name-mismatch"], |at| {
             setting(at, "base_model_name_or_path", json!("somebody/Other-7B"));
@@ -287,7 +287,7 @@ pub(crate) fn meaning() -> Vec<HostileCase> {
             made.write(at);
         }),
         HostileCase::new("base-changed", &["base-changed"], |at| {
-            setting(at, "init_lora_weights", json!("pissa_niter_16"))
+            setting(at, "init_lora_weights", json!("pissa_niter_16"));
         }),
         HostileCase::new("rank-of-300", &["rank"], |at| layered(2, &["self_attn.q_proj"], 300).write(at)),
         HostileCase::new("both-layouts", &["unanalysed-tensor"], |at| {

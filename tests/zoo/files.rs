@@ -53,7 +53,7 @@ pub(crate) fn links_and_pipes() -> Vec<HostileCase> {
         HostileCase::new("link-outside", &["link-outside"], |at| linked(at, "notes.txt", "/etc/passwd")),
         HostileCase::new("link-to-a-folder-outside", &["link-outside"], |at| linked(at, "more", "/etc")),
         HostileCase::new("link-climbs", &["link-outside"], |at| {
-            linked(at, "notes.txt", "../../../../../../etc/passwd")
+            linked(at, "notes.txt", "../../../../../../etc/passwd");
         }),
         HostileCase::new("link-dangling", &["link-outside"], |at| linked(at, "notes.txt", "nowhere")),
         HostileCase::new("link-loop", &["link-outside"], |at| {
@@ -135,7 +135,7 @@ pub(crate) fn links_and_pipes() -> Vec<HostileCase> {
 pub(crate) fn programs() -> Vec<HostileCase> {
     vec![
         HostileCase::new("program-named-json", &["executable", "disguised-file"], |at| {
-            beside(at, "tokenizer.json", ELF)
+            beside(at, "tokenizer.json", ELF);
         }),
         HostileCase::new("program-named-tensors", &["executable", "disguised-file"], |at| {
             write(at, CONFIG, sound().config.to_string());
@@ -145,10 +145,10 @@ pub(crate) fn programs() -> Vec<HostileCase> {
         HostileCase::new("library-of-text", &["executable"], |at| beside(at, "kernel.dll", "not yet")),
         HostileCase::new("web-assembly", &["executable"], |at| beside(at, "x.wasm", b"\0asm\x01\0\0\0")),
         HostileCase::new("bytecode", &["executable"], |at| {
-            beside(at, "__pycache__/m.cpython-312.pyc", b"\xcb\r\r\n\0\0")
+            beside(at, "__pycache__/m.cpython-312.pyc", b"\xcb\r\r\n\0\0");
         }),
         HostileCase::new("windows-program", &["executable", "disguised-file"], |at| {
-            beside(at, "a.png", b"MZ\x90\0\x03")
+            beside(at, "a.png", b"MZ\x90\0\x03");
         }),
         HostileCase::new("source", &["script"], |at| beside(at, "modeling_lora.py", "import os\nos.system('id')\n")),
         HostileCase::new("source-without-extension", &["script"], |at| beside(at, "run", "#!/bin/sh\nid\n")),

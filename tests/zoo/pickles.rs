@@ -112,7 +112,7 @@ pub(crate) fn all() -> Vec<HostileCase> {
             zip(at, "training_args.bin", &members);
         }),
         HostileCase::new("optimizer-of-a-trainer", &["trainer-state"], |at| {
-            beside(at, "optimizer.pt", torch(HARMLESS))
+            beside(at, "optimizer.pt", torch(HARMLESS));
         })
         .without(&["pickle"]),
         HostileCase::new("optimizer-that-looks-up", EXECUTES, |at| {

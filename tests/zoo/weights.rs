@@ -109,10 +109,10 @@ pub(crate) fn all() -> Vec<HostileCase> {
             made.write(at);
         }),
         HostileCase::new("coherent-writes", &["coherent-writes"], |at| {
-            in_one_direction("mlp.down_proj", "lora_B").write(at)
+            in_one_direction("mlp.down_proj", "lora_B").write(at);
         }),
         HostileCase::new("coherent-reads", &["coherent-reads"], |at| {
-            in_one_direction("self_attn.q_proj", "lora_A").write(at)
+            in_one_direction("self_attn.q_proj", "lora_A").write(at);
         }),
     ]
 }

@@ -242,12 +242,12 @@ mod tests {
             alpha: scale,
             scale,
             scaling_rule: ScalingRule::Raw,
-            down: noise(5, rank * inputs),
-            up: noise(6, outputs * rank),
+            lora_a: noise(5, rank * inputs),
+            lora_b: noise(6, outputs * rank),
             inputs,
             outputs,
             magnitude: None,
-            up_bias: None,
+            lora_b_bias: None,
             tensor_names: Vec::new(),
         }
     }
@@ -260,7 +260,7 @@ mod tests {
             f64::from(values[row * inputs + column]) / (1.0 + column as f64).sqrt()
         });
         let d = Mat::from_fn(outputs, inputs, |row, column| {
-            let terms = (0..rank).map(|k| (low_rank.up[row * rank + k], low_rank.down[k * inputs + column]));
+            let terms = (0..rank).map(|k| (low_rank.lora_b[row * rank + k], low_rank.lora_a[k * inputs + column]));
             scale * terms.map(|(up, down)| f64::from(up) * f64::from(down)).sum::<f64>()
         });
         if outputs > inputs { (w.transpose().to_owned(), d.transpose().to_owned()) } else { (w, d) }
