@@ -72,7 +72,7 @@ pub fn bytes(value: u64) -> String {
         size /= 1024.0;
         unit += 1;
     }
-    format!("{size:.1} {}", UNITS[unit])
+    format!("{size:.1} {}", UNITS.get(unit).copied().unwrap_or_default())
 }
 
 /// 1 − x of a quantity that is one where nothing changed. What rounding leaves of it is zero.

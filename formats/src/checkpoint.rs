@@ -86,18 +86,18 @@ impl Dtype {
     pub fn widen(self, source: &[u8], out: &mut [f32]) {
         match self {
             Self::F32 => {
-                for (value, raw) in out.iter_mut().zip(source.chunks_exact(4)) {
-                    *value = f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
+                for (value, raw) in out.iter_mut().zip(source.as_chunks().0) {
+                    *value = f32::from_le_bytes(*raw);
                 }
             }
             Self::Bf16 => {
-                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
-                    *value = f32::from_bits(u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16);
+                for (value, raw) in out.iter_mut().zip(source.as_chunks().0) {
+                    *value = f32::from_bits(u32::from(u16::from_le_bytes(*raw)) << 16);
                 }
             }
             Self::F16 => {
-                for (value, raw) in out.iter_mut().zip(source.chunks_exact(2)) {
-                    *value = half::f16::from_le_bytes([raw[0], raw[1]]).to_f32();
+                for (value, raw) in out.iter_mut().zip(source.as_chunks().0) {
+                    *value = half::f16::from_le_bytes(*raw).to_f32();
                 }
             }
             Self::Other(..) => {}
@@ -236,10 +236,10 @@ impl Weight {
         let mut values = vec![0.0; BLOCK.min(self.len())];
         for start in (0..self.len()).step_by(BLOCK) {
             let end = (start + BLOCK).min(self.len());
-            let block = &mut values[..end - start];
-            self.widen(start..end, block);
-            if let Some(index) = block.iter().position(|value| !value.is_finite()) {
-                return Some((start + index, block[index]));
+            values.truncate(end - start);
+            self.widen(start..end, &mut values);
+            if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+                return Some((start + index, *value));
             }
         }
         None
@@ -248,9 +248,9 @@ impl Weight {
     /// The whole tensor, refused if any element is NaN or infinite.
     pub fn to_finite_f32(&self) -> Result<Vec<f32>, CheckpointError> {
         let values = self.to_f32();
-        match values.iter().position(|value| !value.is_finite()) {
+        match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             None => Ok(values),
-            Some(index) => Err(self.non_finite(index, values[index])),
+            Some((index, value)) => Err(self.non_finite(index, *value)),
         }
     }
 
@@ -468,9 +468,8 @@ impl<'de> Deserialize<'de> for Notes {
 
 fn read_header(path: &Path, map: &[u8], limit: u64) -> Result<(Header, usize), CheckpointError> {
     let length = map.len() as u64;
-    let mut prefix = [0; 8];
-    prefix.copy_from_slice(&map[..8]);
-    let header_length = u64::from_le_bytes(prefix);
+    // Whoever opens a file has refused those that are shorter.
+    let header_length = u64::from_le_bytes(map.first_chunk().copied().unwrap_or_default());
     if header_length > limit {
         return Err(CheckpointError::HeaderTooLarge { path: path.to_path_buf(), length: header_length, limit });
     }
@@ -500,7 +499,8 @@ fn check_tensors(
     let mut claimed = data_start;
     for (position, tensor) in tensors.iter().enumerate() {
         if tensor.bytes.start < claimed {
-            let first = position.checked_sub(1).map_or(String::new(), |before| tensors[before].name.clone());
+            let before = position.checked_sub(1).and_then(|before| tensors.get(before));
+            let first = before.map_or(String::new(), |tensor| tensor.name.clone());
             let at = (tensor.bytes.start - data_start) as u64;
             return Err(CheckpointError::Overlap { path: path.clone(), first, second: tensor.name.clone(), at });
         }

@@ -153,7 +153,7 @@ pub(crate) fn is_text(prefix: &[u8]) -> bool {
     let text = match std::str::from_utf8(prefix) {
         Ok(text) => text,
         Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&prefix[..error.valid_up_to()]).unwrap_or_default()
+            prefix.get(..error.valid_up_to()).and_then(|whole| std::str::from_utf8(whole).ok()).unwrap_or_default()
         }
         Err(_) => return false,
     };

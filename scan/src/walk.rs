@@ -152,7 +152,9 @@ fn read_each_once(
         }
         order.push(content);
         blobs.push(met.blob);
-        contents[content].push(name);
+        if let Some(names) = contents.get_mut(content) {
+            names.push(name);
+        }
     }
     let read = contents.into_par_iter().zip(lengths).enumerate().map(|(content, (names, bytes))| {
         let (name, path) = names.first().cloned().unwrap_or_default();

@@ -22,7 +22,7 @@ const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursd
 pub(super) fn format_date(date: ChatDate, format: &str) -> Result<String, String> {
     let (year, month, day) = (date.year, date.month, date.day);
     let month_name = MONTHS.get(usize::from(month).wrapping_sub(1)).copied().unwrap_or_default();
-    let weekday = WEEKDAYS[weekday(date)];
+    let weekday = WEEKDAYS.get(weekday(date)).copied().unwrap_or_default();
     let mut text = String::new();
     let mut characters = format.chars();
     while let Some(character) = characters.next() {
@@ -71,6 +71,7 @@ fn padded_number(number: u16) -> String {
 fn weekday(date: ChatDate) -> usize {
     const OFFSETS: [usize; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
     let month = usize::from(date.month.clamp(1, 12));
+    let offset = OFFSETS.get(month - 1).copied().unwrap_or_default();
     let year = usize::from(date.year) + 400 - usize::from(month < 3);
-    (year + year / 4 - year / 100 + year / 400 + OFFSETS[month - 1] + usize::from(date.day)) % 7
+    (year + year / 4 - year / 100 + year / 400 + offset + usize::from(date.day)) % 7
 }

@@ -3,6 +3,8 @@
 //! The eigenvalues of AAᵀ·BᵀB are the σ² of BA. Small singular values lose digits in such squares: who asks for them takes
 //! [`FactoredMatrix::singular_values`].
 
+#![expect(clippy::indexing_slicing, reason = "entries of matrices whose sizes stand beside the loops over them")]
+
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use super::FactoredMatrix;

@@ -66,6 +66,7 @@ pub fn cyclonedx(report: &GateReport) -> Result<String, DocumentError> {
 }
 
 /// An adapter: its files within it, the base before it.
+#[expect(clippy::indexing_slicing, reason = "keys set in the object that is made here")]
 fn component(index: usize, artifact: &ArtifactReport, report: &GateReport) -> Value {
     let facts = artifact.adapter.as_ref();
     let files: Vec<Value> = artifact
@@ -122,6 +123,7 @@ fn given_base(index: usize, base: &BasePin) -> Value {
 }
 
 /// That an adapter meets the policy, with what speaks for or against it.
+#[expect(clippy::indexing_slicing, reason = "a key set in the object that is made here")]
 fn claim(index: usize, artifact: &ArtifactReport) -> Value {
     let side = if artifact.verdict == GateVerdict::Pass { "evidence" } else { "counterEvidence" };
     let mut claim = json!({

@@ -1,3 +1,5 @@
+#![expect(clippy::expect_used, reason = "a test stops where its files cannot be made")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -201,7 +201,8 @@ impl Search {
     }
 
     fn hit(&mut self, what: What) {
-        let count = &mut self.counts[usize::from(what == What::Twice)];
+        let [others, twice] = &mut self.counts;
+        let count = if what == What::Twice { twice } else { others };
         if *count < MOST {
             *count += 1;
             self.hits.push(Hit { path: Vec::new(), what });

@@ -44,7 +44,7 @@ pub(super) fn coherence(
     let mut total = 0.0;
     let mut pairs = 0_usize;
     for (at, left) in vectors.iter().enumerate() {
-        for right in &vectors[at + 1..] {
+        for right in vectors.iter().skip(at + 1) {
             total += dot(left, right).abs();
             pairs += 1;
         }

@@ -75,6 +75,7 @@ pub(super) fn compare(measured: &mut [Measured]) -> BTreeMap<String, ModuleGroup
     compared.collect()
 }
 
+#[expect(clippy::indexing_slicing, reason = "indices are those of `measured`, by which its members were grouped")]
 fn compare_group(measured: &mut [Measured], members: &[(usize, f64)]) -> Option<Farthest> {
     let mut farthest: Option<(usize, &str, f64)> = None;
     let mut concentration: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
@@ -111,7 +112,7 @@ fn robust_z(points: &[(usize, f64, f64)]) -> BTreeMap<usize, f64> {
     let mut slopes = Vec::new();
     let sample: Vec<&(usize, f64, f64)> = points.iter().step_by(points.len().div_ceil(LARGEST_TREND)).collect();
     for (at, (_, layer, value)) in sample.iter().enumerate() {
-        for (_, other_layer, other) in &sample[at + 1..] {
+        for (_, other_layer, other) in sample.iter().skip(at + 1) {
             if other_layer != layer {
                 slopes.push((other - value) / (other_layer - layer));
             }

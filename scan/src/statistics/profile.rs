@@ -1,5 +1,7 @@
 //! How the energy ‖BA‖² spreads over rows, columns, heads or modules.
 
+#![expect(clippy::indexing_slicing, reason = "indices are those of the squares that they were sorted from")]
+
 use lcr_formats::factored::FactoredMatrix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -110,7 +110,8 @@ fn after_the_first(text: &str) -> Option<String> {
 /// is taken out.
 fn before_the_first(case: &Case, text: &str) -> Option<String> {
     let [system, first, ..] = MARKERS;
-    let has_system = case.conversation.messages[0]["content"] == system && text.contains(system);
+    let opening = case.conversation.messages.get(0).and_then(|message| message.get("content"));
+    let has_system = opening.is_some_and(|content| content == system) && text.contains(system);
     let lead = text.get(..text.find(first)?)?;
     has_system.then(|| lead.replace(system, "\n"))
 }
