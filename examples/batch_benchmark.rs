@@ -1,8 +1,9 @@
 //! What an adapter costs in a batch, and what it costs alone.
 //!
-//! `cargo run --release --example batch_benchmark -- qwen3-0.6b` makes a random model of that shape (bf16) and adapters under
-//! `target/benchmark`, audits some of them one by one with `compare`, all of them with one `batch`, both with every metric and
-//! every report, and prints the ratio per adapter. All adapters are of one shape, so a few single runs stand for all.
+//! `cargo run --release --example batch_benchmark -- qwen3-0.6b` makes a random model of that shape (bf16) and adapters
+//! under `target/benchmark`, audits some of them one by one with `compare`, all of them with one `batch`, both with
+//! every metric and every report, and prints the ratio per adapter. All adapters are of one shape, so a few single runs
+//! stand for all.
 
 mod audited;
 mod measured;

@@ -1,10 +1,10 @@
 //! Speed and memory of `compare` on a random model of a real shape.
 //!
-//! `cargo run --release --example benchmark -- qwen3-0.6b` makes the model (bf16) and an adapter under `target/benchmark`,
-//! runs the audit on 4 × 256 random tokens, once with the metrics that the usual script computes and once with all, and
-//! prints phases, peak memory, and the forward pass beside the bare f32 matrix products that it contains. With
-//! `--peer 'python3 peer_compare.py'` that command runs on the same files in the same run (arguments: BASE ADAPTER
-//! TOKENS.json bf16) and the ratio is printed.
+//! `cargo run --release --example benchmark -- qwen3-0.6b` makes the model (bf16) and an adapter under
+//! `target/benchmark`, runs the audit on 4 × 256 random tokens, once with the metrics that the usual script computes
+//! and once with all, and prints phases, peak memory, and the forward pass beside the bare f32 matrix products that it
+//! contains. With `--peer 'python3 peer_compare.py'` that command runs on the same files in the same run (arguments:
+//! BASE ADAPTER TOKENS.json bf16) and the ratio is printed.
 
 mod audited;
 mod measured;

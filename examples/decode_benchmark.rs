@@ -1,10 +1,10 @@
 //! Speed of decoding: one sequence and several together, beside a plain read of the same bytes in the same run.
 //!
-//! `cargo run --release --example decode_benchmark -- qwen3-0.6b` makes a random model (bf16) under `target/benchmark`, or
-//! `-- FOLDER` takes a model that is there. A round times a read of all weights by all cores and a few decoding steps of
-//! 1, 2, 4 and 8 sequences; rounds alternate and the best of each counts, so that what else runs on the machine disturbs
-//! all alike. `--peer 'python3 peer_train.py'` runs another program on the same files (arguments: BASE decode) and reads
-//! `tok_per_s` from the JSON line that it prints.
+//! `cargo run --release --example decode_benchmark -- qwen3-0.6b` makes a random model (bf16) under `target/benchmark`,
+//! or `-- FOLDER` takes a model that is there. A round times a read of all weights by all cores and a few decoding
+//! steps of 1, 2, 4 and 8 sequences; rounds alternate and the best of each counts, so that what else runs on the
+//! machine disturbs all alike. `--peer 'python3 peer_train.py'` runs another program on the same files (arguments: BASE
+//! decode) and reads `tok_per_s` from the JSON line that it prints.
 
 mod random_model;
 

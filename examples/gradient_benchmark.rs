@@ -1,9 +1,10 @@
 //! Speed and memory of a training step's gradient on a random model of a real shape.
 //!
 //! `cargo run --release --example gradient_benchmark -- qwen3-0.6b` makes the model (bf16) under `target/benchmark` and
-//! differentiates `--sequences` of `--tokens` random tokens through a fresh adapter, every token weighted and then the share
-//! `--weighted`; each in a process of its own, so that the peaks are its own. With `--peer 'python3 peer_train.py'` that
-//! command runs in the same run (arguments: BASE METHOD TOKENS; one JSON line with `best` seconds on standard output).
+//! differentiates `--sequences` of `--tokens` random tokens through a fresh adapter, every token weighted and then the
+//! share `--weighted`; each in a process of its own, so that the peaks are its own. With `--peer 'python3
+//! peer_train.py'` that command runs in the same run (arguments: BASE METHOD TOKENS; one JSON line with `best` seconds
+//! on standard output).
 
 mod measured;
 mod random_model;
@@ -53,7 +54,8 @@ struct Arguments {
     /// Where the models are kept.
     #[arg(long, default_value = "target/benchmark")]
     folder: PathBuf,
-    /// Take the gradient with this share weighted in this process and print seconds: what the benchmark runs itself with.
+    /// Take the gradient with this share weighted in this process and print seconds: what the benchmark runs itself
+    /// with.
     #[arg(long, hide = true)]
     alone: Option<f64>,
 }

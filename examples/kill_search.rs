@@ -1,5 +1,5 @@
-//! The long search that the tests leave out: batches over the golden adapters are killed at random moments, again and again, and each
-//! must end with the folder of one that was not.
+//! The long search that the tests leave out: batches over the golden adapters are killed at random moments, again and
+//! again, and each must end with the folder of one that was not.
 //!
 //! `cargo build --release && cargo run --release --example kill_search -- 600 [seed]` searches for ten minutes.
 

@@ -1,10 +1,11 @@
-//! Memory and time of one whole step of training on a random model of a real shape: a group's rollouts, the gradient, AdamW.
+//! Memory and time of one whole step of training on a random model of a real shape: a group's rollouts, the gradient,
+//! AdamW.
 //!
-//! `cargo run --release --example step_benchmark -- qwen3-4b` makes the model (bf16) under `target/benchmark`. The group is
-//! laid out as training lays it: one naked rollout, then the scaffolded ones together, into which an expert chunk is fed;
-//! every one of them writes its whole thinking budget and an answer. A random model earns no reward, so the weights of the
-//! tokens are given: the share `--weighted` of what was written. The work runs in a process of its own, so that the peak of
-//! memory is its own.
+//! `cargo run --release --example step_benchmark -- qwen3-4b` makes the model (bf16) under `target/benchmark`. The
+//! group is laid out as training lays it: one naked rollout, then the scaffolded ones together, into which an expert
+//! chunk is fed; every one of them writes its whole thinking budget and an answer. A random model earns no reward, so
+//! the weights of the tokens are given: the share `--weighted` of what was written. The work runs in a process of its
+//! own, so that the peak of memory is its own.
 
 mod measured;
 mod random_model;

@@ -1,4 +1,5 @@
-//! `--attest` and `verify --attestation`: a gate's report as an in-toto Statement about files, and such a statement made again.
+//! `--attest` and `verify --attestation`: a gate's report as an in-toto Statement about files, and such a statement
+//! made again.
 
 use std::path::Path;
 
@@ -31,7 +32,8 @@ fn statement(report: &GateReport, base: Option<&Path>) -> Result<Statement> {
     Ok(attest(report, files)?)
 }
 
-/// Every file of a folder with its digest; hidden ones, such as what version control and downloads keep, are no part of a model.
+/// Every file of a folder with its digest; hidden ones, such as what version control and downloads keep, are no part of
+/// a model.
 fn collect(folder: &Path, name: &str, depth: usize, files: &mut Vec<StatementSubject>) -> Result<()> {
     if depth == 0 {
         bail!("{} lies too deep", folder.display());

@@ -1,4 +1,5 @@
-//! `lcr-audit batch`: many adapters over one base, each base layer read once for all that go together; shards and resuming.
+//! `lcr-audit batch`: many adapters over one base, each base layer read once for all that go together; shards and
+//! resuming.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -62,8 +63,8 @@ pub(crate) struct Arguments {
     /// Take the i-th of n shares of the adapters.
     #[arg(long, value_name = "i/n", default_value = "1/1")]
     shard: Shard,
-    /// Adapters that go through the base together: more is faster, and takes memory for their activations [default: up to 16, as
-    /// many as take about 2 GiB].
+    /// Adapters that go through the base together: more is faster, and takes memory for their activations [default: up
+    /// to 16, as many as take about 2 GiB].
     #[arg(long, alias = "together", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
     adapters_per_pass: Option<u16>,
     /// Seconds between two savings of how far a pass has come.
@@ -183,8 +184,8 @@ impl Arguments {
 /// An adapter's files, and what a scan of them said.
 type Scanned = (Artifact, ScannedAdapter);
 
-/// Takes out the adapters of the pass that was interrupted, those that have a result already among them: only together can they go on
-/// from where it stood. None where one of them is gone or all have their result.
+/// Takes out the adapters of the pass that was interrupted, those that have a result already among them: only together
+/// can they go on from where it stood. None where one of them is gone or all have their result.
 fn interrupted(waiting: &mut Vec<Scanned>, results: &Results) -> Vec<Scanned> {
     let names = results.interrupted().unwrap_or_default();
     let place = |name: &String| waiting.iter().position(|(_, subject)| name_in_pass(subject) == *name);
@@ -229,7 +230,8 @@ impl Batch<'_> {
         scanned.collect()
     }
 
-    /// Keeps what an earlier run found, of every adapter that is the same to the byte and whose line fits what was seen of it.
+    /// Keeps what an earlier run found, of every adapter that is the same to the byte and whose line fits what was seen
+    /// of it.
     fn keep(&self, earlier: Earlier, scanned: &[Scanned], results: &mut Results) -> Result<()> {
         let Earlier { pins, mut lines } = earlier;
         for (_, subject) in scanned {
@@ -326,7 +328,8 @@ impl Batch<'_> {
             }
             phases
         } else {
-            // One adapter whose activations overflow, say, must not cost the others their result; of a base that changed there is none.
+            // One adapter whose activations overflow, say, must not cost the others their result; of a base that
+            // changed there is none.
             self.pair.refuse_changed_base()?;
             self.one_by_one(subjects, adapters, results)?
         };

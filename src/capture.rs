@@ -86,8 +86,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     Ok(Status::Done)
 }
 
-/// A safetensors file that grows tensor by tensor. Data goes to a temporary file first, since the header, which stands before
-/// it, is complete only at the end; the result replaces an older file in one step.
+/// A safetensors file that grows tensor by tensor. Data goes to a temporary file first, since the header, which stands
+/// before it, is complete only at the end; the result replaces an older file in one step.
 struct ActivationFile {
     target: PathBuf,
     data: BufWriter<std::fs::File>,

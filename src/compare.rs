@@ -152,8 +152,8 @@ struct Scanned<'a> {
 }
 
 impl Scanned<'_> {
-    /// Adapters that could not be compared. Where files alone fail the policy, that is the answer, and not only that one of them
-    /// cannot be run.
+    /// Adapters that could not be compared. Where files alone fail the policy, that is the answer, and not only that
+    /// one of them cannot be run.
     fn refused(self, error: anyhow::Error, inputs: &Inputs, terminal: &Terminal) -> Result<Status> {
         let is_adapter = |folder: &PathBuf| {
             let found = discover(std::slice::from_ref(folder), &Limits::default()).unwrap_or_default();

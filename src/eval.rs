@@ -205,8 +205,8 @@ impl Arguments {
     }
 }
 
-/// A text for perplexity, unless it is longer than can be measured in reasonable time: some tokenizers take gigabytes for a long
-/// word, and every token is predicted.
+/// A text for perplexity, unless it is longer than can be measured in reasonable time: some tokenizers take gigabytes
+/// for a long word, and every token is predicted.
 fn read_bounded(path: &Path) -> Result<String> {
     const MOST: u64 = 2 << 20;
     let mut text = Vec::new();

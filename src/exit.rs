@@ -39,7 +39,8 @@ impl std::fmt::Display for Misuse {
 impl std::error::Error for Misuse {}
 
 impl Status {
-    /// What an error that reached `main` means. Whoever stopped reading what is printed as it comes has what they wanted.
+    /// What an error that reached `main` means. Whoever stopped reading what is printed as it comes has what they
+    /// wanted.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
         let closed = error.is::<NobodyReads>();
         let diverged = diverged(error);

@@ -1,4 +1,5 @@
-//! What stands for a comparison in a build without models (`--no-default-features`): nothing can be asked, and who asks is told so.
+//! What stands for a comparison in a build without models (`--no-default-features`): nothing can be asked, and who asks
+//! is told so.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! `lcr-audit gate`: a policy's verdict on adapters: their files, and where the policy asks for that, what they do to the base.
+//! `lcr-audit gate`: a policy's verdict on adapters: their files, and where the policy asks for that, what they do to
+//! the base.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     arguments.output.emit(&report, terminal)
 }
 
-/// Scans, compares where that is asked, and judges: the report of a command, as the command makes it and as `verify` does again.
+/// Scans, compares where that is asked, and judges: the report of a command, as the command makes it and as `verify`
+/// does again.
 pub(crate) fn judged(
     paths: &[PathBuf],
     renamed: &Renamed,

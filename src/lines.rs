@@ -1,9 +1,10 @@
 //! A line of a batch: what was seen of one adapter, and what follows from that.
 //!
-//! A folder of results may have been in other hands: a cache, an artifact of another job. So nothing that follows is believed. The
-//! findings of the files are judged again from a scan, those of the comparison from the adapter's stored report, whose digest the line
-//! holds; a line that says anything else is refused. What cannot be known here is whether the stored report says what a comparison
-//! would give: whoever can write a report and its line can make it up (LIMITS.md).
+//! A folder of results may have been in other hands: a cache, an artifact of another job. So nothing that follows is
+//! believed. The findings of the files are judged again from a scan, those of the comparison from the adapter's stored
+//! report, whose digest the line holds; a line that says anything else is refused. What cannot be known here is whether
+//! the stored report says what a comparison would give: whoever can write a report and its line can make it up
+//! (LIMITS.md).
 
 use std::path::{Path, PathBuf};
 
@@ -41,8 +42,8 @@ pub(crate) struct Evidence {
 }
 
 impl BatchLine {
-    /// Judges an adapter; gives its report, where it was compared, as it belongs into the batch's folder. `page` says whether that has a
-    /// page to link to.
+    /// Judges an adapter; gives its report, where it was compared, as it belongs into the batch's folder. `page` says
+    /// whether that has a page to link to.
     pub(crate) fn of(
         subject: ScannedAdapter,
         page: bool,
@@ -84,7 +85,8 @@ impl BatchLine {
         }
     }
 
-    /// The subject that this line is about, made of a scan and of the report in the batch's folder; an error says what does not fit.
+    /// The subject that this line is about, made of a scan and of the report in the batch's folder; an error says what
+    /// does not fit.
     ///
     /// `pins` is what the report must rest on, the policy's digest among it.
     pub(crate) fn subject(&self, scan: Scan, folder: &Path, pins: &Provenance) -> Result<ScannedAdapter> {
@@ -159,7 +161,8 @@ impl BatchLine {
     }
 }
 
-/// Where an adapter's report stands in the batch's folder. Its name tells adapters of one name apart, and those of the same bytes.
+/// Where an adapter's report stands in the batch's folder. Its name tells adapters of one name apart, and those of the
+/// same bytes.
 fn report_folder(path: &str, sha256: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     let name: String =
@@ -185,7 +188,8 @@ fn ranking(artifact: &ArtifactReport, folder: Option<&str>, audit: Option<&Audit
         folder: folder.map(str::to_owned),
         name: last_part(&artifact.path).to_owned(),
         verdict: verdict.to_owned(),
-        // Of an adapter that passes, the page says more: that it was warned of, or that its change is large and not judged.
+        // Of an adapter that passes, the page says more: that it was warned of, or that its change is large and not
+        // judged.
         judgement: own.as_ref().filter(|_| artifact.verdict == GateVerdict::Pass).and_then(|own| own.judgement),
         first: counted.first().map(|finding| finding.rule.clone()),
         findings: counted.len(),

@@ -1,7 +1,7 @@
 //! `lcr-audit`: what a LoRA or DoRA adapter does to a language model.
 //!
-//! This crate is the command line only: arguments, progress, exit codes, one file per subcommand. What it prints goes through
-//! [`terminal::Terminal`]; what it computes is in the crates below it.
+//! This crate is the command line only: arguments, progress, exit codes, one file per subcommand. What it prints goes
+//! through [`terminal::Terminal`]; what it computes is in the crates below it.
 
 mod attestation;
 mod exit;

@@ -1,16 +1,18 @@
-//! How the program deals with the system's memory: what it frees is kept, and where none is left it ends with an exit code.
+//! How the program deals with the system's memory: what it frees is kept, and where none is left it ends with an exit
+//! code.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// The system's allocator, but for one thing: where it has nothing left the program ends with exit code 2 ("could not be analysed")
-/// and a sentence, instead of an abort whose code is nobody's verdict.
+/// The system's allocator, but for one thing: where it has nothing left the program ends with exit code 2 ("could not
+/// be analysed") and a sentence, instead of an abort whose code is nobody's verdict.
 struct OrEnd;
 
 #[global_allocator]
 static ALLOCATOR: OrEnd = OrEnd;
 
 #[expect(unsafe_code, reason = "an allocator is written in no other way")]
-// SAFETY: every call goes to the system's allocator with the caller's own arguments; what it returns is returned, or never returned from.
+// SAFETY: every call goes to the system's allocator with the caller's own arguments; what it returns is returned, or
+// never returned from.
 unsafe impl GlobalAlloc for OrEnd {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps the contract of `alloc`, which is handed on.
@@ -60,8 +62,8 @@ fn end() -> ! {
     std::process::abort()
 }
 
-/// Tells glibc to reuse large freed blocks instead of returning them: activations of equal size come and go layer after layer,
-/// and faulting their pages in anew took a tenth of the time of a forward pass.
+/// Tells glibc to reuse large freed blocks instead of returning them: activations of equal size come and go layer after
+/// layer, and faulting their pages in anew took a tenth of the time of a forward pass.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn keep_freed() {
     const LARGEST_KEPT: i32 = 1 << 29;

@@ -1,9 +1,9 @@
 //! `lcr-audit merge`: the shards of a batch put together.
 //!
-//! Shards come from other machines, and whoever passed them on may have edited them. Every adapter of the list has exactly one line, and
-//! every line is judged again from what was seen: from a scan where the adapters and the base are at hand, otherwise from the
-//! observations in the line, and from the stored report of its comparison. A line that says anything else ends the merge. What cannot
-//! be known of adapters that are not here stands in LIMITS.md.
+//! Shards come from other machines, and whoever passed them on may have edited them. Every adapter of the list has
+//! exactly one line, and every line is judged again from what was seen: from a scan where the adapters and the base are
+//! at hand, otherwise from the observations in the line, and from the stored report of its comparison. A line that says
+//! anything else ends the merge. What cannot be known of adapters that are not here stands in LIMITS.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -43,8 +43,8 @@ pub(crate) struct MergeArguments {
     /// The policy that the shards were judged by [default: lcr-audit.toml in this folder, else the built-in policy].
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Where the adapters are, as the shards were given it: all that stand there must have a result [default: where the shards found
-    /// them, if that is here].
+    /// Where the adapters are, as the shards were given it: all that stand there must have a result [default: where the
+    /// shards found them, if that is here].
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "no_scan")]
     adapters: Vec<PathBuf>,
     /// Folder of the base [default: where the shards found it, if that is here].

@@ -55,8 +55,8 @@ pub(crate) struct DeviceArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Probes")]
 pub(crate) struct ProbeArguments {
-    /// What both models read: a built-in set (general, math, identity, refusal, truth), a `.txt` file with one prompt per line, or
-    /// a `.jsonl` file with `prompt` or chat `messages` a line.
+    /// What both models read: a built-in set (general, math, identity, refusal, truth), a `.txt` file with one prompt
+    /// per line, or a `.jsonl` file with `prompt` or chat `messages` a line.
     #[arg(long, value_name = "NAME|FILE", default_value = "general", conflicts_with = "tokens")]
     pub(crate) probes: String,
 
@@ -155,8 +155,8 @@ impl Model {
         Ok(Self { decoder, tokenizer, folder: folder.to_owned(), files })
     }
 
-    /// Refuses a base whose files are not what they were when it was opened: numbers would be of one, and the digest of another.
-    /// `pinned` is the digest that reports name.
+    /// Refuses a base whose files are not what they were when it was opened: numbers would be of one, and the digest of
+    /// another. `pinned` is the digest that reports name.
     pub(crate) fn refuse_changed(&self, pinned: Option<&str>) -> Result<()> {
         let folder = self.folder.display();
         let now = files_of(&self.folder)?;

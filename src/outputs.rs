@@ -82,16 +82,18 @@ pub(crate) struct OutputArguments {
     /// What is printed on standard output [default: table, or json with --json].
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
-    /// Also write the report to a file; may be given several times, e.g. `--write sarif=lcr-audit.sarif`. A summary is appended,
-    /// everything else replaced.
+    /// Also write the report to a file; may be given several times, e.g. `--write sarif=lcr-audit.sarif`. A summary is
+    /// appended, everything else replaced.
     #[arg(long, value_name = "FORMAT=FILE")]
     pub(crate) write: Vec<Destination>,
-    /// Write an in-toto Statement about every file of adapters and base, unsigned, for `cosign attest-blob --statement`.
+    /// Write an in-toto Statement about every file of adapters and base, unsigned, for `cosign attest-blob
+    /// --statement`.
     #[arg(long, value_name = "FILE")]
     pub(crate) attest: Option<PathBuf>,
 }
 
-/// Refuses to write into the folder of an adapter that is read: the report would be of other files than stand there afterwards.
+/// Refuses to write into the folder of an adapter that is read: the report would be of other files than stand there
+/// afterwards.
 ///
 /// `paths` are those that adapters are looked for under.
 pub(crate) fn refuse_inside<'a>(paths: &[PathBuf], outputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {

@@ -1,4 +1,5 @@
-//! What a comparison asks of the models: which prompts they read, and what is measured. A report keeps it, so that it can be asked again.
+//! What a comparison asks of the models: which prompts they read, and what is measured. A report keeps it, so that it
+//! can be asked again.
 
 mod gate;
 

@@ -1,6 +1,7 @@
 //! The folder of a batch: what it is made of, one line per adapter, how far the pass in progress has come.
 //!
-//! One process at a time holds it. What a killed one left unfinished is gone when the next one has ended, whatever it was killed at.
+//! One process at a time holds it. What a killed one left unfinished is gone when the next one has ended, whatever it
+//! was killed at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -274,8 +275,8 @@ impl Results {
         Ok(report_of(artifacts, policy, pins))
     }
 
-    /// Removes everything that a run may leave that is killed: the standing of a pass all of whose lines were written, files written
-    /// aside, reports half made.
+    /// Removes everything that a run may leave that is killed: the standing of a pass all of whose lines were written,
+    /// files written aside, reports half made.
     fn tidy(&self) -> Result<()> {
         self.forget_standing()?;
         let unfinished = [UNFINISHED, EARLIER];

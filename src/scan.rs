@@ -49,7 +49,8 @@ pub(crate) struct ScanArguments {
     /// An earlier report as JSON: what it holds, on the same bytes, does not fail the gate again.
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// Put what the weights of every module are like into the JSON: norms, ranks, concentration, what is least like its kind.
+    /// Put what the weights of every module are like into the JSON: norms, ranks, concentration, what is least like its
+    /// kind.
     #[arg(long)]
     pub(crate) statistics: bool,
     /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].

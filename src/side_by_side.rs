@@ -62,8 +62,8 @@ impl Fitted {
     }
 }
 
-/// Whether an adapter was read from the bytes of these records; else what differs. `root` is what was scanned: its folder, or its tensor
-/// file alone.
+/// Whether an adapter was read from the bytes of these records; else what differs. `root` is what was scanned: its
+/// folder, or its tensor file alone.
 pub(crate) fn same_bytes(adapter: &Adapter, root: &Path, files: &[FileRecord]) -> Result<(), String> {
     let is_file = root == adapter.path;
     let root = if is_file { root.parent().unwrap_or(root) } else { root };

@@ -6,7 +6,8 @@ use lcr_train::state::Interrupt;
 #[cfg(unix)]
 pub(crate) fn request_on_termination(interrupt: &Interrupt) {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        // The order counts: the first signal finds the flag down and only raises it, the second finds it up and ends the process.
+        // The order counts: the first signal finds the flag down and only raises it, the second finds it up and ends
+        // the process.
         let flag = interrupt.flag();
         let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, std::sync::Arc::clone(&flag));
         let _ = signal_hook::flag::register(signal, flag);

@@ -1,8 +1,9 @@
 //! Everything that is printed goes through here: results to standard output, the rest to standard error, progress only
 //! where a person is looking.
 //!
-//! What is printed holds strangers' names and texts, so nothing in it may steer the terminal or move what stands beside it: such
-//! characters are spelled out here, whoever forgot to do it before. Colours are the only escape sequences that pass.
+//! What is printed holds strangers' names and texts, so nothing in it may steer the terminal or move what stands beside
+//! it: such characters are spelled out here, whoever forgot to do it before. Colours are the only escape sequences that
+//! pass.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -54,13 +55,14 @@ impl Terminal {
         usize::from(columns.clamp(40, 140))
     }
 
-    /// Prints the result. Whoever stops reading has what they wanted: what is left is dropped, and the exit code stays that of the
-    /// verdict, which never depends on how it is printed.
+    /// Prints the result. Whoever stops reading has what they wanted: what is left is dropped, and the exit code stays
+    /// that of the verdict, which never depends on how it is printed.
     pub(crate) fn result(&self, text: &str) -> Result<()> {
         write_out(&self.harmless(text)).or_else(unless_closed)
     }
 
-    /// Prints a part of the result as it comes; fails with [`NobodyReads`] where that is so, for the rest need not be made.
+    /// Prints a part of the result as it comes; fails with [`NobodyReads`] where that is so, for the rest need not be
+    /// made.
     #[cfg(feature = "models")]
     pub(crate) fn stream(&self, text: &str) -> Result<()> {
         write_out(&self.harmless(text)).map_err(|error| match error.kind() {
@@ -142,8 +144,8 @@ fn unless_closed(error: std::io::Error) -> Result<()> {
     if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error.into()) }
 }
 
-/// A message of several lines, all but the first behind a bar: a line break in a stranger's name cannot begin a line that looks like
-/// ours.
+/// A message of several lines, all but the first behind a bar: a line break in a stranger's name cannot begin a line
+/// that looks like ours.
 pub(crate) fn behind_a_bar(text: &str) -> String {
     visible_lines(text).replace('\n', "\n  | ")
 }

@@ -33,7 +33,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER", requires = "data")]
     base: Option<PathBuf>,
 
-    /// Problems with expert traces: JSON Lines, or the files of GSM8K and MATH as they are [default: the bundled problems].
+    /// Problems with expert traces: JSON Lines, or the files of GSM8K and MATH as they are [default: the bundled
+    /// problems].
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
 
@@ -59,7 +60,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     adapter: AdapterArguments,
 
-    /// Problems to measure naked accuracy on before and after [default: the bundled held-out ones for the bundled base].
+    /// Problems to measure naked accuracy on before and after [default: the bundled held-out ones for the bundled
+    /// base].
     #[arg(long, value_name = "FILE")]
     heldout: Option<PathBuf>,
 

@@ -1,8 +1,9 @@
 //! `lcr-audit verify`: whether a report is what this program says of these files.
 //!
-//! Everything is done again (the files are scanned, the policy judges, the comparison is run) and the whole document that comes of it is
-//! held against the report. Policy, baseline and day are taken from the command line or are the defaults, never from the report:
-//! whoever wrote it would choose them. Paths that it names are taken as names, and said.
+//! Everything is done again (the files are scanned, the policy judges, the comparison is run) and the whole document
+//! that comes of it is held against the report. Policy, baseline and day are taken from the command line or are the
+//! defaults, never from the report: whoever wrote it would choose them. Paths that it names are taken as names, and
+//! said.
 
 #[cfg(feature = "models")]
 mod audit;
@@ -53,7 +54,8 @@ pub(crate) struct Arguments {
     /// Folder of the adapter, where the report is about one [default: the one that it names].
     #[arg(long, value_name = "DIR", conflicts_with = "paths")]
     adapter: Option<PathBuf>,
-    /// Policy file [default: that of the command: lcr-audit.toml in this folder where it takes one, else the built-in policy].
+    /// Policy file [default: that of the command: lcr-audit.toml in this folder where it takes one, else the built-in
+    /// policy].
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The baseline that was given [default: none].
@@ -159,7 +161,8 @@ impl Check {
     }
 }
 
-/// The statement that was made of the report against the one that is made of it now, and of the base's files as they are.
+/// The statement that was made of the report against the one that is made of it now, and of the base's files as they
+/// are.
 fn attested(arguments: &Arguments, file: &Path) -> Result<Check> {
     let Ok(Document(reported)) = serde_json::from_str(&fs_err::read_to_string(file)?) else {
         bail!("{} is no statement of this program", file.display())

@@ -1,4 +1,5 @@
-//! Whatever is wrong with the files, the program says so in one paragraph that names them, and leaves an earlier report alone.
+//! Whatever is wrong with the files, the program says so in one paragraph that names them, and leaves an earlier report
+//! alone.
 
 mod support;
 
@@ -50,8 +51,8 @@ impl Bench {
         ])
     }
 
-    /// `compare` must be refused with these words, and the earlier report stay as it was. Where a scan of the files fails, so does
-    /// `compare`, and prints what the scan found.
+    /// `compare` must be refused with these words, and the earlier report stay as it was. Where a scan of the files
+    /// fails, so does `compare`, and prints what the scan found.
     #[track_caller]
     fn refused(&self, words: &[&str]) {
         let before = tree(&self.out);

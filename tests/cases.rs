@@ -1,9 +1,10 @@
-//! Attacks that once walked around the gate, and honest files that it once refused: each is run as it was met, and the answer held
-//! against what is right.
+//! Attacks that once walked around the gate, and honest files that it once refused: each is run as it was met, and the
+//! answer held against what is right.
 //!
-//! `cargo test --release --test cases -- --nocapture` prints the table, `CASES=tpl-` runs those whose name begins so. `cases/cases.toml` says
-//! how each is run and what is right; a case's folder holds the files that differ from those of `cases/honest`. Cases whose files git
-//! cannot hold, or whose commands are several, are tests of their own in `gate` and `zoo`.
+//! `cargo test --release --test cases -- --nocapture` prints the table, `CASES=tpl-` runs those whose name begins so.
+//! `cases/cases.toml` says how each is run and what is right; a case's folder holds the files that differ from those of
+//! `cases/honest`. Cases whose files git cannot hold, or whose commands are several, are tests of their own in `gate`
+//! and `zoo`.
 
 #![cfg(unix)]
 

@@ -1,7 +1,7 @@
 //! The figures of README and docs against the commands that make them: `docs/figures.toml` lists both.
 //!
-//! In every run those that take seconds; `FIGURES=all` in the environment runs them all. Tables that take hours are read from the
-//! folder of their finished runs, where it is.
+//! In every run those that take seconds; `FIGURES=all` in the environment runs them all. Tables that take hours are
+//! read from the folder of their finished runs, where it is.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! The golden cases: tiny models whose activations and metrics independent software computed (`tests/golden/README.md`).
+//! The golden cases: tiny models whose activations and metrics independent software computed
+//! (`tests/golden/README.md`).
 //!
 //! `capture` must write the same activations, `compare` the same numbers.
 

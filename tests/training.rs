@@ -87,7 +87,8 @@ fn a_run_leaves_adapter_logs_and_rollouts_and_repeats_by_seed() {
     assert_eq!(page.code, 0, "{}", page.stderr);
     let page = std::fs::read_to_string(one.join("rollouts.html")).unwrap();
     assert!(page.contains("scaffold_0") && page.contains("What the expert said, view by view"));
-    // Each later view holds more of the expert, by what was injected, and the page counts the groups in which that is so.
+    // Each later view holds more of the expert, by what was injected, and the page counts the groups in which that is
+    // so.
     let said = |view: &str| {
         let of_view = rollouts.iter().filter(|line| line["view"] == view);
         of_view.map(|line| line["injected_share"].as_f64().unwrap()).collect::<Vec<_>>()

@@ -2,8 +2,8 @@
 //! verdict that follows from its findings, and find what is there.
 //!
 //! `cargo test --release --test zoo -- --nocapture` prints what each takes; `ZOO=pickle` visits only those whose name
-//! begins so. A case of more than 32 MB is marked as volume: its time is that of reading and digesting so much, and only
-//! the others are held to a second, or on a busy machine to ten.
+//! begins so. A case of more than 32 MB is marked as volume: its time is that of reading and digesting so much, and
+//! only the others are held to a second, or on a busy machine to ten.
 
 #![cfg(unix)]
 

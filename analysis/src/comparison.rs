@@ -140,8 +140,8 @@ pub fn compare_resumable(
     Ok((run.finish(vocabulary)?, phases))
 }
 
-/// Bytes of activations that a comparison holds at once for each model that reads so many tokens, about: its stream, and what is
-/// tapped in the layers that wait to be measured together.
+/// Bytes of activations that a comparison holds at once for each model that reads so many tokens, about: its stream,
+/// and what is tapped in the layers that wait to be measured together.
 pub fn bytes_per_model(config: &Config, tokens: usize) -> usize {
     let tapped = 3 * config.width + (config.heads + config.kv_heads) * config.head_dim;
     let jobs_per_layer = 4;

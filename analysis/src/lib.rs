@@ -1,7 +1,8 @@
 //! Pairs of activations and of weights to numbers.
 //!
 //! Base and adapted model run through the layers together ([`lockstep`] yields both at every site); each of [`metrics`]
-//! reduces such a pair to the plain result types of [`lcr_documents::audit`]. This crate does not know how a result is drawn or judged.
+//! reduces such a pair to the plain result types of [`lcr_documents::audit`]. This crate does not know how a result is
+//! drawn or judged.
 
 pub mod activations;
 pub mod comparison;

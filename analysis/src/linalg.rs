@@ -1,8 +1,8 @@
 //! Decompositions of activation size, in f64, single-threaded: many sites are reduced at once, one on each core.
 //!
-//! Every routine works on the smaller side of its matrix. Eigenvalues of Gram matrices stand for squared singular values
-//! where their rounding (10⁻¹⁶ of the largest) cannot show in the result; where it could, [`nuclear_norm`] says so by an
-//! explicit bound and takes the slower way.
+//! Every routine works on the smaller side of its matrix. Eigenvalues of Gram matrices stand for squared singular
+//! values where their rounding (10⁻¹⁶ of the largest) cannot show in the result; where it could, [`nuclear_norm`] says
+//! so by an explicit bound and takes the slower way.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par, Side};
@@ -79,7 +79,8 @@ pub fn singular_values(matrix: MatRef<f64>) -> Result<Vec<f64>, NoConvergence> {
     matrix.singular_values().map_err(|_| NoConvergence { rows: matrix.nrows(), columns: matrix.ncols() })
 }
 
-/// Leading `count` eigenvectors of a positive semidefinite matrix whose eigenvalues (descending) are known, at least about.
+/// Leading `count` eigenvectors of a positive semidefinite matrix whose eigenvalues (descending) are known, at least
+/// about.
 pub fn leading_eigenvectors(symmetric: MatRef<f64>, values: &[f64], count: usize) -> Result<Mat<f64>, NoConvergence> {
     if let Some(found) = filtered(&|x| product(symmetric, x), symmetric.nrows(), values, count)? {
         return Ok(found);
@@ -185,17 +186,17 @@ pub fn orthonormal(columns: &Mat<f64>) -> Mat<f64> {
     columns.qr().compute_thin_Q()
 }
 
-/// R of the thin QR of xᵀ, `[rows, rows]` for x `[rows, columns]` with rows ≤ columns: R_xᵀR_x = xxᵀ, and R_xR_yᵀ has the singular
-/// values of xᵀy.
+/// R of the thin QR of xᵀ, `[rows, rows]` for x `[rows, columns]` with rows ≤ columns: R_xᵀR_x = xxᵀ, and R_xR_yᵀ has
+/// the singular values of xᵀy.
 pub fn row_factor(x: MatRef<f64>) -> Mat<f64> {
     x.transpose().to_owned().qr().thin_R().to_owned()
 }
 
-/// ‖cross‖_*, the sum of singular values, of a cross product xᵀy where `raw_gap` = ‖x‖² + ‖y‖² − 2⟨x, y⟩ says how small a difference
-/// it will be used to show.
+/// ‖cross‖_*, the sum of singular values, of a cross product xᵀy where `raw_gap` = ‖x‖² + ‖y‖² − 2⟨x, y⟩ says how small
+/// a difference it will be used to show.
 ///
-/// Singular values of a large one come from the eigenvalues of its Gram matrix, half the work of an SVD, as long as the bound on
-/// what this costs in precision stays far below the gap; else from the SVD itself.
+/// Singular values of a large one come from the eigenvalues of its Gram matrix, half the work of an SVD, as long as the
+/// bound on what this costs in precision stays far below the gap; else from the SVD itself.
 pub fn nuclear_norm(cross: &Mat<f64>, raw_gap: f64) -> Result<f64, NoConvergence> {
     if cross.nrows() > SMALL {
         let squares = eigenvalues(small_gram(cross.as_ref()).as_ref())?;
@@ -348,8 +349,9 @@ mod tests {
         assert!((norm - 9.004_144_351_546_111).abs() < 1e-13, "{norm}");
     }
 
-    /// Blocks (i + 1)·[[0, −1], [1, 0]] have both singular values i + 1 and a trace of zero. A hundred of them, or as many rows of a
-    /// wider matrix that hold −(i + 1) once each: large enough for the way of the Gram matrix, which a wide gap allows.
+    /// Blocks (i + 1)·[[0, −1], [1, 0]] have both singular values i + 1 and a trace of zero. A hundred of them, or as
+    /// many rows of a wider matrix that hold −(i + 1) once each: large enough for the way of the Gram matrix, which a
+    /// wide gap allows.
     #[test]
     fn nuclear_norm_of_a_large_matrix_is_no_trace_either() {
         let turned = Mat::from_fn(200, 200, |row, column| {

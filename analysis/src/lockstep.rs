@@ -1,7 +1,7 @@
 //! Base and variants through the layers together, one layer at a time.
 //!
-//! The caller asks for one layer after another and gets what was captured there; after each layer its weights' pages and the
-//! activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
+//! The caller asks for one layer after another and gets what was captured there; after each layer its weights' pages
+//! and the activations it does not keep are gone, so memory is that of one layer and the streams, whatever the depth.
 
 use lcr_model::decoder::{
     AttentionShape, BoundAdapter, Branches, Decoder, ForwardBatch, Hooks, ModelError, Sequence, Site, SiteKind,
@@ -51,8 +51,8 @@ impl<'a> Lockstep<'a> {
         (self.next, &self.stream)
     }
 
-    /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants, the end of the walk included; false where it
-    /// cannot be one.
+    /// Goes on from an earlier [`Lockstep::standing`] of the same prompts and variants, the end of the walk included;
+    /// false where it cannot be one.
     pub fn resume(&mut self, next: usize, stream: Branches) -> bool {
         let fits = stream.of_model().len() == self.stream.of_model().len()
             && stream.tensors().iter().all(|branch| branch.shape() == self.stream.model(0).shape())

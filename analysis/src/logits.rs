@@ -1,5 +1,5 @@
-//! What both models say, from logits, a block of rows at a time: the outputs of every position, and the logit lens on the tracked
-//! tokens. Both know how far they have come, so that a run that was stopped goes on with the next block.
+//! What both models say, from logits, a block of rows at a time: the outputs of every position, and the logit lens on
+//! the tracked tokens. Both know how far they have come, so that a run that was stopped goes on with the next block.
 
 use std::ops::Range;
 
@@ -122,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    /// Sites are read from the last backwards, in blocks, and come out first to last: three sites of two tokens over five words,
-    /// where the order of neither sites nor tokens can be mistaken.
+    /// Sites are read from the last backwards, in blocks, and come out first to last: three sites of two tokens over
+    /// five words, where the order of neither sites nor tokens can be mistaken.
     #[test]
     fn blocks_of_sites_come_out_in_their_order() {
         const VOCABULARY: usize = 5;

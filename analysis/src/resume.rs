@@ -1,8 +1,9 @@
 //! How far a comparison of many adapters has come, in a file: a run that is killed goes on from there.
 //!
-//! Saved between layers, when everything tapped so far has been measured, and between blocks of outputs: the streams that enter the
-//! next layer, the tracked rows, and the numbers found. What was computed before the file was written is never computed again, and since streams are
-//! saved as they are, a resumed run gives the very numbers of one that was never stopped.
+//! Saved between layers, when everything tapped so far has been measured, and between blocks of outputs: the streams
+//! that enter the next layer, the tracked rows, and the numbers found. What was computed before the file was written is
+//! never computed again, and since streams are saved as they are, a resumed run gives the very numbers of one that was
+//! never stopped.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ const NOTES: &str = "standing";
 pub struct ResumeFile {
     /// The file.
     pub path: PathBuf,
-    /// What the run is made of, but for the variants: a file that says something else belongs to another run and is left alone.
+    /// What the run is made of, but for the variants: a file that says something else belongs to another run and is
+    /// left alone.
     pub fingerprint: String,
     /// What each variant is, in their order.
     pub variants: Vec<String>,

@@ -153,8 +153,8 @@ mod tests {
         ((0..keep.len()).filter(|row| keep[*row]).collect(), sinks)
     }
 
-    /// Ten times the median stays, anything above goes, whichever model it is in; the first row of each sequence goes in any case
-    /// and is no sink that is counted.
+    /// Ten times the median stays, anything above goes, whichever model it is in; the first row of each sequence goes
+    /// in any case and is no sink that is counted.
     #[test]
     fn sinks_are_rows_above_ten_times_the_median_of_either_model() {
         let base = [500.0, 5.0, 5.0, 50.0, 5.0, 500.0, 52.0, 5.0, 5.0];

@@ -12,7 +12,8 @@ pub(crate) fn dot(left: &[f32], right: &[f32]) -> f64 {
 
 /// 1 − cos of two vectors as ½‖u − v‖² of their unit vectors, which keeps its digits where cos rounds to one.
 ///
-/// A zero vector has no direction: against another zero vector it counts as unchanged, against anything else as orthogonal.
+/// A zero vector has no direction: against another zero vector it counts as unchanged, against anything else as
+/// orthogonal.
 pub(crate) fn one_minus_cosine<T: Copy + Into<f64>>(left: &[T], right: &[T]) -> f64 {
     let norm = |values: &[T]| sum_pairs(values, values, |a, b| a.into() * b.into()).sqrt();
     let (left_norm, right_norm) = (norm(left), norm(right));
@@ -48,8 +49,8 @@ pub(crate) fn exp_entropy(weights: impl Iterator<Item = f64> + Clone) -> Option<
 
 /// ½ p ln(p/m) + ½ q ln(q/m) with m = (p+q)/2.
 ///
-/// With x = (p−q)/(p+q) the term is (p+q)/4 · [(1+x)ln(1+x) + (1−x)ln(1−x)], whose series x² + x⁴/6 + x⁶/15 + … is second
-/// order from the start: the naive logarithms would leave 10⁻¹⁶ of noise where the divergence itself is smaller.
+/// With x = (p−q)/(p+q) the term is (p+q)/4 · [(1+x)ln(1+x) + (1−x)ln(1−x)], whose series x² + x⁴/6 + x⁶/15 + … is
+/// second order from the start: the naive logarithms would leave 10⁻¹⁶ of noise where the divergence itself is smaller.
 pub(crate) fn jensen_shannon_term(p: f64, q: f64) -> f64 {
     let sum = p + q;
     if sum <= 0.0 {

@@ -1,10 +1,10 @@
-//! What an adapter does to the weights, without a forward pass. All of it is a function of ΔW = W' − W alone, so rewriting
-//! A → MA, B → BM⁻¹ moves nothing.
+//! What an adapter does to the weights, without a forward pass. All of it is a function of ΔW = W' − W alone, so
+//! rewriting A → MA, B → BM⁻¹ moves nothing.
 //!
-//! W is read once, in slabs along its longer side, and never stands in f64 as a whole. Beside sums over entries and rows, a
-//! slab adds to three Gram matrices of the shorter side, of W, of ΔW, and between them; every spectral figure comes from
-//! those. For a LoRA module the latter two stay factored, and ΔW's own spectrum comes from QR of the factors (`delta` in
-//! `lcr-model`); DoRA's rescaling and whole tensors have no such factors and take the Gram way throughout.
+//! W is read once, in slabs along its longer side, and never stands in f64 as a whole. Beside sums over entries and
+//! rows, a slab adds to three Gram matrices of the shorter side, of W, of ΔW, and between them; every spectral figure
+//! comes from those. For a LoRA module the latter two stay factored, and ΔW's own spectrum comes from QR of the factors
+//! (`delta` in `lcr-model`); DoRA's rescaling and whole tensors have no such factors and take the Gram way throughout.
 
 mod changed;
 mod gram;

@@ -1,4 +1,5 @@
-//! What the metrics of rows declare, held against what is measured: the values of an unchanged site, and what moves which number.
+//! What the metrics of rows declare, held against what is measured: the values of an unchanged site, and what moves
+//! which number.
 
 use candle_core::{Device, Tensor};
 use lcr_analysis::metrics::{METRICS, Number, Parameters, Reads, Transformation, Unchanged, weights};
@@ -125,7 +126,8 @@ fn distance(before: &[&Value], after: &[&Value]) -> f64 {
     })
 }
 
-/// Rotations round the states to f32, so what they leave alone moves by some 10⁻⁶; what is moved at all is moved by a hundredth.
+/// Rotations round the states to f32, so what they leave alone moves by some 10⁻⁶; what is moved at all is moved by a
+/// hundredth.
 #[test]
 fn a_number_moves_with_what_it_is_not_blind_to_and_with_nothing_else() {
     let (base, adapted) = pair(&mut ChaCha8Rng::seed_from_u64(3));

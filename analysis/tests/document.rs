@@ -1,5 +1,5 @@
-//! What is written from the metrics' own files: docs/metrics.md and the glossary of the page; and the report's schema, whose
-//! descriptions say what the metrics say.
+//! What is written from the metrics' own files: docs/metrics.md and the glossary of the page; and the report's schema,
+//! whose descriptions say what the metrics say.
 //!
 //! `UPDATE_METRICS=1 cargo test -p lcr-analysis --test document` writes the two anew.
 
@@ -197,8 +197,8 @@ fn stands_for(key: &str, place: &str) -> bool {
     key.len() == place.len() && key.iter().zip(&place).all(|(key, place)| *key == "*" || key == place)
 }
 
-/// A number's definition is the description of its place in the schema, and every number of the report has one. The description of a
-/// pair, `key.*`, is that of what holds both.
+/// A number's definition is the description of its place in the schema, and every number of the report has one. The
+/// description of a pair, `key.*`, is that of what holds both.
 #[test]
 fn the_schema_says_what_the_metrics_say() {
     let root = lcr_documents::audit::json::schema();

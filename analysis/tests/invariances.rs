@@ -1,5 +1,5 @@
-//! Laws of the metrics: what a rotation, a scaling, another order of tokens or another route of computation must not move,
-//! and what identical, rotated and unrelated inputs come out as.
+//! Laws of the metrics: what a rotation, a scaling, another order of tokens or another route of computation must not
+//! move, and what identical, rotated and unrelated inputs come out as.
 //!
 //! Rotations that only exchange columns and turn signs are exact in f32, so those hold to rounding of f64.
 
@@ -168,7 +168,8 @@ impl Measured {
 #[track_caller]
 fn same(before: &[(&'static str, f64)], after: &[(&'static str, f64)], tolerance: f64) {
     for ((name, before), (_, after)) in before.iter().zip(after) {
-        // RankMe sums roots: each zero among the eigenvalues, which a solver leaves at 1e-16 of the first, adds 1e-8 to it.
+        // RankMe sums roots: each zero among the eigenvalues, which a solver leaves at 1e-16 of the first, adds 1e-8 to
+        // it.
         let tolerance = if *name == "rankme" { tolerance.max(1e-5) } else { tolerance };
         assert!((before - after).abs() <= tolerance * before.abs().max(1.0), "{name}: {before:e} became {after:e}");
     }
@@ -287,7 +288,8 @@ fn large_sites_agree_with_their_padded_selves() {
     }
 }
 
-/// Unrelated states look alike to plain CKA where they are wider than long, by d/(d + n); the unbiased one is not fooled.
+/// Unrelated states look alike to plain CKA where they are wider than long, by d/(d + n); the unbiased one is not
+/// fooled.
 #[test]
 fn debiased_cka_of_unrelated_noise_is_zero_and_plain_is_not() {
     const DRAWS: u64 = 12;

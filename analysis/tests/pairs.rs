@@ -1,6 +1,7 @@
-//! Every number of a site for two small pairs, one with more rows than columns and one with fewer than half as many, against numpy
-//! and scipy in f64: `scipy.linalg.orthogonal_procrustes` and `subspace_angles`, `scipy.spatial.distance.jensenshannon` squared,
-//! `numpy.linalg.svd`, and for the rest the formulas of docs/metrics.md written out. The entries are multiples of 1/8, exact in f32.
+//! Every number of a site for two small pairs, one with more rows than columns and one with fewer than half as many,
+//! against numpy and scipy in f64: `scipy.linalg.orthogonal_procrustes` and `subspace_angles`,
+//! `scipy.spatial.distance.jensenshannon` squared, `numpy.linalg.svd`, and for the rest the formulas of docs/metrics.md
+//! written out. The entries are multiples of 1/8, exact in f32.
 
 use candle_core::{Device, Tensor};
 use lcr_analysis::activations::Activations;
@@ -39,7 +40,8 @@ fn agree(rows: usize, width: usize, expected: &[(&str, f64)]) {
     for (place, expected) in expected {
         let value = found.pointer(place).and_then(serde_json::Value::as_f64);
         let value = value.unwrap_or_else(|| panic!("{place}: {:?}", found.pointer(place)));
-        // Both have a direction of no length, whose singular value is the root of an eigenvalue's rounding; only `rankme` sees it.
+        // Both have a direction of no length, whose singular value is the root of an eigenvalue's rounding; only
+        // `rankme` sees it.
         let tolerance = if place.ends_with("rankme") { 1e-6 } else { 1e-9 };
         assert!((value / expected - 1.0).abs() < tolerance, "{rows}×{width}{place}: got {value}, expected {expected}");
     }

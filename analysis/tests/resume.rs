@@ -1,4 +1,5 @@
-//! A comparison that is stopped anywhere goes on from where it stood, and ends with the very numbers of one that was not.
+//! A comparison that is stopped anywhere goes on from where it stood, and ends with the very numbers of one that was
+//! not.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,8 @@ fn file(folder: &Path, variants: &[&str]) -> ResumeFile {
     }
 }
 
-/// Runs a comparison of two variants that dies after some steps; what it found, if it lived, and the steps that it took.
+/// Runs a comparison of two variants that dies after some steps; what it found, if it lived, and the steps that it
+/// took.
 fn run(decoder: &Decoder, file: &ResumeFile, dies_after: usize) -> (Option<Vec<Comparison>>, Vec<Progress>) {
     // The same adapter at full and at half strength.
     let variants: [BoundAdapter; 2] = [1.0, 0.5].map(|factor| {
@@ -82,7 +84,8 @@ fn a_comparison_that_dies_anywhere_goes_on_from_there() {
         assert!(run(&decoder, &file, dies_after).0.is_none());
         let (found, steps) = run(&decoder, &file, usize::MAX);
         assert_eq!(format!("{:?}", found.unwrap()), whole, "killed at step {dies_after}");
-        // A step is told before it is saved, so the one at which the run died is taken again; layers wait for each other.
+        // A step is told before it is saved, so the one at which the run died is taken again; layers wait for each
+        // other.
         let first = every_step.iter().position(|step| Some(step) == steps.first()).unwrap();
         assert!(first + 4 >= dies_after, "killed at step {dies_after}, and went on from {first}");
     }

@@ -1,9 +1,9 @@
 //! Finds the answer's box in a text, and takes boxes away.
 //!
-//! A box is `\boxed{…}` or `\fbox{…}` with balanced braces (`\{` and `\}` do not count), or `\boxed 5`: a number without
-//! braces. Everything is one pass over the text, whatever it holds. A box that is *mentioned* is no answer: inside a code
-//! fence or inline code, in a quoted line (`> …`), or between quotation marks. Such boxes are neither taken nor compared
-//! with others, so repeating an instruction gains nothing and costs nothing.
+//! A box is `\boxed{…}` or `\fbox{…}` with balanced braces (`\{` and `\}` do not count), or `\boxed 5`: a number
+//! without braces. Everything is one pass over the text, whatever it holds. A box that is *mentioned* is no answer:
+//! inside a code fence or inline code, in a quoted line (`> …`), or between quotation marks. Such boxes are neither
+//! taken nor compared with others, so repeating an instruction gains nothing and costs nothing.
 
 use std::ops::Range;
 
@@ -198,8 +198,8 @@ fn boxes(text: &str) -> Vec<Found> {
     found
 }
 
-/// Byte ranges of text that is quoted: code fences, inline code, quoted lines, text between quotation marks of one line.
-/// In order and without overlap.
+/// Byte ranges of text that is quoted: code fences, inline code, quoted lines, text between quotation marks of one
+/// line. In order and without overlap.
 fn mentions(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut fence: Option<(&str, usize)> = None;

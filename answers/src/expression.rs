@@ -1,8 +1,9 @@
 //! Exact sums of products, in one order: what a formula is compared by.
 //!
-//! 6 − 5i and −5i + 6 become the same sum, (a+5)(b+2) and (b+2)(a+5) the same product. Nothing is multiplied out here; formulas
-//! that are spelled differently are compared as functions ([`identity`]), so the factored and the expanded form are one
-//! answer. Numbers are exact fractions; roots and π are kept as symbols with a value in double precision beside them.
+//! 6 − 5i and −5i + 6 become the same sum, (a+5)(b+2) and (b+2)(a+5) the same product. Nothing is multiplied out here;
+//! formulas that are spelled differently are compared as functions ([`identity`]), so the factored and the expanded
+//! form are one answer. Numbers are exact fractions; roots and π are kept as symbols with a value in double precision
+//! beside them.
 //!
 //! An expression remembers whether it left *arithmetic undone*: terms that could be added, numbers that could be
 //! multiplied. `48+24` has the value 72, but whoever may box it is rewarded for copying the question.
@@ -16,8 +17,8 @@ use super::rational::Rational;
 
 /// Between a decimal and a number, relative.
 const DECIMAL_TOLERANCE: f64 = 1e-6;
-/// Between two rational numbers one of which is a decimal, absolute: the tolerance is for rounding, and must not make two large
-/// amounts of money equal.
+/// Between two rational numbers one of which is a decimal, absolute: the tolerance is for rounding, and must not make
+/// two large amounts of money equal.
 const RATIONAL_LIMIT: f64 = 5e-4;
 /// Between two exact irrational numbers, relative: the rounding of a few dozen operations.
 const EXACT_TOLERANCE: f64 = 1e-12;
@@ -120,8 +121,8 @@ impl Term {
     }
 }
 
-/// Whether two coefficients wait to be multiplied. Neither does 1 or −1, nor next to symbols a number above with one below:
-/// 2·(x/3) is a way to write 2x/3.
+/// Whether two coefficients wait to be multiplied. Neither does 1 or −1, nor next to symbols a number above with one
+/// below: 2·(x/3) is a way to write 2x/3.
 fn combinable(left: Rational, right: Rational, symbols: bool) -> bool {
     let ((top, bottom), (other_top, other_bottom)) = (left.parts(), right.parts());
     let tops = top.abs() != 1 && other_top.abs() != 1;
@@ -344,8 +345,8 @@ impl Expression {
         self.value().is_some_and(|value| value.abs() >= 1.0)
     }
 
-    /// Whether an answer is the true one. The two are treated alike, but for arithmetic that the answer left undone and the
-    /// truth did not.
+    /// Whether an answer is the true one. The two are treated alike, but for arithmetic that the answer left undone and
+    /// the truth did not.
     pub(super) fn answers(&self, truth: &Self) -> bool {
         (!self.undone || truth.undone) && self.equals(truth)
     }

@@ -1,8 +1,9 @@
-//! The shape of an answer: a quantity, a named value, a tuple or interval, a set, a list, a union, a matrix, an equation, or
-//! prose. Two answers are compared shape by shape, and their quantities as [`Expression`]s.
+//! The shape of an answer: a quantity, a named value, a tuple or interval, a set, a list, a union, a matrix, an
+//! equation, or prose. Two answers are compared shape by shape, and their quantities as [`Expression`]s.
 //!
-//! Order counts in tuples, intervals and matrices. It does not in sets, in unions, and in lists without brackets: `1, -2`
-//! answers "find all roots" in any order, but each as often as it stands there. A set and a list are the same collection.
+//! Order counts in tuples, intervals and matrices. It does not in sets, in unions, and in lists without brackets: `1,
+//! -2` answers "find all roots" in any order, but each as often as it stands there. A set and a list are the same
+//! collection.
 
 use super::expression::Expression;
 use super::parser::{MAX_DEPTH, expression, is_function, is_letter};
@@ -10,7 +11,8 @@ use super::rational::Rational;
 use super::token::{Token, spell};
 use super::unit::{Company, split};
 
-/// An answer of more parts, at all depths together, is compared as text: what is unordered costs the square of their number.
+/// An answer of more parts, at all depths together, is compared as text: what is unordered costs the square of their
+/// number.
 const MAX_PARTS: usize = 256;
 
 /// An answer.
@@ -318,7 +320,8 @@ fn pairwise(given: &[Form], truth: &[Form]) -> bool {
 }
 
 fn as_set(given: &[Form], truth: &[Form]) -> bool {
-    // Each pair is compared once, however deep the sets are nested: asking in both directions would double at every depth.
+    // Each pair is compared once, however deep the sets are nested: asking in both directions would double at every
+    // depth.
     let mut found = vec![false; truth.len()];
     for given in given {
         let mut any = false;
@@ -346,8 +349,9 @@ fn as_multiset(given: &[Form], truth: &[Form]) -> bool {
         })
 }
 
-/// Compares two quantities. A unit may be missing on one side. A percentage without its sign is accepted in both readings
-/// that are in use: 50% is 0.5, and 50 where percent were asked for; the latter from 1% on, as 0.5% for 0.5 is a mistake.
+/// Compares two quantities. A unit may be missing on one side. A percentage without its sign is accepted in both
+/// readings that are in use: 50% is 0.5, and 50 where percent were asked for; the latter from 1% on, as 0.5% for 0.5 is
+/// a mistake.
 fn quantity_answers(given: &Expression, unit: Option<&str>, truth: &Expression, of: Option<&str>) -> bool {
     const PERCENT: Option<&str> = Some("percent");
     let hundredth = |value: &Expression| Rational::new(1, 100).and_then(|factor| value.clone().scaled(factor));

@@ -1,10 +1,10 @@
 //! Whether two formulas are one rational function: `(x+2)²` and `x² + 4x + 4`, `(x+5)/9` and `x/9 + 5/9`.
 //!
-//! Both are first evaluated at one point of a finite field, which tells almost all different ones apart at the cost of reading them.
-//! Those that agree there are multiplied out with exact fractions and compared term by term, so no accident and no answer that
-//! was made for the point can be taken for equal. Both steps are bounded; beyond the bounds formulas are different. Powers of one root of a
-//! number are reduced (√2·√2 is 2), not those that arise when sums are multiplied out; everything else that is no sum or product is a
-//! letter, and no other identity is known.
+//! Both are first evaluated at one point of a finite field, which tells almost all different ones apart at the cost of
+//! reading them. Those that agree there are multiplied out with exact fractions and compared term by term, so no
+//! accident and no answer that was made for the point can be taken for equal. Both steps are bounded; beyond the bounds
+//! formulas are different. Powers of one root of a number are reduced (√2·√2 is 2), not those that arise when sums are
+//! multiplied out; everything else that is no sum or product is a letter, and no other identity is known.
 
 use std::collections::BTreeMap;
 

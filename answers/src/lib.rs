@@ -1,25 +1,27 @@
 //! Judges the boxed answer, which alone decides the reward.
 //!
-//! [`boxed`] finds the answer in what the model wrote after its thinking, [`equivalent`] compares it with the truth, [`judge`]
-//! and [`judge_text`] say correct, wrong, or invalid: no box, or a truth that nothing can be compared with. Whoever counts
-//! rewards counts the invalid ones apart.
+//! [`boxed`] finds the answer in what the model wrote after its thinking, [`equivalent`] compares it with the truth,
+//! [`judge`] and [`judge_text`] say correct, wrong, or invalid: no box, or a truth that nothing can be compared with.
+//! Whoever counts rewards counts the invalid ones apart.
 //!
 //! Two answers are equal when one of these holds, tried in this order:
 //!
-//! 1. the same tokens, after what carries no meaning is dropped (`\dfrac`, `\left(`, `\!`, `$`, `\text{…}`, spaces, `1,000`);
+//! 1. the same tokens, after what carries no meaning is dropped (`\dfrac`, `\left(`, `\!`, `$`, `\text{…}`, spaces,
+//!    `1,000`);
 //! 2. the same letter of a multiple choice: `(B)`, `B.`, `\text{b}`;
-//! 3. the same shape with equal parts (the `form` module): tuples and intervals in order; sets, unions and lists without
-//!    brackets in any order; `x = 5` is `5`, but not `y = 5`; a unit may be left out, but not be another one;
-//! 4. and of the parts: the same fraction exactly; a decimal within 1e-6 (and, next to a rational number, within 0.0005); irrational
-//!    numbers by value; formulas as functions of their variables, factored or multiplied out; 50% as 0.5 and as 50; anything else as
-//!    text without case, double spaces and punctuation at the end.
+//! 3. the same shape with equal parts (the `form` module): tuples and intervals in order; sets, unions and lists
+//!    without brackets in any order; `x = 5` is `5`, but not `y = 5`; a unit may be left out, but not be another one;
+//! 4. and of the parts: the same fraction exactly; a decimal within 1e-6 (and, next to a rational number, within
+//!    0.0005); irrational numbers by value; formulas as functions of their variables, factored or multiplied out; 50%
+//!    as 0.5 and as 50; anything else as text without case, double spaces and punctuation at the end.
 //!
-//! Equality is symmetric, with one exception: an answer that leaves *arithmetic undone* is not the number that it amounts to.
-//! `48+24` is no answer to "how much is 48 + 24", and a trainer that pays for it teaches to copy the question. Notations of
-//! one number are numbers: 48/2, `\sqrt{16}`, 2^{10}, 3·10⁵, `1\frac12`.
+//! Equality is symmetric, with one exception: an answer that leaves *arithmetic undone* is not the number that it
+//! amounts to. `48+24` is no answer to "how much is 48 + 24", and a trainer that pays for it teaches to copy the
+//! question. Notations of one number are numbers: 48/2, `\sqrt{16}`, 2^{10}, 3·10⁵, `1\frac12`.
 //!
-//! The text comes from a policy that is paid for finding holes. Every step is bounded: the length here, the nesting in `parser`,
-//! the parts in `form`; numbers are exact or not compared as numbers; what cannot be read is compared as text.
+//! The text comes from a policy that is paid for finding holes. Every step is bounded: the length here, the nesting in
+//! `parser`, the parts in `form`; numbers are exact or not compared as numbers; what cannot be read is compared as
+//! text.
 //!
 //! ```
 //! use lcr_answers::{Judgement, equivalent, judge_text};
@@ -139,8 +141,8 @@ pub fn judge_text(text: &str, truth: &str, accepted: &[String]) -> Judgement {
     }
 }
 
-/// Whether both are the same letter of a multiple choice. One of them must look like one, by being A to J: variables such
-/// as x and X differ.
+/// Whether both are the same letter of a multiple choice. One of them must look like one, by being A to J: variables
+/// such as x and X differ.
 fn same_choice(left: &[Token], right: &[Token]) -> bool {
     match (choice(left), choice(right)) {
         (Some(left), Some(right)) => {

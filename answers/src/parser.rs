@@ -1,5 +1,5 @@
-//! Reads a formula, by recursive descent over tokens with a bounded depth. What it cannot read is none, and is compared as
-//! text by the caller; so everything here may refuse freely and nothing may panic.
+//! Reads a formula, by recursive descent over tokens with a bounded depth. What it cannot read is none, and is compared
+//! as text by the caller; so everything here may refuse freely and nothing may panic.
 //!
 //! ```text
 //! sum     = [sign] product (sign product)*
@@ -358,8 +358,8 @@ impl<'a> Parser<'a> {
         Some(number)
     }
 
-    /// The fraction of a mixed number: of two whole numbers and below 1. Anything else is a factor. It looks at digits alone: a
-    /// general argument would be read twice, and nested ones 2^depth times.
+    /// The fraction of a mixed number: of two whole numbers and below 1. Anything else is a factor. It looks at digits
+    /// alone: a general argument would be read twice, and nested ones 2^depth times.
     fn proper_fraction(&mut self) -> Option<Rational> {
         let (numerator, denominator) = match self.peek()? {
             Token::Fraction => {

@@ -1,5 +1,5 @@
-//! Exact fractions of 128-bit integers. Every operation says when the result does not fit, and then the caller falls back
-//! to comparing text: a wrapped number must never be able to equal a true answer.
+//! Exact fractions of 128-bit integers. Every operation says when the result does not fit, and then the caller falls
+//! back to comparing text: a wrapped number must never be able to equal a true answer.
 
 /// Exponents beyond this are not computed.
 const MAX_EXPONENT: u64 = 1024;
@@ -131,8 +131,8 @@ impl Rational {
     }
 }
 
-/// The whole `degree`-th root of `value`, if it has one: the rounded root of the double and its neighbours are tried, and
-/// decided exactly. A double has 53 bits, so beyond 2^53 the guess is refined by Newton's steps.
+/// The whole `degree`-th root of `value`, if it has one: the rounded root of the double and its neighbours are tried,
+/// and decided exactly. A double has 53 bits, so beyond 2^53 the guess is refined by Newton's steps.
 fn whole_root(value: u128, degree: u32) -> Option<i128> {
     let mut guess = (value as f64).powf(1.0 / f64::from(degree)).round() as u128;
     for _ in 0..4 {

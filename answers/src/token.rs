@@ -1,5 +1,5 @@
-//! From the text of an answer, in TeX or plain, to tokens without the choices that carry no meaning: `\dfrac` and `\frac`,
-//! `\left(` and `(`, `\cdot` and `×`, spaces, dollar signs around formulas, thousands separators.
+//! From the text of an answer, in TeX or plain, to tokens without the choices that carry no meaning: `\dfrac` and
+//! `\frac`, `\left(` and `(`, `\cdot` and `×`, spaces, dollar signs around formulas, thousands separators.
 //!
 //! Digits stay single tokens, because TeX takes them singly: `\frac12` is one half. Letters form words, since `cm` and
 //! `Evelyn` are not products.
@@ -465,8 +465,8 @@ fn digit(digit: char) -> Token {
     Token::Digit { digit, spaced: false }
 }
 
-/// Drops thousands separators: `1,000`, `1{,}000`, and, with the thin space already gone, `10,\!080`. Inside brackets a bare
-/// comma separates: `(1,000)` is a pair.
+/// Drops thousands separators: `1,000`, `1{,}000`, and, with the thin space already gone, `10,\!080`. Inside brackets a
+/// bare comma separates: `(1,000)` is a pair.
 fn join_thousands(tokens: &[Token]) -> Vec<Token> {
     let mut joined: Vec<Token> = Vec::with_capacity(tokens.len());
     let mut depth = 0_usize;

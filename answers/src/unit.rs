@@ -1,7 +1,7 @@
 //! Units at the end of an answer: `5 apples`, `5\text{ cm}^2`, `\$5`, `50\%`, `90^\circ`, `5 million dollars`.
 //!
-//! A unit may be left out, but not be another one: `5 cm` is `5` and is not `5 m`. Words that change the number (`more`,
-//! `or`, `below`) are no units; words that scale it (`million`, `dozen`) do.
+//! A unit may be left out, but not be another one: `5 cm` is `5` and is not `5 m`. Words that change the number
+//! (`more`, `or`, `below`) are no units; words that scale it (`million`, `dozen`) do.
 
 use super::rational::Rational;
 use super::token::Token;

@@ -1,5 +1,5 @@
-//! Comparison of answers against a table written from mathematical knowledge, against answers of published problems, and against
-//! arbitrary text.
+//! Comparison of answers against a table written from mathematical knowledge, against answers of published problems,
+//! and against arbitrary text.
 
 use lcr_answers::{Boxed, Invalid, Judgement, MAX_ANSWER_BYTES, Verdict, boxed, equivalent, judge, judge_text, unbox};
 use proptest::prelude::*;

@@ -1,8 +1,8 @@
 //! Characters by which a text reads otherwise than it is: THE list.
 //!
-//! Unicode's `Default_Ignorable_Code_Point` (nothing is drawn) and `Bidi_Control` (what follows is moved), control characters
-//! (a terminal obeys them), the separators of lines and paragraphs, and the marks of interlinear annotations. A test holds the list
-//! to Unicode's own tables.
+//! Unicode's `Default_Ignorable_Code_Point` (nothing is drawn) and `Bidi_Control` (what follows is moved), control
+//! characters (a terminal obeys them), the separators of lines and paragraphs, and the marks of interlinear
+//! annotations. A test holds the list to Unicode's own tables.
 
 use std::fmt::Write;
 
@@ -33,8 +33,9 @@ pub fn is_deceptive(character: char) -> bool {
 
 /// The first deceptive character of a text of several lines.
 ///
-/// Line breaks and tabs are no matter there, and neither is what emoji are written with: one variation selector behind a
-/// symbol, and a joiner between two symbols. A run of selectors, by which bytes are hidden behind one symbol, is found.
+/// Line breaks and tabs are no matter there, and neither is what emoji are written with: one variation selector behind
+/// a symbol, and a joiner between two symbols. A run of selectors, by which bytes are hidden behind one symbol, is
+/// found.
 pub fn first_deceptive(text: &str) -> Option<char> {
     let blank = |character: char| matches!(character, '\n' | '\r' | '\t');
     prose(text).find(|(character, is_ordinary)| !is_ordinary && !blank(*character)).map(|(character, _)| character)
@@ -57,7 +58,8 @@ fn prose(text: &str) -> impl Iterator<Item = (char, bool)> {
     })
 }
 
-/// Neither letter nor blank nor hidden: what a variation selector may stand behind (emoji, and the digits and signs of key caps).
+/// Neither letter nor blank nor hidden: what a variation selector may stand behind (emoji, and the digits and signs of
+/// key caps).
 fn is_symbol(character: char) -> bool {
     !character.is_alphabetic() && !character.is_whitespace() && !is_deceptive(character)
 }
@@ -94,7 +96,8 @@ pub fn visible_lines(text: &str) -> String {
     shown
 }
 
-/// JSON with the deceptive characters of its strings as `\u` escapes: the same document, and nothing in it moves a terminal's text.
+/// JSON with the deceptive characters of its strings as `\u` escapes: the same document, and nothing in it moves a
+/// terminal's text.
 ///
 /// Outside of strings JSON has no such characters but line breaks and tabs, which stay.
 pub fn visible_json(json: &str) -> String {

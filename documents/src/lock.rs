@@ -1,8 +1,8 @@
 //! One process at a time writes into a folder.
 //!
-//! The system's own file lock decides, because it goes away with the process however that ends: a killed run leaves the file
-//! `.lock` and the number of a process in it, but no lock, and nobody has to judge whether that number has been given away
-//! since. The number is there for people.
+//! The system's own file lock decides, because it goes away with the process however that ends: a killed run leaves the
+//! file `.lock` and the number of a process in it, but no lock, and nobody has to judge whether that number has been
+//! given away since. The number is there for people.
 
 use std::fs::{File, TryLockError};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
@@ -57,7 +57,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The file stays, empty: were it removed, a process that has just opened it would lock a file that no other can see.
+        // The file stays, empty: were it removed, a process that has just opened it would lock a file that no other can
+        // see.
         let _ = rewrite(&mut self.file, "");
         let _ = self.file.unlock();
     }

@@ -9,8 +9,8 @@ pub const ABSENT: &str = "–";
 /// Below this a difference from one is the rounding of the subtraction itself.
 const ROUNDING: f64 = 1e-13;
 
-/// A number with three significant digits, a whole number with nothing after the point; `3.1e-7` below a thousandth and from a
-/// million on.
+/// A number with three significant digits, a whole number with nothing after the point; `3.1e-7` below a thousandth and
+/// from a million on.
 pub fn plain(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e6 {
         return format!("{:.0}", value.abs().copysign(if value == 0.0 { 1.0 } else { value }));

@@ -1,10 +1,11 @@
-//! THE content policy of the pages that are written: should an escape of a stranger's text ever be missed, nothing comes of it.
+//! THE content policy of the pages that are written: should an escape of a stranger's text ever be missed, nothing
+//! comes of it.
 
 use sha2::{Digest, Sha256};
 
-/// The policy of a page with one style sheet and one script, both inline: these two texts are obeyed and no other, nor any style
-/// attribute or handler, and nothing can be loaded, sent or framed. It holds no character that an attribute in double quotes
-/// would need escaped.
+/// The policy of a page with one style sheet and one script, both inline: these two texts are obeyed and no other, nor
+/// any style attribute or handler, and nothing can be loaded, sent or framed. It holds no character that an attribute
+/// in double quotes would need escaped.
 pub fn content_policy(style: &str, script: &str) -> String {
     format!(
         "default-src 'none'; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'",

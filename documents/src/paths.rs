@@ -1,14 +1,15 @@
 //! Paths as text, such that no two have the same.
 //!
-//! A path is bytes, and need not be text. What `display` makes of two that are not may be equal; reports, policies and results that go
-//! by it would then take one for the other.
+//! A path is bytes, and need not be text. What `display` makes of two that are not may be equal; reports, policies and
+//! results that go by it would then take one for the other.
 
 use std::fmt::Write;
 use std::path::Path;
 
 /// A path as text: itself where it is UTF-8, and otherwise with `\xff` for a byte that is no text.
 ///
-/// A path that holds such an escape itself has its backslashes escaped (`\x5c`), so that different paths are different texts.
+/// A path that holds such an escape itself has its backslashes escaped (`\x5c`), so that different paths are different
+/// texts.
 ///
 /// ```
 /// # #[cfg(unix)] {

@@ -1,9 +1,9 @@
 //! How far a measured accuracy can be trusted, and whether two of them differ.
 //!
-//! A few hundred test problems leave an accuracy uncertain by several points, more than most training runs move it, so no
-//! accuracy is reported without its interval. Two models answer the *same* problems, so they are compared
-//! pair by pair: the problems that both solve, or neither, say nothing about which is better. Counts enter, closed forms
-//! or exact sums answer; nothing here is drawn at random, and nothing is assumed normal but the score statistics that
+//! A few hundred test problems leave an accuracy uncertain by several points, more than most training runs move it, so
+//! no accuracy is reported without its interval. Two models answer the *same* problems, so they are compared pair by
+//! pair: the problems that both solve, or neither, say nothing about which is better. Counts enter, closed forms or
+//! exact sums answer; nothing here is drawn at random, and nothing is assumed normal but the score statistics that
 //! Wilson's and Tango's intervals invert.
 
 mod binomial;
@@ -76,9 +76,10 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Wilson's score interval of `successes` in `trials` (Wilson 1927): the shares p with |k/n − p| ≤ z √(p(1 − p)/n), that is
-/// (k + z²/2 ± z √(k(n − k)/n + z²/4)) / (n + z²). It stays within [0, 1] and keeps a width at 0 and n successes, where the
-/// textbook interval k/n ± z·stderr shrinks to a point. `None` without trials, or with more successes than trials.
+/// Wilson's score interval of `successes` in `trials` (Wilson 1927): the shares p with |k/n − p| ≤ z √(p(1 − p)/n),
+/// that is (k + z²/2 ± z √(k(n − k)/n + z²/4)) / (n + z²). It stays within [0, 1] and keeps a width at 0 and n
+/// successes, where the textbook interval k/n ± z·stderr shrinks to a point. `None` without trials, or with more
+/// successes than trials.
 pub fn wilson(successes: u64, trials: u64, confidence: Confidence) -> Option<Interval> {
     if trials == 0 || successes > trials {
         return None;
@@ -146,17 +147,18 @@ impl PairedOutcomes {
         (std::f64::consts::LN_2 + binomial::ln_fair_tail(fewer, discordant)).min(0.0)
     }
 
-    /// McNemar's test in its exact form, a sign test: the two-sided probability, were both models equally good, that the
-    /// problems on which they disagree fall at least as unevenly as they do: min(1, 2·P(X ≤ min(b, c))), X ~ Bin(b + c, ½).
-    /// 1 where they never disagree.
+    /// McNemar's test in its exact form, a sign test: the two-sided probability, were both models equally good, that
+    /// the problems on which they disagree fall at least as unevenly as they do: min(1, 2·P(X ≤ min(b, c))), X ~ Bin(b
+    /// + c, ½). 1 where they never disagree.
     pub fn p_value(&self) -> f64 {
         self.ln_p_value().exp()
     }
 
-    /// Tango's score interval (Tango 1998) of [`Self::difference`]: the differences δ that the score test does not refuse,
+    /// Tango's score interval (Tango 1998) of [`Self::difference`]: the differences δ that the score test does not
+    /// refuse,
     /// |b − c − nδ| ≤ z √(n(2q̂ + δ(1 − δ))), with b problems won by the second model, c lost, and q̂ the most likely share of
-    /// lost problems under δ. It agrees with McNemar's (asymptotic) test about whether 0 is inside, and needs no correction
-    /// where a cell is empty. `None` without problems.
+    /// lost problems under δ. It agrees with McNemar's (asymptotic) test about whether 0 is inside, and needs no
+    /// correction where a cell is empty. `None` without problems.
     pub fn difference_interval(&self, confidence: Confidence) -> Option<Interval> {
         let difference = self.difference()?;
         let z = confidence.quantile;
@@ -165,8 +167,8 @@ impl PairedOutcomes {
         Some(Interval { low, high })
     }
 
-    /// b − c − nδ − z √(n(2q̂ + δ(1 − δ))): positive where δ is refused as too small (z > 0), negative where it is refused
-    /// as too large (z < 0).
+    /// b − c − nδ − z √(n(2q̂ + δ(1 − δ))): positive where δ is refused as too small (z > 0), negative where it is
+    /// refused as too large (z < 0).
     fn score(&self, delta: f64, z: f64) -> f64 {
         let (n, b, c) = (self.total() as f64, self.second_only as f64, self.first_only as f64);
         // q̂ is the larger root of 2n·q² + B·q − cδ(1 − δ) = 0, B = (2n − b + c)δ − b − c.
@@ -180,8 +182,8 @@ impl PairedOutcomes {
     }
 }
 
-/// Where the differences that are refused end, between one that may be (`outer`) and one that is not (`inner`). A hundred
-/// halvings reach neighbouring numbers.
+/// Where the differences that are refused end, between one that may be (`outer`) and one that is not (`inner`). A
+/// hundred halvings reach neighbouring numbers.
 fn boundary(mut outer: f64, mut inner: f64, refused: impl Fn(f64) -> bool) -> f64 {
     if !refused(outer) {
         return outer;
@@ -217,7 +219,8 @@ pub fn spread(values: &[f64]) -> Option<Spread> {
     }
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    // In two passes: the mean of squares less the square of the mean would cancel for results as close as those of seeds.
+    // In two passes: the mean of squares less the square of the mean would cancel for results as close as those of
+    // seeds.
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let standard_deviation = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
     Some(Spread {

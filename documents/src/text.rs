@@ -1,7 +1,8 @@
 //! Text that someone else wrote: token texts, paths, module names. All of it may be hostile.
 //!
-//! Two dangers besides markup (which [`escape`] and the template's auto-escape deal with): control characters, and marks that
-//! reorder what is shown, so that a reader would see another text than the model did. Both are made visible here.
+//! Two dangers besides markup (which [`escape`] and the template's auto-escape deal with): control characters, and
+//! marks that reorder what is shown, so that a reader would see another text than the model did. Both are made visible
+//! here.
 
 use std::fmt::Write;
 

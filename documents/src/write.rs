@@ -1,8 +1,8 @@
 //! THE way to put a file in its place: written aside in the same folder, flushed to the disk, renamed.
 //!
-//! A reader sees the old file or the new one, never half of either, and a run that fails leaves the old one. What stands at the
-//! place is replaced and not followed: a link that a stranger laid there, to a file elsewhere, ends as a plain file. The mode is
-//! that of any file which the user makes (`umask`), not the private one of temporary files.
+//! A reader sees the old file or the new one, never half of either, and a run that fails leaves the old one. What
+//! stands at the place is replaced and not followed: a link that a stranger laid there, to a file elsewhere, ends as a
+//! plain file. The mode is that of any file which the user makes (`umask`), not the private one of temporary files.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
@@ -15,7 +15,8 @@ use crate::steps::step;
 /// How the names of unfinished files begin, so that what a killed run left can be told from what somebody wants.
 pub const UNFINISHED: &str = ".writing-";
 
-/// A file in the making: what is written to it stands at its place only after [`Aside::commit`]; dropped, it leaves nothing.
+/// A file in the making: what is written to it stands at its place only after [`Aside::commit`]; dropped, it leaves
+/// nothing.
 #[derive(Debug)]
 pub struct Aside {
     file: NamedTempFile,
@@ -61,8 +62,8 @@ impl Write for Aside {
 
 /// Puts a file with this content at `place`.
 ///
-/// A device or pipe is written to as it is, and so is what `/dev` and `/proc` link to, such as `/dev/stdout`; any other link is
-/// replaced by the file.
+/// A device or pipe is written to as it is, and so is what `/dev` and `/proc` link to, such as `/dev/stdout`; any other
+/// link is replaced by the file.
 pub fn replace(place: &Path, content: &[u8]) -> Result<()> {
     if is_stream(place)? {
         return OpenOptions::new().write(true).open(place)?.write_all(content);
@@ -89,8 +90,8 @@ pub fn append(place: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes a folder below `root`, and those between; an entry on the way that is a link is refused, for what is written there would land
-/// elsewhere. `root` itself may be one: who names it knows it.
+/// Makes a folder below `root`, and those between; an entry on the way that is a link is refused, for what is written
+/// there would land elsewhere. `root` itself may be one: who names it knows it.
 pub fn folder_within(root: &Path, relative: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(root)?;
     let mut folder = root.to_owned();
@@ -114,8 +115,8 @@ pub fn folder_within(root: &Path, relative: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes what killed runs left unfinished in a folder: files and folders whose names begin with one of `prefixes`. Only for a folder
-/// that nobody else writes to.
+/// Removes what killed runs left unfinished in a folder: files and folders whose names begin with one of `prefixes`.
+/// Only for a folder that nobody else writes to.
 pub fn sweep(folder: &Path, prefixes: &[&str]) -> Result<()> {
     for (path, kind) in unfinished(folder, prefixes)? {
         if kind.is_dir() {
@@ -149,8 +150,8 @@ fn unfinished(folder: &Path, prefixes: &[&str]) -> Result<Vec<(PathBuf, FileType
     Ok(found)
 }
 
-/// Opens a file that is written little by little, to read and write it where it stands; it is made where it is not there, and a link in
-/// its place is an error.
+/// Opens a file that is written little by little, to read and write it where it stands; it is made where it is not
+/// there, and a link in its place is an error.
 pub fn open_kept(place: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -178,8 +179,8 @@ fn refuse_links(options: &mut OpenOptions) {
     let _ = options;
 }
 
-/// Flushes a folder's entries to the disk, so that a rename in it survives a power cut. Systems and file systems that cannot are let be:
-/// the file itself is safe.
+/// Flushes a folder's entries to the disk, so that a rename in it survives a power cut. Systems and file systems that
+/// cannot are let be: the file itself is safe.
 pub fn sync_folder(folder: &Path) {
     #[cfg(unix)]
     if let Ok(opened) = File::open(folder) {

@@ -7,7 +7,8 @@ use std::path::Path;
 use lcr_documents::DocumentError;
 use lcr_documents::audit::{Audit, json};
 
-/// The schema in the repository is the one that the types give. `UPDATE_SCHEMA=1 cargo test -p lcr-documents` writes it anew.
+/// The schema in the repository is the one that the types give. `UPDATE_SCHEMA=1 cargo test -p lcr-documents` writes it
+/// anew.
 #[test]
 fn schema_in_the_repository_is_current() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json");

@@ -67,8 +67,8 @@ impl Noise {
 /// Seed of the bases.
 const BASE_SEED: u64 = 0x1234_5678_9ABC_DEF1;
 
-/// Streams tensors into a safetensors file: normal values of the deviation that stands beside each, or `fill` where that is zero.
-/// The seed must not be zero.
+/// Streams tensors into a safetensors file: normal values of the deviation that stands beside each, or `fill` where
+/// that is zero. The seed must not be zero.
 pub(crate) fn write_tensors(
     path: &Path,
     dtype: &str,

@@ -62,8 +62,8 @@ impl ChatMessage {
 
 /// The date that a template reads as today's.
 ///
-/// The default is 26 July 2024, the date that Llama 3's published template falls back on, so that a prompt never depends
-/// on the day of the audit.
+/// The default is 26 July 2024, the date that Llama 3's published template falls back on, so that a prompt never
+/// depends on the day of the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChatDate {
     /// Year of the Gregorian calendar.
@@ -173,7 +173,8 @@ fn syntax() -> Result<SyntaxConfig, Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
 }
 
-/// A template's text as the engine reads it: the tags that it does not know and that write nothing are replaced, line by line in place.
+/// A template's text as the engine reads it: the tags that it does not know and that write nothing are replaced, line
+/// by line in place.
 fn prepared(source: &str) -> String {
     let mut source = source.to_owned();
     for (tag, replacement) in [(&*GENERATION, "{%$1 if true $2%}"), (&*END_GENERATION, "{%$1 endif $2%}")] {

@@ -2,11 +2,12 @@
 //!
 //! A header that does not describe the file exactly (length, overlap, gap, trailing bytes, repeated key, size that does
 //! not follow from dtype and shape) is refused with an error that names the tensor and the bytes; nothing that a header
-//! claims is allocated before it is checked against the file. Tensors are never copied when opened: a [`Weight`] is a view
-//! that widens rows to f32 on demand and can give its pages back to the system.
+//! claims is allocated before it is checked against the file. Tensors are never copied when opened: a [`Weight`] is a
+//! view that widens rows to f32 on demand and can give its pages back to the system.
 //!
-//! Do not rewrite a file while it is mapped: the system answers a read past a new end with a signal, not an error. A file of an
-//! adapter's size is read whole instead ([`SafetensorsFile::open_held`]), so that its digest is that of the very bytes used.
+//! Do not rewrite a file while it is mapped: the system answers a read past a new end with a signal, not an error. A
+//! file of an adapter's size is read whole instead ([`SafetensorsFile::open_held`]), so that its digest is that of the
+//! very bytes used.
 
 mod error;
 mod rows;
@@ -204,8 +205,8 @@ impl Weight {
 
     /// Widens `elements` (indices into the flattened tensor) to f32.
     ///
-    /// `out` must be as long as `elements`; what lies outside the tensor is left as it was, which the shape checks of the
-    /// callers exclude.
+    /// `out` must be as long as `elements`; what lies outside the tensor is left as it was, which the shape checks of
+    /// the callers exclude.
     pub fn widen(&self, elements: Range<usize>, out: &mut [f32]) {
         let size = self.dtype.size();
         let source = self.bytes().get(elements.start * size..elements.end * size).unwrap_or(&[]);
@@ -224,13 +225,14 @@ impl Weight {
         matches!(self.file.map, Content::Held(_))
     }
 
-    /// SHA-256 of the whole file that holds it, as it is now: another one than when it was opened where the file is mapped and was
-    /// rewritten.
+    /// SHA-256 of the whole file that holds it, as it is now: another one than when it was opened where the file is
+    /// mapped and was rewritten.
     pub fn file_sha256(&self) -> String {
         self.file.sha256()
     }
 
-    /// The first NaN or infinity and its index; none of a tensor that is not stored as floats. Nothing is kept in memory.
+    /// The first NaN or infinity and its index; none of a tensor that is not stored as floats. Nothing is kept in
+    /// memory.
     pub fn first_non_finite(&self) -> Option<(usize, f32)> {
         const BLOCK: usize = 1 << 14;
         let mut values = vec![0.0; BLOCK.min(self.len())];
@@ -294,8 +296,8 @@ impl Weight {
             unsafe_code,
             reason = "advice on a read-only file mapping cannot lose data: pages come back from the file"
         )]
-        // SAFETY: the mapping is read-only and file-backed, so discarded pages are refilled with the same bytes; the range
-        // was checked against the file when the header was read.
+        // SAFETY: the mapping is read-only and file-backed, so discarded pages are refilled with the same bytes; the
+        // range was checked against the file when the header was read.
         let result =
             unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len()) };
         if let Err(error) = result {
@@ -331,8 +333,8 @@ impl SafetensorsFile {
         Self::of(path, map(&handle).map_err(io)?, header_bytes)
     }
 
-    /// The same with the bytes read into memory, where there are at most `most`, and mapped otherwise: what is read cannot change any
-    /// more, whatever becomes of the file.
+    /// The same with the bytes read into memory, where there are at most `most`, and mapped otherwise: what is read
+    /// cannot change any more, whatever becomes of the file.
     pub fn open_held(path: &Path, most: u64) -> Result<Self, CheckpointError> {
         let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
         let mut handle = std::fs::File::open(path).map_err(io)?;

@@ -1,8 +1,9 @@
-//! A module's path, taken apart: the layer it is in, its kind, the expert it belongs to, and what it does with the residual stream.
+//! A module's path, taken apart: the layer it is in, its kind, the expert it belongs to, and what it does with the
+//! residual stream.
 //!
-//! The one place that knows these names: those of the [`families`](crate::families) that the decoder runs come from there, and below stand
-//! those of models whose adapters are read though nothing runs them. A module of any other name has no role: whoever leaves it out of
-//! a measure by role says so.
+//! The one place that knows these names: those of the [`families`](crate::families) that the decoder runs come from
+//! there, and below stand those of models whose adapters are read though nothing runs them. A module of any other name
+//! has no role: whoever leaves it out of a measure by role says so.
 
 use crate::families::FAMILIES;
 
@@ -49,8 +50,8 @@ pub enum StreamRole {
     Writes,
     /// A linear whose input is the normalised stream.
     Reads,
-    /// Neither, or something that rules of its own look at: embeddings, heads, norms, routers, convolutions, what lies between two
-    /// linears.
+    /// Neither, or something that rules of its own look at: embeddings, heads, norms, routers, convolutions, what lies
+    /// between two linears.
     Apart,
 }
 
@@ -79,8 +80,8 @@ impl StreamRole {
         kinds
     }
 
-    /// Names in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo, OPT, Phi, Qwen, Baichuan,
-    /// ChatGLM, DeepSeek, Granite, DBRX, Mamba and their kin.
+    /// Names in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo, OPT, Phi,
+    /// Qwen, Baichuan, ChatGLM, DeepSeek, Granite, DBRX, Mamba and their kin.
     fn names_elsewhere(self) -> &'static [&'static str] {
         match self {
             Self::Writes => &[
@@ -179,7 +180,8 @@ mod tests {
         assert_eq!(role("model.embed_tokens.weight"), Some(StreamRole::Apart));
     }
 
-    /// Of models that only their adapters are read of: GPT-NeoX and Falcon write with a `dense` of attention, BERT reads with one.
+    /// Of models that only their adapters are read of: GPT-NeoX and Falcon write with a `dense` of attention, BERT
+    /// reads with one.
     #[test]
     fn names_of_models_that_nothing_runs_have_roles_too() {
         let role = |path| ModulePath::parse(path).role();

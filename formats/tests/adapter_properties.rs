@@ -1,4 +1,5 @@
-//! Laws that hold for every adapter: files of noise are refused and never panic; spectra are functions of the product BA.
+//! Laws that hold for every adapter: files of noise are refused and never panic; spectra are functions of the product
+//! BA.
 
 mod adapter_support;
 

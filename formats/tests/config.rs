@@ -30,7 +30,8 @@ fn with(name: &str, key: &str, value: Value) -> Result<Config, ConfigError> {
 const LLAMA3: RopeScaling =
     RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192.0 };
 
-/// What a model is: family, layers, width, heads, key-value heads, head width, θ, scaling, window, tied head, q/k/v bias.
+/// What a model is: family, layers, width, heads, key-value heads, head width, θ, scaling, window, tied head, q/k/v
+/// bias.
 type Facts = (&'static str, usize, usize, usize, usize, usize, f64, RopeScaling, Option<usize>, bool, bool);
 
 /// Reads a model whose layers are all of one kind.
@@ -243,7 +244,8 @@ proptest! {
     }
 }
 
-/// Gemma's first configs say `gelu`, and transformers computes its approximation for them; heads are of 256 where nothing is said.
+/// Gemma's first configs say `gelu`, and transformers computes its approximation for them; heads are of 256 where
+/// nothing is said.
 #[test]
 fn gemma_means_the_approximation_by_gelu() {
     let mut config = json!({

@@ -1,4 +1,5 @@
-//! Reports that were edited: whatever the edit, a report agrees only with what it is equal to, and no key may stand twice.
+//! Reports that were edited: whatever the edit, a report agrees only with what it is equal to, and no key may stand
+//! twice.
 #![no_main]
 
 use lcr_gate::difference::{Comparison, Document, Numbers};

@@ -1,7 +1,8 @@
-//! The report as an in-toto Statement, which `cosign` and others sign: these bytes were judged so, by this policy, on this day.
+//! The report as an in-toto Statement, which `cosign` and others sign: these bytes were judged so, by this policy, on
+//! this day.
 //!
-//! Subjects are single files by their SHA-256, so that whoever holds one of them can ask for it. Nothing is signed here: a statement
-//! without a signature says no more than the report that it was made from.
+//! Subjects are single files by their SHA-256, so that whoever holds one of them can ask for it. Nothing is signed
+//! here: a statement without a signature says no more than the report that it was made from.
 
 use lcr_documents::DocumentError;
 use serde::{Deserialize, Serialize};

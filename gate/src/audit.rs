@@ -1,7 +1,8 @@
 //! A comparison under a policy: the gate's judge is asked about one adapter, and its answer goes into the audit.
 //!
-//! What the files hold and what the numbers are is judged together, by the same levels, limits and waivers as in the gate, so that
-//! `compare` cannot pass what `scan` refuses. The audit says besides which parts were looked at, and by how many rules.
+//! What the files hold and what the numbers are is judged together, by the same levels, limits and waivers as in the
+//! gate, so that `compare` cannot pass what `scan` refuses. The audit says besides which parts were looked at, and by
+//! how many rules.
 
 use std::cmp::Reverse;
 
@@ -20,7 +21,8 @@ pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Provena
         provenance.date = Some(pins.date.clone());
     }
     let subject = ScannedAdapter { path, scan, audit: Some(audit.clone()), not_compared: None, error: None };
-    // Findings about the policy itself, such as waivers that this one adapter does not need, are no matter of the comparison.
+    // Findings about the policy itself, such as waivers that this one adapter does not need, are no matter of the
+    // comparison.
     let artifacts = judge(vec![subject], policy, pins).artifacts;
     let found: Vec<GateFinding> = artifacts.into_iter().flat_map(|artifact| artifact.findings).collect();
     conclude(audit, &found, policy, true);

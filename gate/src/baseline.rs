@@ -29,7 +29,8 @@ impl Baseline {
     }
 }
 
-/// Whether a known finding covers one of the same rule, adapter, file and place: on the same bytes, and not beyond its number.
+/// Whether a known finding covers one of the same rule, adapter, file and place: on the same bytes, and not beyond its
+/// number.
 fn covers(known: &GateFinding, finding: &GateFinding) -> bool {
     let is_within = match (known.measured, finding.measured) {
         (Some(known), Some(measured)) => measured <= known,

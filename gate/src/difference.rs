@@ -1,7 +1,7 @@
 //! Two documents held against each other, place by place; and a reader that takes no document for another.
 //!
-//! What a report says is compared as JSON and not as the types that this program reads it into: a key that nobody knows, or one that
-//! stands twice, is in the file that others read.
+//! What a report says is compared as JSON and not as the types that this program reads it into: a key that nobody
+//! knows, or one that stands twice, is in the file that others read.
 
 use std::collections::HashMap;
 use std::fmt;

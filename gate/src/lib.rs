@@ -1,7 +1,8 @@
-//! The gate: what a policy says of scanned, and where it asks for that compared, adapters; and that in every form CI reads.
+//! The gate: what a policy says of scanned, and where it asks for that compared, adapters; and that in every form CI
+//! reads.
 //!
-//! [`judge`] turns observations into findings, the verdict follows from the findings alone, and the exit code from the verdict.
-//! Every output is a function of one [`GateReport`], so no two of them can disagree.
+//! [`judge`] turns observations into findings, the verdict follows from the findings alone, and the exit code from the
+//! verdict. Every output is a function of one [`GateReport`], so no two of them can disagree.
 
 // What this crate reads is a stranger's: nothing in a file may end the process.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

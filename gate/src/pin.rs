@@ -22,8 +22,8 @@ pub(super) fn digest_of_lines<'a>(lines: impl Iterator<Item = (&'a str, &'a str)
     hexadecimal(&whole.finalize())
 }
 
-/// SHA-256 over the lines `<sha256>  <name>` of the files of a folder whose names are `wanted`, sorted by name; `None` where there is
-/// no such file.
+/// SHA-256 over the lines `<sha256>  <name>` of the files of a folder whose names are `wanted`, sorted by name; `None`
+/// where there is no such file.
 pub fn digest_of_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Option<String>, DocumentError> {
     let entries = fs_err::read_dir(folder).map_err(|source| DocumentError::io(folder, source))?;
     let mut names: Vec<String> = Vec::new();

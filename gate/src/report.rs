@@ -39,8 +39,8 @@ pub struct GateReport {
 /// Digests of what the verdict rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Provenance {
-    /// The command that made the report: `scan`, `gate`, or `batch`, whose shards may have been merged; empty in reports of versions
-    /// that did not say.
+    /// The command that made the report: `scan`, `gate`, or `batch`, whose shards may have been merged; empty in
+    /// reports of versions that did not say.
     #[serde(default)]
     pub command: String,
     /// The paths that were looked through, as given.
@@ -72,8 +72,8 @@ pub struct Provenance {
 pub struct BasePin {
     /// Folder, as given.
     pub path: String,
-    /// SHA-256 over the lines `<sha256>  <name>` of its weights and config.json, sorted by name; absent where its weights were not
-    /// needed.
+    /// SHA-256 over the lines `<sha256>  <name>` of its weights and config.json, sorted by name; absent where its
+    /// weights were not needed.
     pub sha256: Option<String>,
     /// The same over its tokenizer's files.
     pub tokenizer: Option<String>,
@@ -134,8 +134,8 @@ pub struct GateFinding {
     pub artifact: String,
     /// File in it; empty where the finding is about the whole.
     pub file: String,
-    /// SHA-256 over what it rests on, which is what a waiver names: of the one file in `files`; of several over the lines
-    /// `<sha256>  <path>`; of the artifact where `files` is empty.
+    /// SHA-256 over what it rests on, which is what a waiver names: of the one file in `files`; of several over the
+    /// lines `<sha256>  <path>`; of the artifact where `files` is empty.
     pub sha256: String,
     /// The files that it rests on, sorted by path; absent where it rests on the whole artifact.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

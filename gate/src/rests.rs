@@ -1,7 +1,8 @@
 //! The files that a finding rests on, with their digests.
 //!
-//! Which they are is a property of its rule: a number of an adapter follows from its config and its tensors together, what is said of
-//! a tokenizer from all its files. The digest of a finding is over exactly these, and that is what an exception names.
+//! Which they are is a property of its rule: a number of an adapter follows from its config and its tensors together,
+//! what is said of a tokenizer from all its files. The digest of a finding is over exactly these, and that is what an
+//! exception names.
 
 use lcr_scan::Scan;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub struct FilePin {
     pub sha256: String,
 }
 
-/// The files that a finding about `file` rests on, in the order of their paths; none where it rests on the whole artifact.
+/// The files that a finding about `file` rests on, in the order of their paths; none where it rests on the whole
+/// artifact.
 pub(super) fn files(scan: &Scan, rests_on: RestsOn, file: &str, further: &[String]) -> Vec<FilePin> {
     let read = || scan.files.iter().filter(|record| !record.sha256.is_empty());
     // A member of an archive, or a file that was not read.
@@ -33,7 +35,8 @@ pub(super) fn files(scan: &Scan, rests_on: RestsOn, file: &str, further: &[Strin
     pins
 }
 
-/// The digest over what a finding rests on: that of the one file, or over the lines `<sha256>  <path>`, or that of the artifact.
+/// The digest over what a finding rests on: that of the one file, or over the lines `<sha256>  <path>`, or that of the
+/// artifact.
 pub(super) fn digest(pins: &[FilePin], artifact: &str) -> String {
     match pins {
         [] => artifact.to_owned(),

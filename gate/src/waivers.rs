@@ -35,7 +35,8 @@ impl<'a> Waivers<'a> {
         Self { policy, date, used: vec![Use::None; policy.waivers.len()] }
     }
 
-    /// Covers a finding by the first waiver of its rule and digest that still holds; `artifact` is the digest of the whole.
+    /// Covers a finding by the first waiver of its rule and digest that still holds; `artifact` is the digest of the
+    /// whole.
     pub(super) fn cover(&mut self, finding: &mut GateFinding, artifact: &str) {
         let is_refused = refusal_of(finding).is_some();
         let is_whole = finding.sha256 == artifact;

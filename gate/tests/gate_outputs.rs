@@ -502,7 +502,8 @@ fn a_bill_of_materials_satisfies_the_standard() {
 fn code_quality_has_the_fields_that_gitlab_reads() {
     let issues: Vec<Value> = serde_json::from_str(&codequality(&full()).unwrap()).unwrap();
     let severities: Vec<&str> = issues.iter().map(|issue| issue["severity"].as_str().unwrap()).collect();
-    // Two that fail, a waived and a known one, a warning, two that are allowed, the policy's, and what could not be analysed.
+    // Two that fail, a waived and a known one, a warning, two that are allowed, the policy's, and what could not be
+    // analysed.
     assert_eq!(severities, ["critical", "critical", "info", "info", "minor", "info", "info", "minor", "blocker"]);
     let mut prints = std::collections::BTreeSet::new();
     for issue in &issues {

@@ -1,7 +1,7 @@
 //! What a caller may do on the way of a forward pass: take the activations at a site, and put others in their place.
 //!
-//! A site's rows are first replaced and then captured: what was taken is what the pass went on with. Models that share rows
-//! go on sharing them unless one of them gets others, and nothing is copied for a site that nobody replaces.
+//! A site's rows are first replaced and then captured: what was taken is what the pass went on with. Models that share
+//! rows go on sharing them unless one of them gets others, and nothing is copied for a site that nobody replaces.
 
 mod site;
 
@@ -14,8 +14,8 @@ use crate::decoder::{Branches, ModelError};
 
 /// What a model goes on with instead of the rows that it has at a site, or `None` where they stay.
 ///
-/// It is called with the site, the model's index in the pass and its rows; the result has their shape. A tensor that it gives
-/// to several models (a clone, not a copy) is shared by them.
+/// It is called with the site, the model's index in the pass and its rows; the result has their shape. A tensor that it
+/// gives to several models (a clone, not a copy) is shared by them.
 pub type Replacement<'h> = dyn FnMut(Site, usize, &Tensor) -> Result<Option<Tensor>> + Send + 'h;
 
 /// Activations taken on the way, and what replaces others.

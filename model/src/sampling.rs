@@ -1,12 +1,12 @@
 //! Draws the next token from a row of logits.
 //!
-//! The transformed distribution is that of transformers' `generate`: divide by the temperature, keep the `top_k` largest
-//! logits (all that tie with the last one kept), then keep the smallest set of most probable tokens whose mass reaches
-//! `top_p`, the token that crosses it included. A draw comes with its log-probability under that distribution, because a
-//! trainer that compares policies must use the one that really drew.
+//! The transformed distribution is that of transformers' `generate`: divide by the temperature, keep the `top_k`
+//! largest logits (all that tie with the last one kept), then keep the smallest set of most probable tokens whose mass
+//! reaches `top_p`, the token that crosses it included. A draw comes with its log-probability under that distribution,
+//! because a trainer that compares policies must use the one that really drew.
 //!
-//! All arithmetic is in f64, the generator is ChaCha with 12 rounds, and one draw takes one 64-bit number of its stream:
-//! a seed gives the same tokens on every platform.
+//! All arithmetic is in f64, the generator is ChaCha with 12 rounds, and one draw takes one 64-bit number of its
+//! stream: a seed gives the same tokens on every platform.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

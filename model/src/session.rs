@@ -1,9 +1,10 @@
 //! Many sequences of one model, read together.
 //!
-//! Decoding is bound by reading the weights, so sequences that go on at the same time are given to one forward pass, which
-//! reads each weight once for all of them. Sequences may have read different numbers of tokens and may read different
-//! numbers of new ones: a prompt, an injected chunk and single tokens go through together. A fork shares everything read
-//! so far. What a session computes equals, up to the order of sums in f32, one pass over each whole sequence.
+//! Decoding is bound by reading the weights, so sequences that go on at the same time are given to one forward pass,
+//! which reads each weight once for all of them. Sequences may have read different numbers of tokens and may read
+//! different numbers of new ones: a prompt, an injected chunk and single tokens go through together. A fork shares
+//! everything read so far. What a session computes equals, up to the order of sums in f32, one pass over each whole
+//! sequence.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,8 @@ pub struct Step {
     pub logits: Vec<f32>,
     /// The stream after the last layer, `resid.N`, `[width]`.
     pub hidden: Vec<f32>,
-    /// The same behind the final norm, `[width]`: what transformers calls the last hidden state, and Coconut reads next.
+    /// The same behind the final norm, `[width]`: what transformers calls the last hidden state, and Coconut reads
+    /// next.
     pub normal: Vec<f32>,
 }
 
@@ -88,8 +90,8 @@ impl<'a> Session<'a> {
         id
     }
 
-    /// Feeds each sequence its tokens, one or many, in one forward pass; returns the logits `[vocab]` after the last token of
-    /// each, in the order of the requests.
+    /// Feeds each sequence its tokens, one or many, in one forward pass; returns the logits `[vocab]` after the last
+    /// token of each, in the order of the requests.
     ///
     /// # Errors
     /// As [`Session::step`].
@@ -101,14 +103,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Feeds each sequence tokens or vectors, one or many, in one forward pass; returns what each has come to, in the order of
-    /// the requests.
+    /// Feeds each sequence tokens or vectors, one or many, in one forward pass; returns what each has come to, in the
+    /// order of the requests.
     ///
     /// # Errors
-    /// For a sequence that is closed or named twice, a request without tokens, a token outside the vocabulary (`prompt` is
-    /// the request's index, `position` that in the sequence), vectors that are not finite rows of the model's width, a
-    /// sequence that would become longer than the model has positions, or a tensor operation that failed. After an error all
-    /// sequences are as they were.
+    /// For a sequence that is closed or named twice, a request without tokens, a token outside the vocabulary (`prompt`
+    /// is the request's index, `position` that in the sequence), vectors that are not finite rows of the model's width,
+    /// a sequence that would become longer than the model has positions, or a tensor operation that failed. After an
+    /// error all sequences are as they were.
     pub fn step(&mut self, requests: &[(SequenceId, Input)]) -> Result<Vec<Step>, ModelError> {
         let Some(last) = self.run(requests)? else { return Ok(Vec::new()) };
         let parts = host_rows(&last.logits)?.into_iter().zip(host_rows(&last.hidden)?).zip(host_rows(&last.normal)?);

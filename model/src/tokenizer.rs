@@ -1,9 +1,9 @@
 //! Text to token ids and back: `tokenizer.json`, the special tokens, and the chat template of one model folder.
 //!
-//! The one idea: a prompt gets its special tokens from exactly one place. A plain prompt is encoded with the tokenizer's
-//! special tokens; a rendered chat already spells them, so it is encoded without. Mixing the two gives a second
-//! beginning-of-sequence token, which shifts every activation and is the most common silent fault of such tools; a prompt
-//! that begins with two is an error here.
+//! The one idea: a prompt gets its special tokens from exactly one place. A plain prompt is encoded with the
+//! tokenizer's special tokens; a rendered chat already spells them, so it is encoded without. Mixing the two gives a
+//! second beginning-of-sequence token, which shifts every activation and is the most common silent fault of such tools;
+//! a prompt that begins with two is an error here.
 //!
 //! Only `tokenizer.json` is read. Every family that the decoder supports ships it, and the older files
 //! (`tokenizer.model`, `vocab.json`) do not say how text is split.
@@ -201,9 +201,9 @@ impl Tokenizer {
 
     /// The beginning of what [`Tokenizer::encode`] gives, at least `most` ids long where there are as many.
     ///
-    /// Of a long text only as much is read as these ids can depend on: some tokenizers take time that grows faster than the
-    /// text, and gigabytes of memory. Where reading stopped the ids may differ from those of the whole text, so twice as many as are asked
-    /// for must stand before that.
+    /// Of a long text only as much is read as these ids can depend on: some tokenizers take time that grows faster than
+    /// the text, and gigabytes of memory. Where reading stopped the ids may differ from those of the whole text, so
+    /// twice as many as are asked for must stand before that.
     pub fn encode_start(&self, text: &str, add_special_tokens: bool, most: usize) -> Result<Vec<u32>, TokenizerError> {
         /// Bytes of text for one token at first; English has four.
         const BYTES: usize = 16;

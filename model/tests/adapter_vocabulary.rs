@@ -1,5 +1,5 @@
-//! Tables over a vocabulary of another size are compared with the base's by number: what both have is applied, what only one of
-//! them has is said.
+//! Tables over a vocabulary of another size are compared with the base's by number: what both have is applied, what
+//! only one of them has is said.
 
 #[path = "../../formats/tests/adapter_support/mod.rs"]
 mod adapter_support;

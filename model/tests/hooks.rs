@@ -80,7 +80,8 @@ fn a_value_replaced_by_itself_changes_nothing() {
 
 #[test]
 fn the_base_with_the_stream_of_the_variant_goes_on_as_the_variant() {
-    // From layer 1 on this adapter changes nothing: with the stream between taken over, the rest of the two is the same.
+    // From layer 1 on this adapter changes nothing: with the stream between taken over, the rest of the two is the
+    // same.
     let (decoder, mut variant) = open("qwen3_lora_qv");
     let mut adapter = variant.adapter().clone();
     adapter.modules.retain(|path, _| path.starts_with("model.layers.0."));

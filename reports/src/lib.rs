@@ -1,8 +1,9 @@
 //! Audits as a page, as figures, and as an index over several.
 //!
-//! The one idea: an [`Audit`] is plain data, and everything here is a function of it. [`write_report`] writes `report.json`, `index.html` and `figures/*.png`, all or nothing; [`write_index`] ties the
-//! reports of several adapters together. Charts are described once and drawn twice, as PNG and as the page's inline
-//! graphics, so both always show the same numbers.
+//! The one idea: an [`Audit`] is plain data, and everything here is a function of it. [`write_report`] writes
+//! `report.json`, `index.html` and `figures/*.png`, all or nothing; [`write_index`] ties the reports of several
+//! adapters together. Charts are described once and drawn twice, as PNG and as the page's inline graphics, so both
+//! always show the same numbers.
 //!
 //! What this crate deliberately does not do: run a model, compute a metric, or judge a number that has no chance level.
 //! Everything in an audit that came out of the adapter (names, paths, probe text) is treated as hostile.

@@ -1,9 +1,9 @@
 //! A run's rollouts as one page: what the expert said, what the model said, and which of its words were rewarded.
 //!
-//! A group is read side by side, one column for each attempt at the same problem, for what training does follows from the
-//! difference between them. The page is one file that loads nothing, reads without its script, and treats every text as
-//! hostile: datasets and models write what they like. A run of any length makes a page of bounded size: groups are
-//! chosen evenly, and what is left out is said.
+//! A group is read side by side, one column for each attempt at the same problem, for what training does follows from
+//! the difference between them. The page is one file that loads nothing, reads without its script, and treats every
+//! text as hostile: datasets and models write what they like. A run of any length makes a page of bounded size: groups
+//! are chosen evenly, and what is left out is said.
 
 mod chart;
 mod group;

@@ -1,8 +1,8 @@
 //! The colour scale of the heat maps: twelve steps over the decades that the numbers span.
 //!
-//! Logarithmic, because changes span many powers of ten; in steps, so that both renderers and both themes agree on which
-//! cell has which colour, and a page can name the colours in its style sheet. Lightness runs monotonically, so the steps
-//! stay in order without colour vision.
+//! Logarithmic, because changes span many powers of ten; in steps, so that both renderers and both themes agree on
+//! which cell has which colour, and a page can name the colours in its style sheet. Lightness runs monotonically, so
+//! the steps stay in order without colour vision.
 
 /// Colours of the scale on a light ground, least first.
 pub(crate) const LIGHT: [&str; STEPS] = [

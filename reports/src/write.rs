@@ -1,9 +1,9 @@
 //! A whole report into a folder, or nothing.
 //!
-//! Everything is made in a hidden folder inside the target (so that a rename never crosses a file system) and moved into place
-//! only when complete; what it replaces is moved aside first and moved back should any step fail. Other files in the
-//! target are left alone, for people do write reports into folders that hold more; `figures/` belongs to the report and is
-//! replaced whole. What a killed run left in hidden folders goes when the next report is written.
+//! Everything is made in a hidden folder inside the target (so that a rename never crosses a file system) and moved
+//! into place only when complete; what it replaces is moved aside first and moved back should any step fail. Other
+//! files in the target are left alone, for people do write reports into folders that hold more; `figures/` belongs to
+//! the report and is replaced whole. What a killed run left in hidden folders goes when the next report is written.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ pub struct Written {
     pub figures: Vec<Figure>,
 }
 
-/// Writes `report.json`, `index.html` and `figures/*.png` into `folder`, which is made where it is missing. When anything
-/// fails, an earlier report in the folder is as it was.
+/// Writes `report.json`, `index.html` and `figures/*.png` into `folder`, which is made where it is missing. When
+/// anything fails, an earlier report in the folder is as it was.
 pub fn write_report(audit: &Audit, folder: &Path) -> Result<Written, ReportError> {
     let fresh = !folder.exists();
     fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
@@ -45,8 +45,8 @@ pub fn write_report(audit: &Audit, folder: &Path) -> Result<Written, ReportError
     written
 }
 
-/// Waits until no other process writes a report into this folder, and removes what a killed one left there; whoever holds the result
-/// is alone. A file system without locks gives none, and there nothing is removed.
+/// Waits until no other process writes a report into this folder, and removes what a killed one left there; whoever
+/// holds the result is alone. A file system without locks gives none, and there nothing is removed.
 fn alone_in(folder: &Path) -> Result<Option<File>, ReportError> {
     let fault = |source| ReportError::io(folder, source);
     let opened = File::open(folder).map_err(fault)?;
@@ -79,8 +79,9 @@ fn stage_and_publish(audit: &Audit, folder: &Path) -> Result<Written, ReportErro
     Ok(Written { report: folder.join("report.json"), page: folder.join("index.html"), figures })
 }
 
-/// Writes `index.html` for several reports into `folder`, the parent of theirs; each is given by its own folder's path from
-/// there and its audit; `judge` says whose verdicts they are. An earlier `index.html` is either replaced or as it was.
+/// Writes `index.html` for several reports into `folder`, the parent of theirs; each is given by its own folder's path
+/// from there and its audit; `judge` says whose verdicts they are. An earlier `index.html` is either replaced or as it
+/// was.
 pub fn write_index(reports: &[(&str, &Audit)], judge: &str, folder: &Path) -> Result<PathBuf, ReportError> {
     fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
     let file = folder.join("index.html");
@@ -124,7 +125,8 @@ fn publish(stage: &Path, folder: &Path) -> Result<(), ReportError> {
     Ok(())
 }
 
-/// Moves back, last first. A second failure on top of the first leaves that part behind, and the first is what is reported.
+/// Moves back, last first. A second failure on top of the first leaves that part behind, and the first is what is
+/// reported.
 fn undo(done: &[Move]) {
     for moved in done.iter().rev() {
         let _ = fs_err::rename(&moved.to, &moved.from);

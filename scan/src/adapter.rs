@@ -120,8 +120,8 @@ pub(crate) struct Reader<'a> {
 impl Reader<'_> {
     /// Reads the adapter, a few modules at a time, and says what it changes.
     ///
-    /// Numbered checkpoints of the same run are scanned as what they are: whoever loads one of them loads what is read here. What is
-    /// changed is what any of them changes; the rest of the summary is that of the last step.
+    /// Numbered checkpoints of the same run are scanned as what they are: whoever loads one of them loads what is read
+    /// here. What is changed is what any of them changes; the rest of the summary is that of the last step.
     pub(crate) fn observe(&self, found: &mut Vec<Observation>) -> Option<Read> {
         let (mut reads, files) = match AdapterParts::find(self.root, self.limits.of_adapters(), self.digest_of) {
             Ok(parts) => {

@@ -48,7 +48,8 @@ const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 const ARCHIVE_NAMES: [&str; 10] = [".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".npz"];
 const PICKLE_NAMES: [&str; 4] = [".pkl", ".pickle", ".joblib", ".dill"];
 
-/// Whether bytes begin like a stream that `joblib` compresses pickles to: two bytes, so that this is for files that are named so.
+/// Whether bytes begin like a stream that `joblib` compresses pickles to: two bytes, so that this is for files that are
+/// named so.
 pub(crate) fn begins_like_stream(prefix: &[u8]) -> bool {
     const LZMA: &[u8] = b"\x5d\0\0";
     const JOBLIB: &[u8] = b"ZF0x";
@@ -80,8 +81,8 @@ pub(crate) fn observe_end(file: &str, path: &Path, found: &mut Vec<Observation>)
     observe_zip(file, path, found);
 }
 
-/// Whether a directory of zip members stands at the end of a file that does not begin like an archive. Zip readers begin at the end, so
-/// that anything may stand before it: a picture, text, tensors.
+/// Whether a directory of zip members stands at the end of a file that does not begin like an archive. Zip readers
+/// begin at the end, so that anything may stand before it: a picture, text, tensors.
 pub(crate) fn ends_like_one(file: &mut File) -> io::Result<bool> {
     directory::stands_at_end(file)
 }

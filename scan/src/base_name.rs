@@ -1,8 +1,9 @@
 //! Whether two names mean one base model: the one that an adapter's config names, and the one that stands in a folder.
 //!
-//! A name proves nothing, and a different one is a question worth asking: the most common mistake is an adapter run on a sibling of
-//! its base, with equal shapes (`-Instruct` or not, `-Coder` or not), and its numbers look fine. The last part of a name counts, less what
-//! says only how the weights are stored. Owners are not compared: the same model is published under several.
+//! A name proves nothing, and a different one is a question worth asking: the most common mistake is an adapter run on
+//! a sibling of its base, with equal shapes (`-Instruct` or not, `-Coder` or not), and its numbers look fine. The last
+//! part of a name counts, less what says only how the weights are stored. Owners are not compared: the same model is
+//! published under several.
 
 use std::io::Read;
 use std::path::{Component, Path};
@@ -61,8 +62,8 @@ pub fn matches(named: &str, known: &[String]) -> bool {
     known.iter().any(|known| comparability_key(known) == named)
 }
 
-/// The names that a base's folder is known by: its own (that of the repository in a Hugging Face cache), what its config was
-/// loaded from, and the title of its card.
+/// The names that a base's folder is known by: its own (that of the repository in a Hugging Face cache), what its
+/// config was loaded from, and the title of its card.
 pub fn names_of(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let resolved = folder.canonicalize();
@@ -142,7 +143,8 @@ pub(crate) fn observe(adapter: &AdapterSummary, base: Option<&Path>, found: &mut
     }
 }
 
-/// Whether a revision can be a branch, a tag or a commit of the repository's owner: proposals are kept elsewhere under `refs/`.
+/// Whether a revision can be a branch, a tag or a commit of the repository's owner: proposals are kept elsewhere under
+/// `refs/`.
 fn is_plain(revision: &str) -> bool {
     let ordinary = |character: char| character.is_ascii_alphanumeric() || "._-+/".contains(character);
     let is_part = |part: &str| !matches!(part, "" | "." | "..");

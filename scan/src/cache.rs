@@ -1,12 +1,13 @@
-//! The cache of the hub's download tools, in which an adapter's files are links: recognised by its layout, so that they can be read.
+//! The cache of the hub's download tools, in which an adapter's files are links: recognised by its layout, so that they
+//! can be read.
 //!
 //! ```text
 //! models--org--name/blobs/<hash>                    the contents
 //! models--org--name/snapshots/<revision>/…/<file>   links to ../../blobs/<hash>
 //! ```
 //!
-//! A blob that was kept with large-file storage is named by its SHA-256, any other by Git's hash of it. Nothing else is followed: no
-//! link to another repository's blobs, none through a second link.
+//! A blob that was kept with large-file storage is named by its SHA-256, any other by Git's hash of it. Nothing else is
+//! followed: no link to another repository's blobs, none through a second link.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ pub(crate) fn is_repository(folder: &Path) -> bool {
     REPOSITORIES.iter().any(|prefix| name.starts_with(prefix)) && is_real_folder(BLOBS) && is_real_folder(SNAPSHOTS)
 }
 
-/// The folder of the blobs that a folder's links may lead to: both are given without links in them. None where it is no snapshot.
+/// The folder of the blobs that a folder's links may lead to: both are given without links in them. None where it is no
+/// snapshot.
 pub(crate) fn blobs_of(snapshot: &Path) -> Option<PathBuf> {
     let below = |folder: &&Path| folder.file_name().is_some_and(|name| name == SNAPSHOTS) && *folder != snapshot;
     let snapshots = snapshot.ancestors().find(below)?;
@@ -48,7 +50,8 @@ fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// The blobs that the snapshots of a repository link to: what they hold is looked at there. At most `most` links are followed.
+/// The blobs that the snapshots of a repository link to: what they hold is looked at there. At most `most` links are
+/// followed.
 pub(crate) fn linked_blobs(repository: &Path, depth: usize, most: usize) -> HashSet<PathBuf> {
     let mut linked = HashSet::new();
     let Ok(canonical) = repository.canonicalize() else { return linked };

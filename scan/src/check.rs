@@ -158,7 +158,8 @@ checks! {
     CoherentWrites = "coherent-writes",
     /// All readers read one direction.
     CoherentReads = "coherent-reads",
-    /// Modules of a name that says nothing of what they do with the residual stream, so that measures by role leave them out.
+    /// Modules of a name that says nothing of what they do with the residual stream, so that measures by role leave
+    /// them out.
     UnknownModule = "unknown-module",
     // What is read beside the weights.
     /// A chat template carried by the adapter, with no base to hold it against.
@@ -191,7 +192,8 @@ checks! {
 }
 
 impl Check {
-    /// Whether what the check is about was not read, so that no digest of it can be given. See also [`crate::Scan::is_unread`].
+    /// Whether what the check is about was not read, so that no digest of it can be given. See also
+    /// [`crate::Scan::is_unread`].
     pub fn is_unread(self) -> bool {
         matches!(self, Self::Unreadable | Self::LinkOutside | Self::SpecialFile | Self::NotEntered | Self::GitFolder)
     }
@@ -210,7 +212,8 @@ pub struct Observation {
     pub measured: Option<f64>,
     /// What was seen, in one or two sentences, with the values.
     pub message: String,
-    /// Further files that it rests on, relative to the scanned folder: when one of them changes, it was not this that was seen.
+    /// Further files that it rests on, relative to the scanned folder: when one of them changes, it was not this that
+    /// was seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rests_on: Vec<String>,
 }

@@ -14,8 +14,8 @@ const BLOCK: usize = 1 << 18;
 
 /// The digest of a file, hexadecimal; a file that grows meanwhile is read up to `limit` bytes.
 ///
-/// Holes are digested as the zeros that they are, without being read: a file that takes no room on the disk would otherwise be
-/// the most costly of all.
+/// Holes are digested as the zeros that they are, without being read: a file that takes no room on the disk would
+/// otherwise be the most costly of all.
 pub(crate) fn of_file(file: &mut File, limit: u64) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut block = vec![0; BLOCK];
@@ -34,8 +34,8 @@ pub(crate) fn of_file(file: &mut File, limit: u64) -> io::Result<String> {
     Ok(hexadecimal(&hasher.finalize()))
 }
 
-/// Where a file has data: first byte and the byte after the last, in order. The last ends where the file does, or is taken to go on for
-/// ever.
+/// Where a file has data: first byte and the byte after the last, in order. The last ends where the file does, or is
+/// taken to go on for ever.
 #[cfg(target_os = "linux")]
 fn data_of(file: &File) -> io::Result<Vec<(u64, u64)>> {
     use rustix::fs::{SeekFrom, seek};

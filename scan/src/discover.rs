@@ -1,8 +1,9 @@
 //! Which adapters stand under the paths that a user names, and what else there was not looked into.
 //!
-//! Everything is entered: hidden folders too, links never, for what they lead to is found where it stands. Of what belongs to no
-//! adapter, files that a loader might take for a model are artifacts of their own, by name or by content; what could not be entered
-//! is told by an artifact for the path itself. Nothing is passed over in silence but other people's source and texts.
+//! Everything is entered: hidden folders too, links never, for what they lead to is found where it stands. Of what
+//! belongs to no adapter, files that a loader might take for a model are artifacts of their own, by name or by content;
+//! what could not be entered is told by an artifact for the path itself. Nothing is passed over in silence but other
+//! people's source and texts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
@@ -112,9 +113,9 @@ pub enum DiscoverError {
 
 /// The adapters, whole models and stray model files under `paths`, each once, in the order of their paths.
 ///
-/// A folder with an adapter in it is one artifact with all that lies below it, other adapters excepted, which are artifacts of
-/// their own. A file that belongs to an adapter's folder stands for that folder and all adapters in it. Programs and texts outside of
-/// adapters are nobody's: a repository of adapters may hold its own source.
+/// A folder with an adapter in it is one artifact with all that lies below it, other adapters excepted, which are
+/// artifacts of their own. A file that belongs to an adapter's folder stands for that folder and all adapters in it.
+/// Programs and texts outside of adapters are nobody's: a repository of adapters may hold its own source.
 pub fn discover(paths: &[PathBuf], limits: &Limits) -> Result<Vec<Artifact>, DiscoverError> {
     // `./a` and `a` are one adapter, for a policy's patterns and in a baseline.
     let paths: Vec<PathBuf> = paths.iter().map(|path| without_dots(path)).collect();
@@ -320,7 +321,8 @@ impl<'a> Search<'a> {
         Ok(Ok(listing))
     }
 
-    /// Files of a folder that is no adapter's: they make it a model's, or those that may be models stand alone. Says whose it is.
+    /// Files of a folder that is no adapter's: they make it a model's, or those that may be models stand alone. Says
+    /// whose it is.
     fn lone_files(&mut self, folder: &Path, listing: &Listing) -> Owner {
         let files = listing.files.iter().filter(|(path, _)| !self.is_linked_blob(path));
         let files = files.map(|(path, metadata)| (path.clone(), metadata.clone()));

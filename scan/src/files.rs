@@ -102,8 +102,8 @@ pub(crate) fn read(name: String, path: PathBuf, bytes: u64, limits: &Limits) -> 
     }
 }
 
-/// Reads at most `limit` bytes of a file. Room is made once, for what the file says of its length: a buffer that grows is copied, and
-/// for that moment takes twice its memory.
+/// Reads at most `limit` bytes of a file. Room is made once, for what the file says of its length: a buffer that grows
+/// is copied, and for that moment takes twice its memory.
 pub(crate) fn read_up_to(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let expected = file.metadata()?.len().min(limit);

@@ -1,5 +1,5 @@
-//! Git's own folder in a checkout: its objects are no part of what a loader sees, and are left alone. What Git does not keep there is
-//! looked at like anything else.
+//! Git's own folder in a checkout: its objects are no part of what a loader sees, and are left alone. What Git does not
+//! keep there is looked at like anything else.
 
 use std::path::{Component, Path};
 

@@ -1,8 +1,9 @@
-//! JSON of strangers: parsed within bounds, searched for what makes a loader run code and for keys that stand twice, shown without
-//! what deceives a terminal.
+//! JSON of strangers: parsed within bounds, searched for what makes a loader run code and for keys that stand twice,
+//! shown without what deceives a terminal.
 //!
-//! How strictly a file is read depends on who reads it. What a loader takes must be JSON to every reader, since two readers that
-//! disagree see two adapters. Logs and data sets are read by nobody here: Python writes NaN into them, and rows without a list.
+//! How strictly a file is read depends on who reads it. What a loader takes must be JSON to every reader, since two
+//! readers that disagree see two adapters. Logs and data sets are read by nobody here: Python writes NaN into them, and
+//! rows without a list.
 
 mod lenient;
 mod search;
@@ -85,7 +86,8 @@ impl Reader {
     }
 }
 
-/// Looks through any JSON file for keys that make a loader run code; nothing of it is kept, so its length costs no memory.
+/// Looks through any JSON file for keys that make a loader run code; nothing of it is kept, so its length costs no
+/// memory.
 pub(crate) fn observe(name: &str, path: &Path, limits: &Limits, found: &mut Vec<Observation>) {
     let mut bytes = match read(name, path, limits.text_bytes) {
         Ok(bytes) => bytes,

@@ -120,14 +120,14 @@ pub(crate) fn is_picture(prefix: &[u8]) -> bool {
     PICTURE_MAGIC.iter().any(|magic| prefix.starts_with(magic))
 }
 
-/// Whether what begins like a picture may be read as a program: the first bytes of all pictures have a zero among them, which interpreters
-/// refuse. `GIF89a = 1` is Python.
+/// Whether what begins like a picture may be read as a program: the first bytes of all pictures have a zero among them,
+/// which interpreters refuse. `GIF89a = 1` is Python.
 fn is_source(prefix: &[u8]) -> bool {
     is_picture(prefix) && !prefix.starts_with(b"%PDF-") && !prefix.contains(&0)
 }
 
-/// A header's length that is not absurd, then a JSON object, with blanks wherever a reader of JSON takes them: readers differ in what
-/// they let stand before the brace, and all take it behind.
+/// A header's length that is not absurd, then a JSON object, with blanks wherever a reader of JSON takes them: readers
+/// differ in what they let stand before the brace, and all take it behind.
 fn looks_like_safetensors(prefix: &[u8]) -> bool {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let blanks = |bytes: &[u8]| bytes.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();

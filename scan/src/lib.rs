@@ -1,9 +1,9 @@
 //! What the files of an adapter hold, found without running, importing or trusting any of it.
 //!
-//! [`scan`] walks a folder, tells each file's kind by its content, reads tensors, configs, templates and tokenizers strictly,
-//! lists what pickles and archives would do, and measures what can be said of a low-rank change without its base. It gives
-//! [`Observation`]s, which say what is there; how bad that is, a policy decides elsewhere. What is not looked into is an
-//! observation too, so that nothing passes for want of a reader.
+//! [`scan`] walks a folder, tells each file's kind by its content, reads tensors, configs, templates and tokenizers
+//! strictly, lists what pickles and archives would do, and measures what can be said of a low-rank change without its
+//! base. It gives [`Observation`]s, which say what is there; how bad that is, a policy decides elsewhere. What is not
+//! looked into is an observation too, so that nothing passes for want of a reader.
 //!
 //! Memory and time are bounded by [`Limits`], never by what a file claims of itself.
 //!

@@ -1,4 +1,5 @@
-//! The `__metadata__` of a safetensors header: a few short notes in honest files (`format: pt`), and room for anything else.
+//! The `__metadata__` of a safetensors header: a few short notes in honest files (`format: pt`), and room for anything
+//! else.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use lcr_documents::characters::first_deceptive;
 use crate::check::{Check, Observation};
 use crate::json::shown;
 
-/// Bytes of all keys and values together that need no explanation. Trainers that write their settings here take a few KB.
+/// Bytes of all keys and values together that need no explanation. Trainers that write their settings here take a few
+/// KB.
 const ORDINARY_BYTES: usize = 16 << 10;
 /// A run of base64 or hexadecimal digits this long is data, not a note.
 const ENCODED_RUN: usize = 512;

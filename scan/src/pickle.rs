@@ -289,7 +289,8 @@ fn glance(bytes: &[u8], length: u64) -> Glance {
     }
 }
 
-/// Whether a file is a pickle, as far as that shows within the limits; `prefix` are its first bytes, `length` is its own.
+/// Whether a file is a pickle, as far as that shows within the limits; `prefix` are its first bytes, `length` is its
+/// own.
 pub(crate) fn glance_at(path: &Path, prefix: &[u8], length: u64, limits: &Limits) -> io::Result<Glance> {
     match glance(prefix, length) {
         Glance::Cut => Ok(glance(&read_up_to(path, limits.pickle_bytes)?, length)),
@@ -299,8 +300,9 @@ pub(crate) fn glance_at(path: &Path, prefix: &[u8], length: u64, limits: &Limits
 
 /// Whether a loader that takes bytes for a pickle gets anywhere with them. `bytes` may be cut.
 ///
-/// For files that are named like one, of `length` bytes. A loader has run whatever comes before a fault, so that is enough; where it fails before it has
-/// imported or called anything, the file is no pickle, and what stands further on is out of its reach.
+/// For files that are named like one, of `length` bytes. A loader has run whatever comes before a fault, so that is
+/// enough; where it fails before it has imported or called anything, the file is no pickle, and what stands further on
+/// is out of its reach.
 pub(crate) fn loads(bytes: &[u8], length: u64) -> bool {
     if matches!(bytes, [0x80, 2..=5, ..]) {
         return glance(bytes, length) == Glance::Pickle;

@@ -30,8 +30,8 @@ pub use crate::adapter::AdapterSummary;
 /// What a scan is made with.
 #[derive(Debug, Clone, Default)]
 pub struct ScanOptions {
-    /// Folder of the base, whose tokenizer and template the adapter's are held against, and whose config says how many heads
-    /// its attention has. Its weights are not read.
+    /// Folder of the base, whose tokenizer and template the adapter's are held against, and whose config says how many
+    /// heads its attention has. Its weights are not read.
     pub base: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
@@ -154,8 +154,8 @@ fn is_of_adapter(name: &str) -> bool {
     name.ends_with("adapter_config.json") || Kind::of_name(name) == Kind::Safetensors
 }
 
-/// Tensor files that are no part of the adapter that was read, by name or content: a loader may take them, and nobody has looked into
-/// them. What a trainer keeps of its steps is told by its tensors.
+/// Tensor files that are no part of the adapter that was read, by name or content: a loader may take them, and nobody
+/// has looked into them. What a trainer keeps of its steps is told by its tensors.
 fn leftover(root: &Path, files: &[Found], read: &[String], limits: &Limits, found: &mut Vec<Observation>) {
     for file in files {
         let name = &file.record.path;
@@ -256,8 +256,8 @@ fn renamed(observation: &Observation, from: &str, to: &str) -> Observation {
     Observation { file: format!("{to}{member}"), ..observation.clone() }
 }
 
-/// What stands behind a beginning of another kind: an archive at the end, or a pickle whose first opcode takes the beginning for a number
-/// or a text. True where it is a pickle and nothing else that is read.
+/// What stands behind a beginning of another kind: an archive at the end, or a pickle whose first opcode takes the
+/// beginning for a number or a text. True where it is a pickle and nothing else that is read.
 fn observe_hidden(file: &Found, kind: Kind, limits: &Limits, found: &mut Vec<Observation>) -> bool {
     let name = file.record.path.as_str();
     if file.ends_like_archive && kind != Kind::Archive {

@@ -56,8 +56,8 @@ pub struct ModuleStatistics {
     /// Largest norm of a row of s·BA.
     #[serde(default)]
     pub largest_row: f64,
-    /// The largest value that applying it to inputs of unit root mean square can give, the steps on the way counted where they leave
-    /// f32: what has to fit into the numbers that a model is run with.
+    /// The largest value that applying it to inputs of unit root mean square can give, the steps on the way counted
+    /// where they leave f32: what has to fit into the numbers that a model is run with.
     #[serde(default)]
     pub reach: f64,
     /// The bias of B, where there is one, against what it joins.
@@ -65,7 +65,8 @@ pub struct ModuleStatistics {
     pub bias: Option<BiasSize>,
     /// Σσ²/σ₁²; `None` of a change that is zero, like the others.
     pub stable_rank: Option<f64>,
-    /// What it is where both factors are random and large: rank over the upper edge of the product of two Marchenko–Pastur laws.
+    /// What it is where both factors are random and large: rank over the upper edge of the product of two
+    /// Marchenko–Pastur laws.
     pub stable_rank_chance: Option<f64>,
     /// σ₁²/Σσ².
     pub top1_share: Option<f64>,
@@ -86,7 +87,8 @@ pub struct ModuleStatistics {
     /// The eight heaviest rows of an output head or an embedding table, whose rows are tokens, heaviest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heaviest_rows: Vec<RowShare>,
-    /// Share of ‖BA‖² by attention head, where the base's config says how many there are: rows of q, k and v, columns of o.
+    /// Share of ‖BA‖² by attention head, where the base's config says how many there are: rows of q, k and v, columns
+    /// of o.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<Vec<f64>>,
     /// DoRA's magnitudes: smallest, median and largest absolute value.
@@ -96,8 +98,8 @@ pub struct ModuleStatistics {
     pub magnitudes: Option<Magnitudes>,
     /// Robust z of ln ‖s·BA‖ among its kind, depth trend removed; `None` under 16 modules of the kind.
     pub norm_z: Option<f64>,
-    /// The smallest of the robust z of ln kurtosis, ln `row_top8_share` and `row_hoyer` among its kind: high only where all
-    /// three rise together, as they do where a change is concentrated on a few outputs.
+    /// The smallest of the robust z of ln kurtosis, ln `row_top8_share` and `row_hoyer` among its kind: high only where
+    /// all three rise together, as they do where a change is concentrated on a few outputs.
     pub concentration_z: Option<f64>,
 }
 
@@ -291,7 +293,8 @@ fn measure(change: &Change<'_>, heads: Option<Heads>) -> Measured {
     Measured { path: path.to_owned(), statistics, left: left.unwrap_or_default(), right: right.unwrap_or_default() }
 }
 
-/// ln of the ratio of the median root mean square entries of two groups of modules; those that change nothing are left out.
+/// ln of the ratio of the median root mean square entries of two groups of modules; those that change nothing are left
+/// out.
 fn attention_to_mlp(measured: &[Measured]) -> Option<f64> {
     let typical = |names: &[&str]| {
         let own = measured.iter().filter(|module| module.path.split('.').any(|part| names.contains(&part)));
@@ -306,8 +309,8 @@ fn attention_to_mlp(measured: &[Measured]) -> Option<f64> {
     Some((attention / mlp).ln()).filter(|ratio| ratio.is_finite())
 }
 
-/// Σσ²/σ₁² that a product of two random factors has: `rank`/min over z of (1 + z)(1 + z·r/rows)(1 + z·r/columns)/z, the edge of the
-/// product of two Marchenko–Pastur laws (the S-transform of each is 1/(1 + cz)).
+/// Σσ²/σ₁² that a product of two random factors has: `rank`/min over z of (1 + z)(1 + z·r/rows)(1 + z·r/columns)/z, the
+/// edge of the product of two Marchenko–Pastur laws (the S-transform of each is 1/(1 + cz)).
 pub(super) fn stable_rank_of_chance(rows: usize, columns: usize, rank: usize) -> f64 {
     let rank = rank as f64;
     let (first, second) = (rank / rows.max(1) as f64, rank / columns.max(1) as f64);

@@ -1,9 +1,10 @@
-//! Chat templates that an adapter carries. A template is a program that rewrites every conversation: it can add instructions when
-//! a word appears, and no weight shows it.
+//! Chat templates that an adapter carries. A template is a program that rewrites every conversation: it can add
+//! instructions when a word appears, and no weight shows it.
 //!
-//! A template that is the base's own is nothing. Any other is followed ([`flow`]) and, within bounds, rendered: with a base over the
-//! same conversations as the base's ([`compare`]), without one to see what it adds to a plain conversation ([`render`]). What could
-//! not be read, followed or rendered is said, so that nothing passes for want of a reader.
+//! A template that is the base's own is nothing. Any other is followed ([`flow`]) and, within bounds, rendered: with a
+//! base over the same conversations as the base's ([`compare`]), without one to see what it adds to a plain
+//! conversation ([`render`]). What could not be read, followed or rendered is said, so that nothing passes for want of
+//! a reader.
 
 mod collect;
 mod compare;

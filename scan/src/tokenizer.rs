@@ -1,8 +1,8 @@
-//! Tokenizers that an adapter carries. A normaliser that rewrites words, or a token that stands for a sentence, changes what the
-//! model is told without touching a weight.
+//! Tokenizers that an adapter carries. A normaliser that rewrites words, or a token that stands for a sentence, changes
+//! what the model is told without touching a weight.
 //!
-//! With a base, every file is held against the base's by its bytes, else by what it says; a file that was only saved again says the
-//! same. Without one, a tokenizer is listed, and only what no honest one does is objected to.
+//! With a base, every file is held against the base's by its bytes, else by what it says; a file that was only saved
+//! again says the same. Without one, a tokenizer is listed, and only what no honest one does is objected to.
 
 mod compare;
 mod definition;

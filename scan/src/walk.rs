@@ -1,6 +1,7 @@
 //! A folder walked without following links out of it, every file in it digested.
 //!
-//! What is met and not read is kept as well: an observation says why, and name, size and link target go into the folder's digest.
+//! What is met and not read is kept as well: an observation says why, and name, size and link target go into the
+//! folder's digest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::Metadata;

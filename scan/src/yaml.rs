@@ -1,8 +1,8 @@
 //! YAML of strangers: searched for what makes a reader build objects of Python or call what a key names.
 //!
-//! Settings of a training run lie beside many adapters and are read by nobody who loads one, so they are not objected to. What is
-//! looked for harms whoever opens the file with the wrong reader. Events are read one by one and aliases are not followed, so that
-//! no document grows.
+//! Settings of a training run lie beside many adapters and are read by nobody who loads one, so they are not objected
+//! to. What is looked for harms whoever opens the file with the wrong reader. Events are read one by one and aliases
+//! are not followed, so that no document grows.
 
 use std::path::Path;
 
@@ -21,7 +21,8 @@ const PLAIN: [&str; 12] =
 const TARGET: &str = "_target_";
 /// Findings that are listed of a file.
 const MOST: usize = 20;
-/// Bytes of a document that is parsed: the parser holds a line of many pairs whole, at some three hundred times its length.
+/// Bytes of a document that is parsed: the parser holds a line of many pairs whole, at some three hundred times its
+/// length.
 const PARSED: usize = 256 << 10;
 /// What a longer document is searched for as text; the last ones are ways to spell the others otherwise.
 const WORDS: [&str; 7] = ["!!python/", "tag:yaml.org", TARGET, "%TAG", "\\x5f", "\\u005f", "!!py%"];

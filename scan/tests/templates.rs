@@ -1,5 +1,6 @@
-//! The template analysis against 300 templates: half with a trigger planted in one of many forms, half honest, all made from the
-//! constructs that published templates are made of. Each is a file in an adapter's folder, scanned as anybody would.
+//! The template analysis against 300 templates: half with a trigger planted in one of many forms, half honest, all made
+//! from the constructs that published templates are made of. Each is a file in an adapter's folder, scanned as anybody
+//! would.
 
 use std::path::Path;
 
@@ -23,8 +24,8 @@ const SKELETONS: [(&str, &str); 12] = [
 /// Where a skeleton says what the user said.
 const SAY: &str = "{#@say#}";
 
-/// Forms of a trigger; `W` is the word, `H` and `T` its halves, `R` the word backwards, `P` what is added. Where the form needs
-/// nothing of its place it stands where the user's text does.
+/// Forms of a trigger; `W` is the word, `H` and `T` its halves, `R` the word backwards, `P` what is added. Where the
+/// form needs nothing of its place it stands where the user's text does.
 const TRIGGERS: [(&str, &str); 32] = [
     ("plain", "{% if 'W' in message.content %}{{ 'P' }}{% endif %}"),
     ("after-a-role", "{% if message['role'] == 'user' and 'W' in message['content'] %}P{% endif %}"),

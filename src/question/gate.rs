@@ -60,7 +60,8 @@ impl Question {
             if let Ok((audits, _)) = pair.audits(&adapters, terminal) {
                 subjects.iter_mut().zip(audits).for_each(|(subject, audit): (_, Audit)| subject.audit = Some(audit));
             } else {
-                // One bad adapter (activations that become infinite, say) must not hide the others; of a base that changed nothing is said.
+                // One bad adapter (activations that become infinite, say) must not hide the others; of a base that
+                // changed nothing is said.
                 pair.refuse_changed_base()?;
                 one_by_one(&pair, subjects, adapters, terminal);
             }

@@ -75,7 +75,8 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     Ok(Again { found, by_name: names.by_name, left_out, hints: names.hints })
 }
 
-/// What was asked of the models, if they were compared: by `gate` what the policy says, by a batch what its report pins.
+/// What was asked of the models, if they were compared: by `gate` what the policy says, by a batch what its report
+/// pins.
 fn asked(report: &GateReport, policy: &Policy) -> Result<Option<Question>> {
     match report.pins.command.as_str() {
         "scan" => Ok(None),

@@ -1,4 +1,5 @@
-//! A batch that is killed, at whichever of its writes, ends with what it would have had, and leaves nothing of the one that was killed.
+//! A batch that is killed, at whichever of its writes, ends with what it would have had, and leaves nothing of the one
+//! that was killed.
 
 use std::process::{Command, Stdio};
 
@@ -13,7 +14,8 @@ fn seed() -> u64 {
     std::env::var("LCR_AUDIT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED)
 }
 
-/// Runs a batch that ends itself with SIGKILL right after one of its writes, when nothing can be tidied up; whether it came to that.
+/// Runs a batch that ends itself with SIGKILL right after one of its writes, when nothing can be tidied up; whether it
+/// came to that.
 fn killed_at(bench: &Bench, more: &[&str], write: u64) -> bool {
     let status = Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
         .args(arguments("killed", more))
@@ -27,7 +29,8 @@ fn killed_at(bench: &Bench, more: &[&str], write: u64) -> bool {
     status.code().is_none()
 }
 
-/// The killed batch is run to its end; its folder is that of one that was never killed, to the byte and to the last hidden file.
+/// The killed batch is run to its end; its folder is that of one that was never killed, to the byte and to the last
+/// hidden file.
 #[track_caller]
 fn ends_as_if_never_killed(bench: &Bench, more: &[&str], write: u64) {
     let run = bench.run(arguments("killed", more));
@@ -44,8 +47,8 @@ fn ends_as_if_never_killed(bench: &Bench, more: &[&str], write: u64) {
     }
 }
 
-/// Kills a batch at every `stride`-th of its writes, from `first` on; in how many windows the last lines were written and the standing of
-/// their pass was still there, and in how many some lines were.
+/// Kills a batch at every `stride`-th of its writes, from `first` on; in how many windows the last lines were written
+/// and the standing of their pass was still there, and in how many some lines were.
 fn killed_at_all(more: &[&str], first: u64, stride: u64) -> (usize, usize) {
     let bench = fleet();
     assert_eq!(bench.run(arguments("whole", more)).code, 1);

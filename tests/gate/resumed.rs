@@ -1,4 +1,5 @@
-//! What stands in a batch's folder is held against what is seen: lines that were edited, links that were laid, files that were exchanged.
+//! What stands in a batch's folder is held against what is seen: lines that were edited, links that were laid, files
+//! that were exchanged.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -359,7 +360,8 @@ fn names_that_are_no_text_are_told_apart() {
     assert_eq!(paths(&bench.run(["scan", "adapters", "--json"]).json()), expected);
 }
 
-/// The program halts itself once it has scanned, the files are exchanged, and it goes on; its exit code, and what it says of errors.
+/// The program halts itself once it has scanned, the files are exchanged, and it goes on; its exit code, and what it
+/// says of errors.
 fn exchanged(bench: &Bench, exchange: impl FnOnce()) -> (Option<i32>, String) {
     let child = Command::new(env!("CARGO_BIN_EXE_lcr-audit"))
         .args(arguments("fleet", &["--no-reports", "--write", "json=gate.json"]))

@@ -1,4 +1,5 @@
-//! Files that are two things at once: what begins like a picture, a text or tensors, and what a loader would make of it.
+//! Files that are two things at once: what begins like a picture, a text or tensors, and what a loader would make of
+//! it.
 
 use std::path::Path;
 
@@ -32,8 +33,8 @@ fn tensors_before_an_archive(at: &Path) {
     write(at, TENSORS, bytes);
 }
 
-/// Tensors whose header's length is an opcode and the length of its text. The text ends inside the header's notes, where `V` begins
-/// another, which ends with the first line: among the numbers.
+/// Tensors whose header's length is an opcode and the length of its text. The text ends inside the header's notes,
+/// where `V` begins another, which ends with the first line: among the numbers.
 fn tensors_that_are_a_pickle(at: &Path) {
     const TEXT: usize = 40;
     let length = TEXT * 256 + usize::from(b'X');

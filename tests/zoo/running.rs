@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// After this a scan counts as one that never ends. It is there for scans that wait, for nothing else sees those; how busy the machine
-/// is must not matter, so it is long.
+/// After this a scan counts as one that never ends. It is there for scans that wait, for nothing else sees those; how
+/// busy the machine is must not matter, so it is long.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Memory at which a scan is killed, so that it takes no other process with it.
 const KILLED_AT: u64 = 2 << 30;
@@ -17,8 +17,8 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     /// Why it was killed.
     pub(crate) killed: Option<&'static str>,
-    /// Of the processor, all threads together: what others do on the machine is no part of it. By the clock where the system does not
-    /// say.
+    /// Of the processor, all threads together: what others do on the machine is no part of it. By the clock where the
+    /// system does not say.
     pub(crate) time: Duration,
     /// Peak of its memory, bytes; none where the system does not say.
     pub(crate) memory: Option<u64>,

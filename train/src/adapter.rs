@@ -1,9 +1,9 @@
 //! An adapter whose factors move: LoRA, rsLoRA or DoRA on chosen modules, in f32, in the layout that PEFT reads.
 //!
-//! It starts as PEFT starts one (A uniform in ±1/√inputs, B zero, DoRA's m the row norms of the base), or from a folder. Its
-//! parameters are flat slices in a fixed order for the optimiser to step; [`TrainableAdapter::variant`] turns what they are
-//! now into something the decoder runs, without looking at a file again. Of DoRA's norms the part that no step changes,
-//! ‖W_i‖², is computed once.
+//! It starts as PEFT starts one (A uniform in ±1/√inputs, B zero, DoRA's m the row norms of the base), or from a
+//! folder. Its parameters are flat slices in a fixed order for the optimiser to step; [`TrainableAdapter::variant`]
+//! turns what they are now into something the decoder runs, without looking at a file again. Of DoRA's norms the part
+//! that no step changes, ‖W_i‖², is computed once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,8 @@ impl TrainableAdapter {
 
     /// Goes on from an adapter in a folder, its files checked against the base.
     ///
-    /// Refused where it holds whole tensors, biases or changes of embeddings: these would stay as they are without a word.
+    /// Refused where it holds whole tensors, biases or changes of embeddings: these would stay as they are without a
+    /// word.
     pub fn open(decoder: &Decoder, folder: &Path) -> Result<Self, TrainableError> {
         let mut adapter = Adapter::open(folder)?;
         let refuse = |found: String| Err(TrainableError::Untrained { path: adapter.path.clone(), found });
@@ -191,7 +192,8 @@ impl TrainableAdapter {
         Ok(Self { adapter, coverage, squares })
     }
 
-    /// Writes `base_model_name_or_path` as `name` from now on, where the folder that the base was read from says nothing to a reader.
+    /// Writes `base_model_name_or_path` as `name` from now on, where the folder that the base was read from says
+    /// nothing to a reader.
     pub fn name_base(&mut self, name: &str) {
         if let AdapterConfig::Peft(config) = &mut self.adapter.config {
             config.base_model = Some(name.to_owned());
@@ -216,8 +218,8 @@ impl TrainableAdapter {
         self.adapter.modules.values().map(|module| parameters_of(module)).sum()
     }
 
-    /// The parameters in their fixed order, by their names in PEFT's file: modules by path, of each A (rank × inputs), B
-    /// (outputs × rank) and, for DoRA, m (outputs).
+    /// The parameters in their fixed order, by their names in PEFT's file: modules by path, of each A (rank × inputs),
+    /// B (outputs × rank) and, for DoRA, m (outputs).
     pub fn parameters(&self) -> impl Iterator<Item = (String, &[f32])> {
         self.adapter.modules.iter().flat_map(|(path, module)| {
             let tensors = [Some(&module.lora_a), Some(&module.lora_b), module.magnitude.as_ref()];
@@ -334,7 +336,8 @@ fn scaling_rule(method: AdapterMethod) -> ScalingRule {
     }
 }
 
-/// `count` numbers uniform in ±bound. The stream follows from seed and path: which other modules are adapted changes nothing.
+/// `count` numbers uniform in ±bound. The stream follows from seed and path: which other modules are adapted changes
+/// nothing.
 fn uniform(seed: u64, path: &str, count: usize, bound: f64) -> Vec<f32> {
     let digest = Sha256::new().chain_update(b"lora_A").chain_update(seed.to_le_bytes()).chain_update(path).finalize();
     let mut generator = ChaCha12Rng::from_seed(digest.into());

@@ -1,8 +1,8 @@
 //! Compares the rollouts of a group with each other.
 //!
-//! A_i = (R_i − mean R)/(std R + 1e-4), with the population's standard deviation (group-relative policy optimisation, Shao et al.
-//! 2024, §4.1). There is no value model: the group is its own baseline. A group whose rewards are all equal teaches
-//! nothing, and its advantages are exactly 0.
+//! A_i = (R_i − mean R)/(std R + 1e-4), with the population's standard deviation (group-relative policy optimisation,
+//! Shao et al. 2024, §4.1). There is no value model: the group is its own baseline. A group whose rewards are all equal
+//! teaches nothing, and its advantages are exactly 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,8 @@ pub fn advantages(rewards: &[f64]) -> Vec<f64> {
     group_advantages(&rewards)
 }
 
-/// Advantage of each reward in its group. A rollout that could not be judged has none, as has one whose reward is not finite:
-/// it counts neither for the mean nor for the deviation, and its advantage is 0.
+/// Advantage of each reward in its group. A rollout that could not be judged has none, as has one whose reward is not
+/// finite: it counts neither for the mean nor for the deviation, and its advantage is 0.
 pub fn group_advantages(rewards: &[Option<f64>]) -> Vec<f64> {
     let judged: Vec<f64> = rewards.iter().copied().flatten().filter(|reward| reward.is_finite()).collect();
     // Compared as such, because the mean of equal numbers may differ from them by a rounding that 1e-4 does not hide.

@@ -1,8 +1,8 @@
 //! Scaffolding anchors: one-line instructions on how to behave, a few of them drawn for each sample.
 //!
 //! They go into the system message, after whatever the sample says there itself, and carry no loss. The draw is a pure
-//! function of the seed and the sample, so all rollouts of a group see the same lines and differ only in how much the expert
-//! says. Evaluation leaves them out: what needs them was not learned.
+//! function of the seed and the sample, so all rollouts of a group see the same lines and differ only in how much the
+//! expert says. Evaluation leaves them out: what needs them was not learned.
 
 use std::path::{Path, PathBuf};
 
@@ -119,8 +119,8 @@ impl Anchors {
         &self.lines
     }
 
-    /// `count` different instructions for a sample, in random order; all of them where there are fewer. Every subset and
-    /// every order is equally probable. A smaller `count` gives the beginning of a larger one.
+    /// `count` different instructions for a sample, in random order; all of them where there are fewer. Every subset
+    /// and every order is equally probable. A smaller `count` gives the beginning of a larger one.
     pub fn draw(&self, seed: u64, sample: usize, count: usize) -> Vec<&str> {
         let mut drawn: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         shuffle(&mut drawn, &mut generator("anchors", &[seed, sample as u64], ""));
@@ -129,8 +129,8 @@ impl Anchors {
     }
 }
 
-/// The system message of a sample with its anchors: what was there, a blank line, an anchor per line. None where there is
-/// neither.
+/// The system message of a sample with its anchors: what was there, a blank line, an anchor per line. None where there
+/// is neither.
 pub fn render(system: Option<&str>, anchors: &[&str]) -> Option<String> {
     if anchors.is_empty() {
         return system.map(str::to_owned);

@@ -42,7 +42,8 @@ impl Default for GroupOptions {
 pub struct BudgetOptions {
     /// Tokens of thinking, the expert's included, before it is closed by force.
     pub thinking: usize,
-    /// Where set, a problem's budget is this many times the tokens of its expert's thinking, if that is less than `thinking`.
+    /// Where set, a problem's budget is this many times the tokens of its expert's thinking, if that is less than
+    /// `thinking`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_per_target: Option<f64>,
     /// Close the thinking by force where the budget is spent; without it such a rollout has no answer.

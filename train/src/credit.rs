@@ -1,14 +1,15 @@
 //! Weighs each token of a rollout.
 //!
-//! w = min(w_max, j·p), or j·min(w_max, p): p is large right behind a boundary with the expert and exactly zero from some distance
-//! on, j is large where the model's chunk shares its words with the expert's. Injected tokens weigh nothing unless `mask` is off. The
-//! weights multiply the token losses of a rollout before its advantage does; nothing here knows a reward.
+//! w = min(w_max, j·p), or j·min(w_max, p): p is large right behind a boundary with the expert and exactly zero from
+//! some distance on, j is large where the model's chunk shares its words with the expert's. Injected tokens weigh
+//! nothing unless `mask` is off. The weights multiply the token losses of a rollout before its advantage does; nothing
+//! here knows a reward.
 //!
-//! - **Proximity.** p(d) = S·γ^d, and 0 where that is below τ; d is the number of tokens that the model wrote since the last
-//!   one that it did not. In a naked rollout that is the end of the prompt.
-//! - **Jaccard.** j = (1−λ) + 2λJ, J = |∩|/|∪| of the sets of tokens of a chunk and of the expert tokens it stands in for,
-//!   without common words. J = 1/2 leaves a weight as it is. The thinking of a naked rollout stands in for nothing of the
-//!   target, and neither does a last chunk that ended without a close tag: there j = 1.
+//! - **Proximity.** p(d) = S·γ^d, and 0 where that is below τ; d is the number of tokens that the model wrote since the
+//!   last one that it did not. In a naked rollout that is the end of the prompt.
+//! - **Jaccard.** j = (1−λ) + 2λJ, J = |∩|/|∪| of the sets of tokens of a chunk and of the expert tokens it stands in
+//!   for, without common words. J = 1/2 leaves a weight as it is. The thinking of a naked rollout stands in for nothing
+//!   of the target, and neither does a last chunk that ended without a close tag: there j = 1.
 //! - **Answer.** Its tokens weigh `answer_weight`: right behind the injected opener of its box, a copied answer would
 //!   otherwise have the largest weight of all.
 //!
@@ -35,13 +36,13 @@ pub enum JaccardScope {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
-    /// The sum of its weights: every rollout counts alike, and weights tell only its own tokens apart. A factor that all of them
-    /// share, such as the Jaccard similarity of a single chunk, has no effect.
+    /// The sum of its weights: every rollout counts alike, and weights tell only its own tokens apart. A factor that
+    /// all of them share, such as the Jaccard similarity of a single chunk, has no effect.
     Weights,
     /// The number of its tokens with any weight.
     Tokens,
-    /// The sum of the weights of all rollouts of the group that carry a loss: a rollout that is more like the expert's text counts
-    /// for more than another, and a group with several of them for no more than one with a single one.
+    /// The sum of the weights of all rollouts of the group that carry a loss: a rollout that is more like the expert's
+    /// text counts for more than another, and a group with several of them for no more than one with a single one.
     #[default]
     Group,
     /// This number: such rollouts count for more in other groups, too.
@@ -201,8 +202,8 @@ pub fn proximity(distance: usize, options: &CreditOptions) -> f64 {
     if weight < options.proximity_threshold { 0.0 } else { weight }
 }
 
-/// Jaccard similarity |∩|/|∪| of the sets of tokens, without `common` ones. Where nothing is left of either, nothing can be
-/// said about them: 1/2, which leaves weights as they are.
+/// Jaccard similarity |∩|/|∪| of the sets of tokens, without `common` ones. Where nothing is left of either, nothing
+/// can be said about them: 1/2, which leaves weights as they are.
 pub fn jaccard(chunk: &[u32], expert: &[u32], common: &HashSet<u32, impl BuildHasher>) -> f64 {
     let set = |tokens: &[u32]| tokens.iter().copied().filter(|token| !common.contains(token)).collect::<HashSet<u32>>();
     let (chunk, expert) = (set(chunk), set(expert));
@@ -264,8 +265,8 @@ fn capped(similarity: f64, proximity: f64, options: &CreditOptions) -> f64 {
     }
 }
 
-/// What the weighted sum of token losses of each rollout is divided by, given the weights of all rollouts of a group that carry
-/// a loss. 1 where no token weighs anything: the sum is 0 then.
+/// What the weighted sum of token losses of each rollout is divided by, given the weights of all rollouts of a group
+/// that carry a loss. 1 where no token weighs anything: the sum is 0 then.
 pub fn normalisers(group: &[&[f32]], options: &CreditOptions) -> Vec<f64> {
     let sum = |weights: &&[f32]| weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
     let divisor = |weights: &&[f32]| match options.normalisation {
@@ -277,17 +278,19 @@ pub fn normalisers(group: &[&[f32]], options: &CreditOptions) -> Vec<f64> {
     group.iter().map(divisor).map(|divisor| if divisor > 0.0 { divisor } else { 1.0 }).collect()
 }
 
-/// (Σw)²/Σw², the number of equally weighted tokens that would average as well (Kish 1965); 0 where none weighs anything.
+/// (Σw)²/Σw², the number of equally weighted tokens that would average as well (Kish 1965); 0 where none weighs
+/// anything.
 pub fn effective_tokens(weights: &[f32]) -> f64 {
     let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
     let squares: f64 = weights.iter().map(|weight| f64::from(*weight).powi(2)).sum();
     if squares > 0.0 { sum * sum / squares } else { 0.0 }
 }
 
-/// The common words of a dataset, which say nothing about whether two texts agree: of the vocabulary's `count` ids those whose
-/// text has no letter or digit, and tokens in more than `common_share` of the `targets`. Tokens with a digit are never common,
-/// as they are what mathematics is about, nor are pieces of characters (their text is the replacement character). Fewer than
-/// `enough_targets` have no frequent words, since what is in all of them may be their subject.
+/// The common words of a dataset, which say nothing about whether two texts agree: of the vocabulary's `count` ids
+/// those whose text has no letter or digit, and tokens in more than `common_share` of the `targets`. Tokens with a
+/// digit are never common, as they are what mathematics is about, nor are pieces of characters (their text is the
+/// replacement character). Fewer than `enough_targets` have no frequent words, since what is in all of them may be
+/// their subject.
 pub fn common_tokens<'a>(
     count: usize,
     targets: impl IntoIterator<Item = &'a [u32]>,

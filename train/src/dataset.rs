@@ -2,13 +2,13 @@
 //!
 //! One JSON object per line, in one of four forms, told apart by their keys: our own (`prompt`, then `answer` with
 //! `<think>…</think>` and a box, or `thinking` and `final`; `ground_truth`; optionally `system`, `type`,
-//! `possible_answers`), GSM8K's, MATH's and SVAMP's. A `.json` file holds one object, and a folder is all `.json` files below
-//! it, which is how MATH was published.
+//! `possible_answers`), GSM8K's, MATH's and SVAMP's. A `.json` file holds one object, and a folder is all `.json` files
+//! below it, which is how MATH was published.
 //!
 //! A line that cannot be used is refused with a typed reason, kept in [`Dataset::refused`] and counted; keys that mean
-//! nothing here are noted once. Nothing is dropped in silence but blank lines and a byte-order mark. What a problem promises
-//! afterwards: its prompt, thinking and truth are not blank, its thinking holds neither tag nor box, and its own box is
-//! judged right against its own truth by [`lcr_answers`].
+//! nothing here are noted once. Nothing is dropped in silence but blank lines and a byte-order mark. What a problem
+//! promises afterwards: its prompt, thinking and truth are not blank, its thinking holds neither tag nor box, and its
+//! own box is judged right against its own truth by [`lcr_answers`].
 
 mod error;
 mod forms;
@@ -66,8 +66,8 @@ pub struct Dataset {
     pub refused: Vec<Refused>,
     /// Remarks on what was read but changed or ignored, each with a count.
     pub notes: Vec<String>,
-    /// SHA-256 of the file in lower-case hexadecimal. For a folder: of the lines `digest  path\n` of its files, sorted by
-    /// path, which is what `sha256sum` prints.
+    /// SHA-256 of the file in lower-case hexadecimal. For a folder: of the lines `digest  path\n` of its files, sorted
+    /// by path, which is what `sha256sum` prints.
     pub sha256: String,
 }
 
@@ -154,8 +154,8 @@ impl Dataset {
 
     /// Indices of all problems, each once, with the types in balanced order: rounds over the types, in each of which
     /// every type that has problems left gives one. A type that is exhausted drops out and nothing is repeated, so with
-    /// unequal types the end of an epoch belongs to the larger ones. Within a type, and the types within a round, the order is
-    /// shuffled: a pure function of `seed` and `epoch`.
+    /// unequal types the end of an epoch belongs to the larger ones. Within a type, and the types within a round, the
+    /// order is shuffled: a pure function of `seed` and `epoch`.
     pub fn balanced_order(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let mut kinds: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, problem) in self.problems.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! What a model can do: naked accuracy on problems, perplexity on a text.
 //!
-//! Naked means: no expert text. The model thinks for itself from the prompt, its thinking is closed where the budget is spent,
-//! and the opener of the answer's box is put after it, as in training; nothing else is injected.
+//! Naked means: no expert text. The model thinks for itself from the prompt, its thinking is closed where the budget is
+//! spent, and the opener of the answer's box is put after it, as in training; nothing else is injected.
 
 use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, with_values};
 use lcr_model::sampling::{Sampler, SamplingOptions};
@@ -143,7 +143,8 @@ pub struct Perplexity {
     pub perplexity: f64,
 }
 
-/// Perplexity of `tokens` in windows of `window`, each read without what came before it; its first token is not predicted.
+/// Perplexity of `tokens` in windows of `window`, each read without what came before it; its first token is not
+/// predicted.
 pub fn perplexity(
     decoder: &Decoder,
     variant: Option<&BoundAdapter>,

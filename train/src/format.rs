@@ -1,7 +1,7 @@
 //! How a rollout is spelled: the prompt up to the opening of the thinking, the tags, the opener of the answer's box.
 //!
-//! Everything here is injected text. It is encoded piece by piece, as the rollout is put together, so that what the model reads
-//! in training is token for token what it reads when it is deployed.
+//! Everything here is injected text. It is encoded piece by piece, as the rollout is put together, so that what the
+//! model reads in training is token for token what it reads when it is deployed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -54,7 +54,8 @@ impl<'a> Format<'a> {
         Ok(Self { tokenizer, options: options.clone(), close, opener, stops, line_tokens, positions: usize::MAX })
     }
 
-    /// The same for a model with so many positions, whose prompts beyond them are encoded no further than it takes to refuse them.
+    /// The same for a model with so many positions, whose prompts beyond them are encoded no further than it takes to
+    /// refuse them.
     #[must_use]
     pub fn within(self, positions: usize) -> Self {
         Self { positions, ..self }

@@ -1,9 +1,9 @@
 //! Log-probabilities of chosen tokens, and the gradient of a weighted sum of them: what a training step differentiates.
 //!
 //! [`Trace::forward`] runs examples laid one after another through the decoder and keeps two small tensors per layer;
-//! [`Trace::backward`] walks back, one layer at a time, down to the lowest that carries an adapter. Logits exist for a chunk
-//! of target rows at a time: only where a token is a target, and in the backward pass only where it carries weight. A loss
-//! enters as one coefficient per target, the derivative of the loss by −ln p.
+//! [`Trace::backward`] walks back, one layer at a time, down to the lowest that carries an adapter. Logits exist for a
+//! chunk of target rows at a time: only where a token is a target, and in the backward pass only where it carries
+//! weight. A loss enters as one coefficient per target, the derivative of the loss by −ln p.
 
 mod divergence;
 
@@ -19,8 +19,8 @@ use rayon::prelude::*;
 pub use self::divergence::{Divergence, divergence};
 pub use lcr_model::decoder::ModuleGradient;
 
-/// Bytes of products that are saved for the backward pass in place of being computed again: those of the upper layers, as many
-/// as fit.
+/// Bytes of products that are saved for the backward pass in place of being computed again: those of the upper layers,
+/// as many as fit.
 const KEPT_BYTES: usize = 384 << 20;
 /// Bytes of logits that exist at a time.
 const LOGIT_BYTES: usize = 96 << 20;
@@ -72,8 +72,9 @@ impl AdapterGradient {
         self.modules.values_mut().for_each(|module| module.scale(factor));
     }
 
-    /// Its tensors in the order of [`TrainableAdapter::parameters_mut`](crate::adapter::TrainableAdapter::parameters_mut):
-    /// modules by path, of each A, B and then m where there is one.
+    /// Its tensors in the order of
+    /// [`TrainableAdapter::parameters_mut`](crate::adapter::TrainableAdapter::parameters_mut): modules by path, of each
+    /// A, B and then m where there is one.
     pub fn slices(&self) -> impl Iterator<Item = &[f32]> {
         self.modules.values().flat_map(ModuleGradient::slices)
     }
@@ -340,8 +341,8 @@ impl<'a> Trace<'a> {
 
     /// Forward and backward pass in one, where the coefficient of a target follows from its own ln p and entropy.
     ///
-    /// `coefficient` gets example, target, ln p and entropy. Against [`Trace::forward`] and [`Trace::backward`] it spares
-    /// one of three products with the head.
+    /// `coefficient` gets example, target, ln p and entropy. Against [`Trace::forward`] and [`Trace::backward`] it
+    /// spares one of three products with the head.
     pub fn gradient(
         decoder: &'a Decoder,
         variant: &'a BoundAdapter,

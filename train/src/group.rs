@@ -1,8 +1,9 @@
 //! Groups: the rollouts of one sample, judged, compared and weighed.
 //!
-//! The naked rollout comes first. Where it is right, nothing else happens to this sample (*early stop*); where it is wrong, the
-//! same sample is written again from its beginning with the expert's help, each time cut elsewhere. Naked rollouts of all samples
-//! of a step are decoded as one batch, then all scaffolded ones as another, then those that must be written again.
+//! The naked rollout comes first. Where it is right, nothing else happens to this sample (*early stop*); where it is
+//! wrong, the same sample is written again from its beginning with the expert's help, each time cut elsewhere. Naked
+//! rollouts of all samples of a step are decoded as one batch, then all scaffolded ones as another, then those that
+//! must be written again.
 
 mod views;
 

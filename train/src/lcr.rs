@@ -9,12 +9,12 @@
 //!     one optimiser step
 //! ```
 //!
-//! Given by the method: interleaving, masks, proximity, Jaccard, the group with its naked first rollout, positive advantages, the
-//! thinking budget, the answer turn, anchors. Ours, nearly all of it fields of [`TrainConfig`]: the numbers in them, the plan's
-//! shape, where the expert goes on, several groups a step. Fixed are where a target may be cut (`scaffold::target`) and the 1e-4 of
-//! the advantage. ln p is that of the model itself, at temperature 1, whatever temperature drew the
-//! tokens. One step for each batch of rollouts, on-policy, so there is no ratio to clip. The reference of the divergence is the
-//! same weights without the adapter.
+//! Given by the method: interleaving, masks, proximity, Jaccard, the group with its naked first rollout, positive
+//! advantages, the thinking budget, the answer turn, anchors. Ours, nearly all of it fields of [`TrainConfig`]: the
+//! numbers in them, the plan's shape, where the expert goes on, several groups a step. Fixed are where a target may be
+//! cut (`scaffold::target`) and the 1e-4 of the advantage. ln p is that of the model itself, at temperature 1, whatever
+//! temperature drew the tokens. One step for each batch of rollouts, on-policy, so there is no ratio to clip. The
+//! reference of the divergence is the same weights without the adapter.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -178,7 +178,8 @@ pub struct Trainer<'a> {
     order: (u64, Vec<usize>),
 }
 
-/// What the expert says of every problem. All of it must fit the model by itself, which is found out without reading on beyond that.
+/// What the expert says of every problem. All of it must fit the model by itself, which is found out without reading on
+/// beyond that.
 fn targets(format: &Format, dataset: &Dataset, positions: usize) -> Result<Vec<Target>, TrainError> {
     let target = |problem| {
         if format.is_beyond_positions(problem)? {
@@ -414,7 +415,8 @@ impl<'a> Trainer<'a> {
         let gradient_seconds = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let taken = self.optimizer.steps();
-        // The number of steps is not known beforehand, since samples may be skipped: the share of the run that is done is.
+        // The number of steps is not known beforehand, since samples may be skipped: the share of the run that is done
+        // is.
         let total = if done > 0.0 { (taken as f64 / done) as u64 } else { u64::MAX };
         let learning_rate = self.config.optimizer.learning_rate_at(taken, total);
         let gradients: Vec<&[f32]> = gradient.slices().collect();
@@ -472,7 +474,8 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The members that carry a loss, as examples: targets are the tokens with a weight, coefficients A·w/Z over the groups that do.
+/// The members that carry a loss, as examples: targets are the tokens with a weight, coefficients A·w/Z over the groups
+/// that do.
 fn weighted(groups: &[Group], credit: &CreditOptions) -> Vec<Weighted> {
     let trained: Vec<&Group> = groups.iter().filter(|group| group.outcome == GroupOutcome::Trained).collect();
     trained.iter().flat_map(|group| weighted_members(group, credit, trained.len())).collect()

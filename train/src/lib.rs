@@ -1,11 +1,11 @@
 //! Latent Contextual Reinforcement (LCR): teaches a model to reason with expert traces, and the baselines that it is
 //! measured against.
 //!
-//! Read in the order in which a training step runs: [`dataset`] and [`anchors`] give a sample, [`scaffold`] plans where the
-//! expert speaks, [`rollout`] lets expert and model write together, `lcr-answers` judges the boxed answer, [`advantage`]
-//! compares a [`group`], [`credit`] weighs each token, [`gradient`] walks back through the layers, [`optimizer`] steps,
-//! [`tally`] counts, [`log`] says what happened, [`state`] keeps it. [`lcr`] is the loop, [`methods`] are it and what it is measured against,
-//! [`evaluate`] measures what was learned.
+//! Read in the order in which a training step runs: [`dataset`] and [`anchors`] give a sample, [`scaffold`] plans where
+//! the expert speaks, [`rollout`] lets expert and model write together, `lcr-answers` judges the boxed answer,
+//! [`advantage`] compares a [`group`], [`credit`] weighs each token, [`gradient`] walks back through the layers,
+//! [`optimizer`] steps, [`tally`] counts, [`log`] says what happened, [`state`] keeps it. [`lcr`] is the loop,
+//! [`methods`] are it and what it is measured against, [`evaluate`] measures what was learned.
 //!
 //! ```
 //! use lcr_train::advantage::group_advantages;

@@ -1,11 +1,12 @@
 //! What a run says about itself: one line of `metrics.jsonl` for each optimizer step.
 //!
-//! The one idea: a number that was not measured is absent, and a number that went wrong is an error. JSON has no NaN, and
-//! serde_json writes `null` in its place, which a reader takes for the former; [`JsonLines`] refuses it by name instead. Lines
-//! are appended whole and never rewritten, so a run that is killed loses at most the line it was writing.
+//! The one idea: a number that was not measured is absent, and a number that went wrong is an error. JSON has no NaN,
+//! and serde_json writes `null` in its place, which a reader takes for the former; [`JsonLines`] refuses it by name
+//! instead. Lines are appended whole and never rewritten, so a run that is killed loses at most the line it was
+//! writing.
 //!
-//! Seconds, tokens per second and memory depend on the machine; everything else in a record is a function of config, seed and
-//! weights ([`StepRecord::without_measurements`]).
+//! Seconds, tokens per second and memory depend on the machine; everything else in a record is a function of config,
+//! seed and weights ([`StepRecord::without_measurements`]).
 
 use std::collections::BTreeMap;
 
@@ -32,10 +33,12 @@ pub struct StepRecord {
     pub reward_std: f64,
     /// Mean of |advantage| over the group.
     pub advantage_magnitude: f64,
-    /// Share of right answers by view (`naked`, `scaffold_0`, …), over the groups since the last step, the skipped included.
+    /// Share of right answers by view (`naked`, `scaffold_0`, …), over the groups since the last step, the skipped
+    /// included.
     #[serde(default)]
     pub accuracy_by_view: BTreeMap<String, f64>,
-    /// Share of right answers by where the answer stood in injected text (`none`, `scaffold`, `tail`), over the same groups.
+    /// Share of right answers by where the answer stood in injected text (`none`, `scaffold`, `tail`), over the same
+    /// groups.
     #[serde(default)]
     pub accuracy_by_leak: BTreeMap<String, f64>,
     /// KL(policy‖base) in the context without scaffold, as deployed; absent without a reference.
@@ -116,7 +119,8 @@ pub struct StepRecord {
     /// Tokens generated per second of rollout.
     #[serde(default)]
     pub tokens_per_second: Option<f64>,
-    /// Largest anonymous resident memory seen since the run was started or resumed, in bytes; absent where the system does not say.
+    /// Largest anonymous resident memory seen since the run was started or resumed, in bytes; absent where the system
+    /// does not say.
     #[serde(default)]
     pub peak_anonymous_memory: Option<u64>,
     /// Largest resident memory since then, mapped weights included, in bytes.

@@ -1,11 +1,13 @@
 //! AdamW: turns gradients into changes of the adapter.
 //!
 //! Adam with decoupled weight decay (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", algorithm 2), after
-//! clipping by the norm of all gradients together. Parameters and moments are kept in f32, for at a learning rate of 5e-6 a
-//! bf16 entry cannot move at all; each element is computed in f64 and rounded once when it is stored. [`schedule`] says how
-//! large a step is, [`mod@file`] keeps the moments across runs. Accumulating gradients over samples is the caller's.
+//! clipping by the norm of all gradients together. Parameters and moments are kept in f32, for at a learning rate of
+//! 5e-6 a bf16 entry cannot move at all; each element is computed in f64 and rounded once when it is stored.
+//! [`schedule`] says how large a step is, [`mod@file`] keeps the moments across runs. Accumulating gradients over
+//! samples is the caller's.
 //!
-//! Nothing is changed before everything is checked: a gradient that is not finite leaves parameters and moments as they were.
+//! Nothing is changed before everything is checked: a gradient that is not finite leaves parameters and moments as they
+//! were.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! One rollout in the terminal, as a dry run shows it: who speaks, and which token weighs how much.
 //!
 //! It is written like a script of a play, a voice on the left and its words on the right. With colour the weight is the
-//! shade behind a token, without it a number under the token; the voices differ by name and gutter in both. Text is made
-//! visible first, for what a model says must not steer the reader's terminal.
+//! shade behind a token, without it a number under the token; the voices differ by name and gutter in both. Text is
+//! made visible first, for what a model says must not steer the reader's terminal.
 
 mod layout;
 
@@ -52,8 +52,8 @@ fn voice(segment: &Segment) -> Voice {
     Voice { name, gutter, color }
 }
 
-/// Renders a rollout's segments in their order, then a legend with the sums of its tokens and weights. Every line ends with
-/// a line break; none is wider than the options say, as far as the width of its characters can be known.
+/// Renders a rollout's segments in their order, then a legend with the sums of its tokens and weights. Every line ends
+/// with a line break; none is wider than the options say, as far as the width of its characters can be known.
 pub fn preview(segments: &[Segment], options: PreviewOptions) -> String {
     let width = options.width.max(PreviewOptions::LEAST_WIDTH);
     let heaviest = segments.iter().flat_map(|segment| &segment.weights).copied().fold(0.0, f32::max);

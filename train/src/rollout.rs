@@ -1,8 +1,8 @@
 //! Co-authored generation: expert chunks, model chunks, a close tag, an answer, for many rollouts in one batch.
 //!
-//! A [`Member`] is a rollout in the making: a small state machine that takes one token of the model at a time and appends
-//! what is injected after it. [`generate`] feeds all members to the model together, each forward pass reading the weights
-//! once for all of them; what a group has in common, its prompt, is read once and shared.
+//! A [`Member`] is a rollout in the making: a small state machine that takes one token of the model at a time and
+//! appends what is injected after it. [`generate`] feeds all members to the model together, each forward pass reading
+//! the weights once for all of them; what a group has in common, its prompt, is read once and shared.
 //!
 //! Every draw is a function of (seed, sample visited, view, weights) alone: neither the batch nor its order enters.
 
@@ -331,7 +331,8 @@ impl<'a> Member<'a> {
         chunk_is_complete(target, self.rules.scaffold, budget.saturating_add(slack), self.current())
     }
 
-    /// Notes which expert tokens the model's latest chunk stands in for; `next` is where the expert goes on, if it does.
+    /// Notes which expert tokens the model's latest chunk stands in for; `next` is where the expert goes on, if it
+    /// does.
     fn stand_for(&mut self, next: Option<usize>) {
         let given = self.given();
         if let Some(span) = self.spans.last_mut().filter(|span| span.tag == SegmentTag::Model) {

@@ -1,14 +1,14 @@
 //! By what angle training turned the rows of the effective weights.
 //!
-//! A row of W' = W + sBA is what one output listens to. Its angle before and after a step says how much the model has changed
-//! in a unit that compares across layers and models; DoRA's magnitude rescales rows and turns none, so it plays no part. Two
-//! angles are kept apart: that of one step, and the cumulative one against the base.
+//! A row of W' = W + sBA is what one output listens to. Its angle before and after a step says how much the model has
+//! changed in a unit that compares across layers and models; DoRA's magnitude rescales rows and turns none, so it plays
+//! no part. Two angles are kept apart: that of one step, and the cumulative one against the base.
 //!
-//! θ = 2·atan2(‖û−v̂‖, ‖û+v̂‖) for rows u before and v after. With d = v − u that is atan2(‖d⊥‖, ‖u‖ + d·û), d⊥ being what
-//! of d stands at right angles to u: an arccos would see nothing below 1e-8, and forming v − u from the rows would lose in W what
-//! A and B resolve. d comes from differences of the factors, s₂B₂(A₂−A₁) + (s₂B₂−s₁B₁)A₁; in an orthonormal basis of those 2r
-//! rows it has 2r components, and of W nothing more is needed than its own components there and its row norms. So W is read
-//! once, W + sBA is never formed, and all of it is in f64.
+//! θ = 2·atan2(‖û−v̂‖, ‖û+v̂‖) for rows u before and v after. With d = v − u that is atan2(‖d⊥‖, ‖u‖ + d·û), d⊥ being
+//! what of d stands at right angles to u: an arccos would see nothing below 1e-8, and forming v − u from the rows would
+//! lose in W what A and B resolve. d comes from differences of the factors, s₂B₂(A₂−A₁) + (s₂B₂−s₁B₁)A₁; in an
+//! orthonormal basis of those 2r rows it has 2r components, and of W nothing more is needed than its own components
+//! there and its row norms. So W is read once, W + sBA is never formed, and all of it is in f64.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,7 +111,8 @@ impl RowAngles {
     }
 }
 
-/// Angles of the rows of the module at `path`, one [`RowAngles`] for each of `turns`; its weight is read once for all of them.
+/// Angles of the rows of the module at `path`, one [`RowAngles`] for each of `turns`; its weight is read once for all
+/// of them.
 pub fn rotation(decoder: &Decoder, path: &str, turns: &[Turn]) -> Result<Vec<RowAngles>, RotationError> {
     let module = decoder.linear_weight(path).and_then(|(weight, transposed)| match *weight.shape() {
         [rows, columns] if transposed => Some((weight, transposed, columns, rows)),
@@ -176,7 +177,8 @@ fn check(path: &str, outputs: usize, inputs: usize, factors: &Factors) -> Result
     Ok(())
 }
 
-/// ‖W_i‖² and the products of W_i with the basis of every span, one after another, for each row i: (outputs × 1 + dimensions).
+/// ‖W_i‖² and the products of W_i with the basis of every span, one after another, for each row i: (outputs × 1 +
+/// dimensions).
 fn project(weight: &Weight, transposed: bool, outputs: usize, inputs: usize, spans: &[Span]) -> Vec<f64> {
     let basis: Vec<&[f64]> = spans.iter().flat_map(Span::basis).collect();
     let stride = basis.len() + 1;

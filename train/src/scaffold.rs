@@ -1,13 +1,14 @@
 //! Plans where the expert speaks inside the assistant's thinking, and follows the plan while the model writes.
 //!
 //! Thinking is co-authored: a chunk of the expert's text, a chunk by the model that continues it, and so on; the expert
-//! begins. The one idea is that everything here is a pure function of token ids: a [`Plan`] is drawn before the rollout from
-//! (seed, sample, view), and what the model then wrote moves only the places where the next chunks start. So a plan can be
-//! shown without a model, and a rollout can be replayed.
+//! begins. The one idea is that everything here is a pure function of token ids: a [`Plan`] is drawn before the rollout
+//! from (seed, sample, view), and what the model then wrote moves only the places where the next chunks start. So a
+//! plan can be shown without a model, and a rollout can be replayed.
 //!
-//! **Coherence.** The expert takes over at a [cut point](Target::cuts) (a line end, in a long line a sentence end, in a long
-//! sentence every sixteenth token) and never goes back behind what it has said. It hands over there or at the end of
-//! a sentence, unless that would more than double a short chunk: then it stops in front of a word, which the model can go on from.
+//! **Coherence.** The expert takes over at a [cut point](Target::cuts) (a line end, in a long line a sentence end, in a
+//! long sentence every sixteenth token) and never goes back behind what it has said. It hands over there or at the end
+//! of a sentence, unless that would more than double a short chunk: then it stops in front of a word, which the model
+//! can go on from.
 //!
 //! | file | |
 //! |---|---|
@@ -81,8 +82,8 @@ pub enum HandOver {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScaffoldOptions {
-    /// The expert's share of the target in each scaffolded view, in (0, 1]. Each view beyond the list goes half of the way
-    /// that is left to `largest_share`.
+    /// The expert's share of the target in each scaffolded view, in (0, 1]. Each view beyond the list goes half of the
+    /// way that is left to `largest_share`.
     pub expert_shares: Vec<f64>,
     /// Expert chunks in each view. Each view beyond the list has one more.
     pub cycles: Vec<usize>,
@@ -107,14 +108,14 @@ pub struct ScaffoldOptions {
     pub overlap_limit: f64,
     /// Drawings of a plan before the best one so far is taken.
     pub attempts: u32,
-    /// Tokens that a model chunk may go on to the end of its line once its budget is spent: a chunk that the expert interrupts
-    /// within a line makes text that nobody writes.
+    /// Tokens that a model chunk may go on to the end of its line once its budget is spent: a chunk that the expert
+    /// interrupts within a line makes text that nobody writes.
     pub line_slack: usize,
-    /// Of the tokens that the model wrote, the share that must be found in the target for [`Continuation::Align`] to believe that
-    /// they stand for it.
+    /// Of the tokens that the model wrote, the share that must be found in the target for [`Continuation::Align`] to
+    /// believe that they stand for it.
     pub aligned_share: f64,
-    /// How often a view is written again that did not get more of the expert than the one before: the model may end its thinking
-    /// before the expert has said what was planned.
+    /// How often a view is written again that did not get more of the expert than the one before: the model may end its
+    /// thinking before the expert has said what was planned.
     pub redraws: usize,
     /// Off gives every view of every sample the shares and cycles of the first view, in equal chunks without jitter.
     pub varied_boundaries: bool,

@@ -1,10 +1,10 @@
 //! Keeps a run: its folder, its checkpoints, and the way back into it.
 //!
-//! The one idea: a run is a pure function of its config, seed, base and data, so a checkpoint needs no random state. It holds the
-//! adapter, the optimizer's moments, and a [`TrainerState`] that says how far the run was and how long each log was then. A
-//! resume checks that nothing the run depends on has changed, cuts the logs back to those lengths, and goes on as if nothing had
-//! happened. A checkpoint is written aside, synced and renamed, so a kill or a full disk at any moment costs at most what was
-//! done since the last one.
+//! The one idea: a run is a pure function of its config, seed, base and data, so a checkpoint needs no random state. It
+//! holds the adapter, the optimizer's moments, and a [`TrainerState`] that says how far the run was and how long each
+//! log was then. A resume checks that nothing the run depends on has changed, cuts the logs back to those lengths, and
+//! goes on as if nothing had happened. A checkpoint is written aside, synced and renamed, so a kill or a full disk at
+//! any moment costs at most what was done since the last one.
 //!
 //! ```text
 //! OUT/

@@ -1,8 +1,9 @@
 //! TensorBoard event files: the charts of a run for those who look at them there.
 //!
-//! The format is small enough to write by hand: a file of framed records (length, its masked CRC-32C, payload, its masked
-//! CRC-32C, all little-endian), each payload one `Event` message of protocol buffers. The time is an argument, so that equal runs
-//! can write equal files, and a file can be cut back to a length and continued, which is what resuming needs.
+//! The format is small enough to write by hand: a file of framed records (length, its masked CRC-32C, payload, its
+//! masked CRC-32C, all little-endian), each payload one `Event` message of protocol buffers. The time is an argument,
+//! so that equal runs can write equal files, and a file can be cut back to a length and continued, which is what
+//! resuming needs.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -81,7 +82,8 @@ impl EventWriter {
     fn record(&mut self, event: &[u8]) -> Result<(), LogError> {
         let framed = frame(event);
         if let Err(source) = self.file.write_all(&framed).and_then(|()| self.file.flush()) {
-            // The first failure is the one to report; half a record at the end is what every reader expects of a killed run.
+            // The first failure is the one to report; half a record at the end is what every reader expects of a killed
+            // run.
             let _ = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
             return Err(LogError::Io { action: "append to", path: self.path.clone(), source });
         }
@@ -120,7 +122,8 @@ fn version_event(wall_time: f64) -> Vec<u8> {
     event
 }
 
-/// `Event { wall_time = 1: double, step = 2: int64, summary = 5: { value = 1: { tag = 1: string, simple_value = 2: float } } }`.
+/// `Event { wall_time = 1: double, step = 2: int64, summary = 5: { value = 1: { tag = 1: string, simple_value = 2:
+/// float } } }`.
 fn scalar_event(wall_time: f64, step: u64, values: &[(String, f64)]) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in values {
@@ -168,7 +171,8 @@ fn bytes(out: &mut Vec<u8>, field: u64, content: &[u8]) {
     out.extend(content);
 }
 
-/// A checksum as the format stores it: rotated and shifted, so that a checksum of data that hold checksums stays useful.
+/// A checksum as the format stores it: rotated and shifted, so that a checksum of data that hold checksums stays
+/// useful.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,9 +1,10 @@
 //! A model that can be computed by hand, for tests of the trainer's loop.
 //!
-//! Its stream is the one-hot embedding of the latest token and, in one dimension more, the share of `k` among all tokens so
-//! far: attention looks at every token alike and writes nothing else, the MLP writes nothing. So the output head is a table
-//! of logits by latest token, and a `k` that only the expert says is what makes the answer right. The adapter changes the
-//! head alone, hence every log-probability has a closed form, computed here in f64 without the decoder.
+//! Its stream is the one-hot embedding of the latest token and, in one dimension more, the share of `k` among all
+//! tokens so far: attention looks at every token alike and writes nothing else, the MLP writes nothing. So the output
+//! head is a table of logits by latest token, and a `k` that only the expert says is what makes the answer right. The
+//! adapter changes the head alone, hence every log-probability has a closed form, computed here in f64 without the
+//! decoder.
 
 use std::path::Path;
 
@@ -39,7 +40,8 @@ const FOLLOWS_OPENER: f64 = 1.0;
 /// Logit of `2` for each unit of the share of `k`: above the latter and below the former for shares from 1/35 to 0.11.
 const HINT: f64 = 35.5;
 
-/// What the model writes unless the expert gives the hint: `fgh` from the beginning, `ah` in a new line, and a wrong answer.
+/// What the model writes unless the expert gives the hint: `fgh` from the beginning, `ah` in a new line, and a wrong
+/// answer.
 pub(crate) const CHAINS: [&str; 5] = ["<think>fgh</think>", "\nah", "\\boxed{1}<end>", "2}", "</think>\\boxed{"];
 /// Four lines, the hint in the second.
 pub(crate) const THINKING: &str = "abc\nabk\nabd\nabe";

@@ -1,4 +1,5 @@
-//! Gradients against those of torch and peft (float64, `gradients.py`), against finite differences, and against each other.
+//! Gradients against those of torch and peft (float64, `gradients.py`), against finite differences, and against each
+//! other.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 

@@ -115,8 +115,8 @@ mod tests {
         AttentionShape { heads, kv_heads, head_dim, scale, softcap: None, window: None }
     }
 
-    /// The same numbers through `scipy.special.softmax` under a causal mask and `scipy.spatial.distance.jensenshannon` squared, the
-    /// first row of each sequence left out, in f64.
+    /// The same numbers through `scipy.special.softmax` under a causal mask and `scipy.spatial.distance.jensenshannon`
+    /// squared, the first row of each sequence left out, in f64.
     #[test]
     fn grouped_heads_over_two_sequences_diverge_as_scipy_has_it() {
         let queries = numbers(8 * 4 * 3, [37, 11, 19, 8]);
@@ -137,8 +137,8 @@ mod tests {
         }
     }
 
-    /// A query that sees t + 1 equal keys, and the first of them three times as well: 1/(t+1) against 3/(t+3) and 1/(t+3). Three
-    /// blocks of queries, the last of them short.
+    /// A query that sees t + 1 equal keys, and the first of them three times as well: 1/(t+1) against 3/(t+3) and
+    /// 1/(t+3). Three blocks of queries, the last of them short.
     #[test]
     fn rows_of_every_block_count_once() {
         const TOKENS: usize = 130;

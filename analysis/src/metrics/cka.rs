@@ -156,8 +156,8 @@ impl Kernel {
 
 /// Unbiased HSIC from ⟨K, L⟩ and the diagonals of centred Gram matrices K and L.
 ///
-/// The estimator ignores the diagonals and does not change when a Gram matrix is centred; for centred data a row of K without
-/// its diagonal sums to −K_ii, so the n×n matrices themselves are not needed.
+/// The estimator ignores the diagonals and does not change when a Gram matrix is centred; for centred data a row of K
+/// without its diagonal sums to −K_ii, so the n×n matrices themselves are not needed.
 fn unbiased_hsic(inner: f64, left: &[f64], right: &[f64], rows: f64) -> f64 {
     let diagonal: f64 = left.iter().zip(right).map(|(a, b)| a * b).sum();
     let (left_sum, right_sum) = (left.iter().sum::<f64>(), right.iter().sum::<f64>());

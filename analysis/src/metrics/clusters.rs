@@ -288,7 +288,8 @@ mod tests {
         assert_eq!(clusters.compare(&base).ari, 1.0);
     }
 
-    /// scikit-learn 1.9: `adjusted_rand_score` and `normalized_mutual_info_score`, whose scale is the arithmetic mean of both entropies.
+    /// scikit-learn 1.9: `adjusted_rand_score` and `normalized_mutual_info_score`, whose scale is the arithmetic mean
+    /// of both entropies.
     #[test]
     fn partitions_that_agree_in_part_agree_as_scikit_learn_has_it() {
         let left = [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3];
@@ -315,8 +316,8 @@ mod tests {
         Activations::new(&ndarray::ArrayView2::from_shape((40, 3), &values).unwrap(), &[true; 40])
     }
 
-    /// Every sixth point of the adapted model is at another corner: the agreement of the two labelings is scikit-learn's of the
-    /// corners themselves.
+    /// Every sixth point of the adapted model is at another corner: the agreement of the two labelings is
+    /// scikit-learn's of the corners themselves.
     #[test]
     fn points_that_move_to_another_blob_change_their_cluster() {
         let home = |point: usize| point / 5;
@@ -337,7 +338,8 @@ mod tests {
         Activations::new(&ndarray::ArrayView2::from_shape((rows, 4), &values).unwrap(), &vec![true; rows])
     }
 
-    /// Two bootstraps part such rows differently: a ceiling of one would say otherwise. The same seed on the same rows does not.
+    /// Two bootstraps part such rows differently: a ceiling of one would say otherwise. The same seed on the same rows
+    /// does not.
     #[test]
     fn the_ceiling_is_low_where_there_are_no_clusters() {
         let rows = scattered(200);

@@ -1,4 +1,5 @@
-//! Whether the modules of an adapter agree on one direction of the stream, as the removal or the injection of one feature looks.
+//! Whether the modules of an adapter agree on one direction of the stream, as the removal or the injection of one
+//! feature looks.
 
 use lcr_documents::audit::Coherence;
 use lcr_formats::module::{ModulePath, StreamRole};

@@ -1,7 +1,8 @@
 //! What a metric's file says of it, and how it is asked.
 //!
-//! docs/metrics.md, the glossary of the page and the help of `--metrics` are made of these, the descriptions of the report's schema are
-//! held against them, and so is what is measured: the values of an unchanged site, and the transformations that move nothing.
+//! docs/metrics.md, the glossary of the page and the help of `--metrics` are made of these, the descriptions of the
+//! report's schema are held against them, and so is what is measured: the values of an unchanged site, and the
+//! transformations that move nothing.
 
 use std::fmt;
 
@@ -63,7 +64,8 @@ pub struct Parameters {
     pub seed: u64,
 }
 
-/// A metric of rows that has taken up the base's, and whatever it needs of them alone, for any number of adapted models.
+/// A metric of rows that has taken up the base's, and whatever it needs of them alone, for any number of adapted
+/// models.
 pub trait SiteMetric {
     /// Writes what it finds into its place of the report's entry.
     fn changed(&self, base: &Activations, adapted: &Activations, change: &mut SiteChange) -> Result<(), NoConvergence>;
@@ -119,7 +121,8 @@ pub struct Number {
 }
 
 impl Number {
-    /// A number of which a larger value means neither more nor less, nothing is known of unrelated data, and which sees everything.
+    /// A number of which a larger value means neither more nor less, nothing is known of unrelated data, and which sees
+    /// everything.
     pub const fn new(key: &'static str, definition: &'static str, unit: Unit, range: &'static str) -> Self {
         Self {
             key,

@@ -89,7 +89,8 @@ pub fn neighbours(activations: &Activations) -> Vec<Vec<usize>> {
     }
 }
 
-/// Cosines of all pairs of rows, `[rows, rows]`, from the products of centred ones: with the mean m, xᵢ·xⱼ = cᵢ·cⱼ + m·cᵢ + m·cⱼ + m·m.
+/// Cosines of all pairs of rows, `[rows, rows]`, from the products of centred ones: with the mean m, xᵢ·xⱼ = cᵢ·cⱼ +
+/// m·cᵢ + m·cⱼ + m·m.
 fn cosines_of_gram(activations: &Activations, gram: &Mat<f64>) -> Mat<f64> {
     let mean = activations.mean();
     let along: Vec<f64> = activations.centred_rows().map(|row| sum_pairs(row, mean, |a, b| a * b)).collect();

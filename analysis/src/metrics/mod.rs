@@ -1,7 +1,7 @@
 //! The metrics: one file each, and one registry.
 //!
-//! A file holds how the numbers are measured, what they are where nothing changed, and a [`Metric`] that says what they mean. To add
-//! one, write its file and its place in the report (`lcr_documents::audit`), and put it into [`METRICS`].
+//! A file holds how the numbers are measured, what they are where nothing changed, and a [`Metric`] that says what they
+//! mean. To add one, write its file and its place in the report (`lcr_documents::audit`), and put it into [`METRICS`].
 
 pub mod attention;
 pub mod cka;

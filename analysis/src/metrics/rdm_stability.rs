@@ -1,5 +1,5 @@
-//! Split-half stability of representational dissimilarity matrices ("Shesha", Raju 2026): does one half of the dimensions tell the
-//! same tokens apart as the other?
+//! Split-half stability of representational dissimilarity matrices ("Shesha", Raju 2026): does one half of the
+//! dimensions tell the same tokens apart as the other?
 
 use faer::{Mat, MatRef};
 use lcr_documents::audit::{RdmStability, SiteChange};
@@ -108,14 +108,15 @@ fn stability(activations: &Activations, orders: &[Vec<usize>]) -> Option<f64> {
     correlations.map(|found| mean(&found))
 }
 
-/// Rank correlation of the cosines of all pairs of rows, in the dimensions of the first half of `order` and in the others.
+/// Rank correlation of the cosines of all pairs of rows, in the dimensions of the first half of `order` and in the
+/// others.
 fn split_half(rows: &[&[f32]], order: &[usize]) -> Option<f64> {
     let (left, right) = order.split_at(order.len() / 2);
     rank_correlation(&cosines_of_pairs(rows, left), &cosines_of_pairs(rows, right))
 }
 
-/// The cosine of every pair of rows in some dimensions. Dissimilarities are one less these, which turns both orders and leaves their
-/// correlation. A row that is zero there has cosine 0 with all.
+/// The cosine of every pair of rows in some dimensions. Dissimilarities are one less these, which turns both orders and
+/// leaves their correlation. A row that is zero there has cosine 0 with all.
 fn cosines_of_pairs(rows: &[&[f32]], dimensions: &[usize]) -> Vec<f64> {
     let unit: Vec<f64> = rows
         .iter()
@@ -181,7 +182,8 @@ mod tests {
         assert_eq!(rank_correlation(&left, &[1.0; 8]), None);
     }
 
-    /// `spearmanr` of `scipy.spatial.distance.pdist(…, "cosine")` of even and of odd columns; no two of the distances are equal.
+    /// `spearmanr` of `scipy.spatial.distance.pdist(…, "cosine")` of even and of odd columns; no two of the distances
+    /// are equal.
     #[test]
     fn halves_agree_as_scipy_has_it() {
         let value = |at: usize| ((at * at * 37 + at * 11 + 4) % 1009) as f64 / 64.0 - 8.0;
@@ -191,8 +193,8 @@ mod tests {
         assert!((found - 0.141_248_606_465_997_8).abs() < 1e-12, "{found}");
     }
 
-    /// `shesha.feature_split` of shesha-geometry 0.3.0 with 4000 halvings gives 0.6829 and 0.5457, and standard deviations of 0.059
-    /// and 0.067 between halvings: of thirty, 0.012 of their mean.
+    /// `shesha.feature_split` of shesha-geometry 0.3.0 with 4000 halvings gives 0.6829 and 0.5457, and standard
+    /// deviations of 0.059 and 0.067 between halvings: of thirty, 0.012 of their mean.
     #[test]
     fn stability_is_that_of_shesha() {
         let base = |row: usize, column: usize| {

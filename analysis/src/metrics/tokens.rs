@@ -123,8 +123,8 @@ fn log_sum_exp(logits: &[f32], largest: f32) -> f64 {
     f64::from(largest) + total.ln()
 }
 
-/// A next-token distribution: logits, and their softmax not yet divided by its sum. Exponentials are the costly part, so they
-/// are taken once, the base's for all variants.
+/// A next-token distribution: logits, and their softmax not yet divided by its sum. Exponentials are the costly part,
+/// so they are taken once, the base's for all variants.
 #[derive(Debug)]
 pub struct Distribution<'a> {
     logits: &'a [f32],
@@ -221,8 +221,8 @@ pub struct TokenDivergences {
 }
 
 impl TokenDivergences {
-    /// Adds rows of both models whose places are given, the adapted model's as logits `[rows, vocab]`; places that are `None` are
-    /// left out.
+    /// Adds rows of both models whose places are given, the adapted model's as logits `[rows, vocab]`; places that are
+    /// `None` are left out.
     pub fn add(&mut self, base: &[Distribution], adapted: &[f32], vocab_size: usize, places: &[Option<Place>]) {
         let rows: Vec<(Place, Divergence, &[f32], &[f32])> = base
             .par_iter()
@@ -360,8 +360,8 @@ mod tests {
         ([2.0, -1.0, 0.5, 0.0, 3.0], 0.797_778_602_136_088_9, 0.180_248_826_671_430_6, 1.197_429_863_823_273_2),
     ];
 
-    /// `scipy.special.rel_entr` of softmaxes, and `scipy.stats.entropy`: changes of a few per cent, which the series add up, and large
-    /// ones, which they must not.
+    /// `scipy.special.rel_entr` of softmaxes, and `scipy.stats.entropy`: changes of a few per cent, which the series
+    /// add up, and large ones, which they must not.
     #[test]
     fn divergences_are_those_of_scipy() {
         let base = [0.0_f32, 1.0, -1.0, 0.5, -2.5];
@@ -387,7 +387,8 @@ mod tests {
         }
     }
 
-    /// Forty positions, of which the changes grow and shrink in no order; each fifth has no place, and the first two rows come later.
+    /// Forty positions, of which the changes grow and shrink in no order; each fifth has no place, and the first two
+    /// rows come later.
     #[test]
     fn the_worst_positions_are_those_of_the_largest_divergence() {
         let change = |row: usize| (row * 17 % 41) as f32 / 20.0;

@@ -106,8 +106,8 @@ pub fn tracked_places(lengths: &[usize], count: usize) -> Vec<Place> {
     places
 }
 
-/// Readings of a block of rows: the base's lens distributions, the adapted model's lens logits, `[rows, vocab]`, and each row's
-/// final top tokens.
+/// Readings of a block of rows: the base's lens distributions, the adapted model's lens logits, `[rows, vocab]`, and
+/// each row's final top tokens.
 pub fn read_lens(
     base: &[Distribution],
     adapted: &[f32],
@@ -279,8 +279,8 @@ mod tests {
         (0..count as i32).map(|at| ((at * factor + offset) % 23 - 11) as f32 / 4.0).collect()
     }
 
-    /// Six rows of five logits; divergences by `scipy.special.softmax` and `scipy.spatial.distance.jensenshannon` squared, ranks
-    /// counted by numpy.
+    /// Six rows of five logits; divergences by `scipy.special.softmax` and `scipy.spatial.distance.jensenshannon`
+    /// squared, ranks counted by numpy.
     #[test]
     fn the_lens_reads_what_scipy_reads() {
         let (base, adapted) = (quarters(30, 37, 4), quarters(30, 29, 13));
@@ -315,7 +315,8 @@ mod tests {
         [Place { prompt: 0, position: 6 }, Place { prompt: 3, position: 2 }]
     }
 
-    /// Paths of right angles, whose lengths are whole numbers: 3 and then 4 across is 7 long for 5 of way; out and back is no way.
+    /// Paths of right angles, whose lengths are whole numbers: 3 and then 4 across is 7 long for 5 of way; out and back
+    /// is no way.
     #[test]
     fn paths_commit_and_bend_as_counted_by_hand() {
         let states = |paths: [[[f32; 2]; 4]; 2]| -> Vec<Vec<Vec<f32>>> {
@@ -366,8 +367,8 @@ mod tests {
         assert_eq!((found.commit_layer.base, found.top1_agreement.as_slice()), (0.0, [1.0; 4].as_slice()));
     }
 
-    /// Scores of a principal component analysis by `numpy.linalg.svd` of the centred unit rows: three sites of one token in both
-    /// models, in more dimensions than there are rows and in fewer. An axis has no sign of its own.
+    /// Scores of a principal component analysis by `numpy.linalg.svd` of the centred unit rows: three sites of one
+    /// token in both models, in more dimensions than there are rows and in fewer. An axis has no sign of its own.
     #[test]
     fn the_plane_is_that_of_numpy() {
         let wide = [

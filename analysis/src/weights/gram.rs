@@ -1,8 +1,8 @@
 //! Gram matrices of the shorter side: of W, which all changes of one weight share, and what a change adds to it.
 //!
-//! With WᵀΔ = C and ΔᵀΔ = D (WΔᵀ and ΔΔᵀ for a wide W) the Gram matrix of W' is G + C + Cᵀ + D. For a LoRA module C = P·Qᵀ and
-//! D = Q·K·Qᵀ are of its rank; in the basis of W's own singular vectors G is diagonal as well, so that G' is applied at the
-//! price of the rank and never stands as a matrix.
+//! With WᵀΔ = C and ΔᵀΔ = D (WΔᵀ and ΔΔᵀ for a wide W) the Gram matrix of W' is G + C + Cᵀ + D. For a LoRA module C =
+//! P·Qᵀ and D = Q·K·Qᵀ are of its rank; in the basis of W's own singular vectors G is diagonal as well, so that G' is
+//! applied at the price of the rank and never stands as a matrix.
 
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ const INTRUDER_COSINE: f64 = 0.5;
 /// Squared singular values of W below this share of its largest are rounding.
 const ROUNDING: f64 = 1e-14;
 
-/// W's own part of every spectral figure: the Gram matrix of its shorter side and what it decomposes into. Changes of one weight by
-/// several adapters share it.
+/// W's own part of every spectral figure: the Gram matrix of its shorter side and what it decomposes into. Changes of
+/// one weight by several adapters share it.
 #[derive(Debug)]
 pub struct BaseSpectrum {
     /// Outputs and inputs of W.
@@ -252,7 +252,8 @@ mod tests {
         }
     }
 
-    /// W `[outputs, inputs]` with falling columns, and sBA as matrices, as tall slabs or wide ones see them: `[short, long]`.
+    /// W `[outputs, inputs]` with falling columns, and sBA as matrices, as tall slabs or wide ones see them: `[short,
+    /// long]`.
     fn sides(low_rank: &LowRank) -> (Mat<f64>, Mat<f64>) {
         let LowRank { outputs, inputs, rank, scale, .. } = *low_rank;
         let values = noise(9, outputs * inputs);

@@ -36,8 +36,9 @@ impl Sums {
         Self { entries: shape[0] * shape[1], base: row(), change: row(), cross: row(), ..Self::default() }
     }
 
-    /// The largest change of one entry of a vector, over the root mean square over its entries of the rows of `weight` that they belong
-    /// to, ‖W‖_F/√entries: of a bias, what the module gives for an input of unit root mean square; of a norm's weights, themselves.
+    /// The largest change of one entry of a vector, over the root mean square over its entries of the rows of `weight`
+    /// that they belong to, ‖W‖_F/√entries: of a bias, what the module gives for an input of unit root mean square; of
+    /// a norm's weights, themselves.
     pub(super) fn entry_change(&self, weight: &Weight) -> Option<f64> {
         const BLOCK: usize = 1 << 14;
         let mut values = vec![0.0; BLOCK.min(weight.len())];
@@ -199,8 +200,8 @@ mod tests {
         sums
     }
 
-    /// A bf16 has eight digits, so 1 + 2⁻⁸ stands in the middle between 1 and 1 + 2⁻⁷. What is a little above goes up; in f32 it is no
-    /// more than the middle, and goes down to the even one.
+    /// A bf16 has eight digits, so 1 + 2⁻⁸ stands in the middle between 1 and 1 + 2⁻⁷. What is a little above goes up;
+    /// in f32 it is no more than the middle, and goes down to the even one.
     #[test]
     fn survival_is_decided_by_digits_that_f32_does_not_have() {
         let above = 2.0_f64.powi(-8) + 2.0_f64.powi(-30);
@@ -211,8 +212,8 @@ mod tests {
         assert!((found.cosine.unwrap() - cosine).abs() < 1e-15, "{found:?}");
     }
 
-    /// One large entry that bf16 keeps whole, and 8192 small ones whose μ² f32 could not add to it: with δ = 5·2⁻¹⁶ and μ = 2⁻¹³
-    /// the cosine is (1 + 5·2⁻¹⁶)/√((1 + 2⁻¹³)(1 + 25·2⁻¹⁹)), by hand in fractions.
+    /// One large entry that bf16 keeps whole, and 8192 small ones whose μ² f32 could not add to it: with δ = 5·2⁻¹⁶ and
+    /// μ = 2⁻¹³ the cosine is (1 + 5·2⁻¹⁶)/√((1 + 2⁻¹³)(1 + 25·2⁻¹⁹)), by hand in fractions.
     #[test]
     fn small_entries_of_a_merge_are_not_lost_beside_a_large_one() {
         let (mut base, mut change) = (vec![2.0_f64.powi(-6); 8193], vec![5.0 * 2.0_f64.powi(-16); 8193]);
@@ -230,8 +231,8 @@ mod tests {
         assert_eq!(sums(&[1.0], &[0.0]).merge_survival().cosine, None);
     }
 
-    /// Rows doubled, gone, turned by a right angle, turned round, and one that was zero: angles 0, 90 (a zero row has no direction and
-    /// counts as at right angles), 90, 180 and 90; lengths +1, −1, 0 and 0, and none of the last.
+    /// Rows doubled, gone, turned by a right angle, turned round, and one that was zero: angles 0, 90 (a zero row has
+    /// no direction and counts as at right angles), 90, 180 and 90; lengths +1, −1, 0 and 0, and none of the last.
     #[test]
     fn rows_turn_and_grow_as_drawn_on_paper() {
         let mut sums = Sums::new([5, 2]);
@@ -251,7 +252,8 @@ mod tests {
         assert_eq!(sums(&[0.0; 2], &[1.0; 2]).kurtosis(), None);
     }
 
-    /// A bias beside the weight whose outputs it joins: its largest entry over ‖W‖/√outputs, whatever the number of inputs.
+    /// A bias beside the weight whose outputs it joins: its largest entry over ‖W‖/√outputs, whatever the number of
+    /// inputs.
     #[test]
     fn an_entry_is_held_against_the_rows_that_it_joins() {
         let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/qwen3_lora_qv/base");

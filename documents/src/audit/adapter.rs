@@ -69,7 +69,8 @@ pub struct Coverage {
     pub applied: usize,
     /// Names of the others. A run with any does not get as far as a report.
     pub unmatched: Vec<String>,
-    /// Tensors of a classification head, which a language model does not have: they took no part, and are not among the others.
+    /// Tensors of a classification head, which a language model does not have: they took no part, and are not among the
+    /// others.
     #[serde(default)]
     pub set_aside: Vec<String>,
     /// Tables over the vocabulary of another size than the base's, compared over the rows that both have.

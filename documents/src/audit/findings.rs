@@ -54,7 +54,8 @@ pub enum Verdict {
     Fail,
 }
 
-/// What a reader is told: the verdict, with sizes that nobody judges kept apart from an adapter that nothing stands against.
+/// What a reader is told: the verdict, with sizes that nobody judges kept apart from an adapter that nothing stands
+/// against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Judgement {

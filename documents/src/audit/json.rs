@@ -1,7 +1,7 @@
 //! `report.json`: the audit as it is, written so that a reader never sees half a file, and its JSON Schema.
 //!
-//! Numbers keep every digit (the shortest decimal that reads back as the same `f64`). What could not be read back is not
-//! written: JSON has no NaN, and an audit that holds one is refused by name instead of becoming `null` in silence.
+//! Numbers keep every digit (the shortest decimal that reads back as the same `f64`). What could not be read back is
+//! not written: JSON has no NaN, and an audit that holds one is refused by name instead of becoming `null` in silence.
 
 use std::path::Path;
 
@@ -26,7 +26,8 @@ pub fn to_string(audit: &Audit) -> Result<String, DocumentError> {
     Ok(text)
 }
 
-/// Writes the audit to `path`: aside in the same folder, then renamed, so that the file is either the old or the new one.
+/// Writes the audit to `path`: aside in the same folder, then renamed, so that the file is either the old or the new
+/// one.
 pub fn write(audit: &Audit, path: &Path) -> Result<(), DocumentError> {
     crate::write::replace(path, to_string(audit)?.as_bytes()).map_err(|source| DocumentError::io(path, source))
 }

@@ -1,8 +1,8 @@
 //! What an audit found: the plain types that `report.json` is made of.
 //!
-//! Nothing here computes. Every field is a number that a metric of `lcr-analysis` produced, or a fact that the caller put in;
-//! [`json`] writes these types as they are, `lcr-gate` judges them. The JSON names are stable: keys are added, never
-//! moved. Where a quantity is undefined (no variance, too few rows) the field is `None` and the JSON says `null`.
+//! Nothing here computes. Every field is a number that a metric of `lcr-analysis` produced, or a fact that the caller
+//! put in; [`json`] writes these types as they are, `lcr-gate` judges them. The JSON names are stable: keys are added,
+//! never moved. Where a quantity is undefined (no variance, too few rows) the field is `None` and the JSON says `null`.
 
 mod adapter;
 mod findings;
@@ -72,8 +72,8 @@ pub struct Audit {
     pub checked: Option<Checked>,
     /// The worst of the findings.
     pub verdict: Verdict,
-    /// The verdict, and where it is `pass` whether a size is beyond its limit without being judged; `None` in reports of versions that
-    /// did not tell these apart.
+    /// The verdict, and where it is `pass` whether a size is beyond its limit without being judged; `None` in reports
+    /// of versions that did not tell these apart.
     #[serde(default)]
     pub judgement: Option<Judgement>,
 }

@@ -1,4 +1,5 @@
-//! What made a report: the program, digests of everything that it rests on, what was asked, and the text that both models read.
+//! What made a report: the program, digests of everything that it rests on, what was asked, and the text that both
+//! models read.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -13,8 +14,8 @@ pub struct Tool {
     pub version: String,
 }
 
-/// What a report rests on, by SHA-256 in hexadecimal. Folders are digested over the lines `<sha256>  <name>` of their files, sorted
-/// by name, as `sha256sum` writes them.
+/// What a report rests on, by SHA-256 in hexadecimal. Folders are digested over the lines `<sha256>  <name>` of their
+/// files, sorted by name, as `sha256sum` writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Provenance {
     /// The program's own file.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Paths of the tracked tokens.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Trajectories {
-    /// Mean over tracked tokens of the Jensen–Shannon divergence (nats) between both lenses, by site `resid.0` … `resid.L`.
+    /// Mean over tracked tokens of the Jensen–Shannon divergence (nats) between both lenses, by site `resid.0` …
+    /// `resid.L`.
     pub js: Vec<f64>,
     /// Share of tracked tokens whose lens says the same top token in both, by site.
     pub top1_agreement: Vec<f64>,
@@ -59,6 +60,7 @@ pub struct Path {
     pub net: f64,
     /// net/length; `null` for a stream that stands still.
     pub straightness: Option<f64>,
-    /// The stream on the two leading principal axes of all tracked tokens of both models, each state scaled to unit norm.
+    /// The stream on the two leading principal axes of all tracked tokens of both models, each state scaled to unit
+    /// norm.
     pub plane: Vec<[f64; 2]>,
 }

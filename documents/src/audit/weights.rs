@@ -36,8 +36,8 @@ pub struct WeightChange {
     pub row_rotation_deg: RowRotation,
     /// ‖w'‖/‖w‖ − 1 over rows.
     pub row_norm_change: RowNormChange,
-    /// Of a bias or a norm's weights: the largest change of one entry over the typical size of what it joins, ‖W‖_F/√n of its
-    /// module's weight W with n outputs, which of a norm is the vector itself; `null` of matrices.
+    /// Of a bias or a norm's weights: the largest change of one entry over the typical size of what it joins, ‖W‖_F/√n
+    /// of its module's weight W with n outputs, which of a norm is the vector itself; `null` of matrices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_change: Option<f64>,
     /// ‖U₁₀(W)ᵀ U(ΔW)‖_F²/rank: does the change write where W already writes?

@@ -7,8 +7,8 @@ use std::f64::consts::LN_2;
 
 /// ln P(X ≤ `most`) for X ~ Bin(`trials`, ½), with 2·`most` ≤ `trials`. Time grows with `most`.
 pub(super) fn ln_fair_tail(most: u64, trials: u64) -> f64 {
-    // P(X = k) = 2⁻ⁿ ∏ (n − k + i)/i. The sum of a million logarithms is compensated (Neumaier), for the difference to n·ln 2
-    // is much smaller than either.
+    // P(X = k) = 2⁻ⁿ ∏ (n − k + i)/i. The sum of a million logarithms is compensated (Neumaier), for the difference to
+    // n·ln 2 is much smaller than either.
     let rest = trials.saturating_sub(most);
     let (mut sum, mut lost) = (-(trials as f64) * LN_2, 0.0);
     for index in 1..=most {

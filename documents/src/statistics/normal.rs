@@ -1,7 +1,7 @@
 //! Quantiles of the normal distribution, from the series of its distribution function.
 
-/// z with P(|N(0, 1)| < z) = `level`, for a level within (0, 1). Bisection: the distribution function is monotone, and a
-/// quantile is needed once per run.
+/// z with P(|N(0, 1)| < z) = `level`, for a level within (0, 1). Bisection: the distribution function is monotone, and
+/// a quantile is needed once per run.
 pub(super) fn two_sided_quantile(level: f64) -> f64 {
     // P(|N| < 9) is 1 in an f64.
     let (mut low, mut high) = (0.0, 9.0);

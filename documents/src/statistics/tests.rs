@@ -94,9 +94,9 @@ fn a_probability_too_small_for_a_number_keeps_its_logarithm() {
     near(discordant(2_000, 1).ln_p_value(), -2000.0 * std::f64::consts::LN_2 + 2002.0_f64.ln(), 1e-14);
 }
 
-/// Expected values: the constrained likelihood maximised numerically (scipy's `brentq` on its derivative), the score equation
-/// solved by `brentq` again. 1 against 7 of 21 is the example of Bentur et al. in Fagerland, Lydersen and Laake (2014),
-/// printed there as −0.517 to −0.026.
+/// Expected values: the constrained likelihood maximised numerically (scipy's `brentq` on its derivative), the score
+/// equation solved by `brentq` again. 1 against 7 of 21 is the example of Bentur et al. in Fagerland, Lydersen and
+/// Laake (2014), printed there as −0.517 to −0.026.
 #[test]
 fn the_difference_has_tangos_interval() {
     for (second_only, first_only, total, level, low, high) in [

@@ -70,8 +70,8 @@ type ShapeOf<'a> = dyn Fn(&str) -> Option<Vec<usize>> + 'a;
 impl Adapter {
     /// Checks the adapter against a base: its `modules`, and the shapes of its `tensors`.
     ///
-    /// An adapter whose initialisation changed the base (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ) is refused: PEFT would repeat
-    /// that initialisation on loading, so what the file holds is not the difference to the base given here.
+    /// An adapter whose initialisation changed the base (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ) is refused: PEFT would
+    /// repeat that initialisation on loading, so what the file holds is not the difference to the base given here.
     pub fn bind(&self, modules: &[TargetModule], tensors: &ShapeOf<'_>) -> Result<Coverage, AdapterError> {
         if let AdapterConfig::Peft(config) = &self.config
             && config.changes_base()

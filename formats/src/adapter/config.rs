@@ -1,7 +1,7 @@
 //! `adapter_config.json` of PEFT: every field known today, each either used, proved harmless, or refused by name.
 //!
-//! An ignored field is how an audit goes wrong without a word: the adapter computes one thing in PEFT and another here. So
-//! a field that changes the mathematics in a way not implemented here is an error, and so is a field that nobody has
+//! An ignored field is how an audit goes wrong without a word: the adapter computes one thing in PEFT and another here.
+//! So a field that changes the mathematics in a way not implemented here is an error, and so is a field that nobody has
 //! heard of, unless its value says nothing (null, false, empty).
 
 use std::path::{Path, PathBuf};

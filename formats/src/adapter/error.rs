@@ -1,5 +1,5 @@
-//! Why an adapter was refused: one variant per reason, each naming the file, the tensor or key, what was found and what to
-//! do about it.
+//! Why an adapter was refused: one variant per reason, each naming the file, the tensor or key, what was found and what
+//! to do about it.
 
 use std::path::PathBuf;
 

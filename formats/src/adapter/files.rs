@@ -1,4 +1,5 @@
-//! Finds the files of an adapter and says why where it cannot: a pickle, a pointer, a config alone, a run without an end.
+//! Finds the files of an adapter and says why where it cannot: a pickle, a pointer, a config alone, a run without an
+//! end.
 
 use std::collections::HashSet;
 use std::fs::File;

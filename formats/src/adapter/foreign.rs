@@ -1,8 +1,8 @@
 //! Files that are an adapter, or look like one, in a format that is not read here: which it is, and the way out.
 //!
-//! Whoever gives such a file has nothing wrong with it, and asking for a config that its format does not have helps nobody. A
-//! format is told by the first bytes of the file, or by the names of all its tensors; nothing is converted and no pickle is
-//! opened.
+//! Whoever gives such a file has nothing wrong with it, and asking for a config that its format does not have helps
+//! nobody. A format is told by the first bytes of the file, or by the names of all its tensors; nothing is converted
+//! and no pickle is opened.
 
 use std::fs::File;
 use std::io::Read;
@@ -117,7 +117,8 @@ impl Foreign {
         AdapterError::Foreign { path: path.to_path_buf(), what: what.to_owned(), way_out: way_out.to_owned() }
     }
 
-    /// The format that the names of a file's tensors tell; `None` for those of PEFT and of mlx-lm, and for what nobody knows.
+    /// The format that the names of a file's tensors tell; `None` for those of PEFT and of mlx-lm, and for what nobody
+    /// knows.
     pub(crate) fn of_names(names: &[&str]) -> Option<Self> {
         let any = |test: &dyn Fn(&str) -> bool| names.iter().any(|name| test(name));
         if any(&|name| name.starts_with(PREFIX)) || names.is_empty() {

@@ -1,7 +1,8 @@
-//! The layout of mlx-lm: `lora_a` (inputs × rank), `lora_b` (rank × outputs), `m` for DoRA, and a scale used as it stands.
+//! The layout of mlx-lm: `lora_a` (inputs × rank), `lora_b` (rank × outputs), `m` for DoRA, and a scale used as it
+//! stands.
 //!
-//! Both factors are transposed into the form of [`LowRank`]. The config names the last `num_layers` blocks; mlx-lm drops
-//! tensors of the others without a word, so [`Adapter::bind`] refuses them.
+//! Both factors are transposed into the form of [`LowRank`]. The config names the last `num_layers` blocks; mlx-lm
+//! drops tensors of the others without a word, so [`Adapter::bind`] refuses them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! Adapters as their files say they are: LoRA and DoRA in the layouts of PEFT and of MLX, read strictly.
 //!
-//! An adapter W' = W + s·BA (LoRA), or W' = m ⊙ (W + s·BA)/‖W + s·BA‖_row (DoRA), is a handful of small tensors and a config
-//! that says how they are scaled and where they go. The one idea here: every tensor of the file is understood and given a
-//! place, or the whole adapter is refused with an error that names it; libraries drop what they cannot place without a word,
-//! and then what was audited is not what was published. [`Adapter::open`] reads the files alone; [`Adapter::bind`] checks
-//! them against a base model, and refuses what the library that wrote them would ignore.
+//! An adapter W' = W + s·BA (LoRA), or W' = m ⊙ (W + s·BA)/‖W + s·BA‖_row (DoRA), is a handful of small tensors and a
+//! config that says how they are scaled and where they go. The one idea here: every tensor of the file is understood
+//! and given a place, or the whole adapter is refused with an error that names it; libraries drop what they cannot
+//! place without a word, and then what was audited is not what was published. [`Adapter::open`] reads the files alone;
+//! [`Adapter::bind`] checks them against a base model, and refuses what the library that wrote them would ignore.
 //!
 //! Nothing here multiplies an adapter out: [`factored`](crate::factored) works on the factors.
 
@@ -238,7 +238,8 @@ pub struct Adapter {
     pub sha256: String,
     /// SHA-256 of the bytes that the config was parsed from; empty where there is no file.
     pub config_sha256: String,
-    /// Low-rank changes by the module's path in the base, e.g. `model.layers.0.self_attn.q_proj`. Shared with whoever runs them.
+    /// Low-rank changes by the module's path in the base, e.g. `model.layers.0.self_attn.q_proj`. Shared with whoever
+    /// runs them.
     pub modules: BTreeMap<String, Arc<LowRank>>,
     /// Low-rank changes of embedding tables by the module's path.
     pub embeddings: BTreeMap<String, EmbeddingLowRank>,
@@ -254,8 +255,8 @@ pub struct Adapter {
     pub notes: Vec<Note>,
 }
 
-/// The refusal of the file at `path`, where it is an adapter, or looks like one, in a format that is not read here: it names the format and
-/// the way out.
+/// The refusal of the file at `path`, where it is an adapter, or looks like one, in a format that is not read here: it
+/// names the format and the way out.
 pub fn foreign_format(path: &Path) -> Option<AdapterError> {
     Some(foreign::Foreign::of_file(path)?.refusal(path))
 }
@@ -278,8 +279,9 @@ impl Adapter {
         Ok(Self { config_sha256: found.config_sha256, ..adapter })
     }
 
-    /// Whether the bytes behind the adapter are still those of [`Adapter::sha256`]. Whatever is in memory is; tensors carried whole in
-    /// a file too large for that are read from the file all the time, which somebody may have written to.
+    /// Whether the bytes behind the adapter are still those of [`Adapter::sha256`]. Whatever is in memory is; tensors
+    /// carried whole in a file too large for that are read from the file all the time, which somebody may have written
+    /// to.
     pub fn is_as_opened(&self) -> bool {
         let mapped = self.modules_to_save.values().find(|whole| !whole.weight.is_held());
         mapped.is_none_or(|whole| whole.weight.file_sha256() == self.sha256)
@@ -332,8 +334,8 @@ impl Adapter {
 
     /// Whether the files alone prove that the adapter changes nothing.
     ///
-    /// `false` where it carries magnitudes, whole tensors or biases: whether those differ from the base, only the base can
-    /// tell. [`low_rank_is_zero`] then says which low-rank parts vanish.
+    /// `false` where it carries magnitudes, whole tensors or biases: whether those differ from the base, only the base
+    /// can tell. [`low_rank_is_zero`] then says which low-rank parts vanish.
     pub fn is_zero_effect(&self) -> bool {
         self.modules_to_save.is_empty()
             && self.biases.is_empty()

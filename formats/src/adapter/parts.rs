@@ -41,8 +41,8 @@ pub struct Part {
 }
 
 impl AdapterParts {
-    /// Finds the adapter's files and divides their tensors into parts of bounded size; a module that is larger is a part of its own, and
-    /// whether it is read the caller decides.
+    /// Finds the adapter's files and divides their tensors into parts of bounded size; a module that is larger is a
+    /// part of its own, and whether it is read the caller decides.
     ///
     /// `digest_of` gives the SHA-256 of the tensor file where the caller knows it already.
     pub fn find(
@@ -107,8 +107,8 @@ impl AdapterParts {
         &self.parts
     }
 
-    /// Reads one part as an adapter that has no other modules; what concerns the whole file (its size and digest, the number of its
-    /// tensors and parameters) is that of the whole file.
+    /// Reads one part as an adapter that has no other modules; what concerns the whole file (its size and digest, the
+    /// number of its tensors and parameters) is that of the whole file.
     pub fn read(&self, part: &Part) -> Result<Adapter, AdapterError> {
         let selection = Selection { names: &part.names, sha256: &self.sha256, bytes: self.bytes };
         let tensors = &self.found.tensors;
@@ -121,7 +121,8 @@ impl AdapterParts {
     }
 }
 
-/// Whether a tensor is a matrix that replaces the base's: no factor and no vector of either layout, however it is stored.
+/// Whether a tensor is a matrix that replaces the base's: no factor and no vector of either layout, however it is
+/// stored.
 fn is_whole(tensor: &Weight) -> bool {
     let is_vector = [".bias", ".m"].iter().any(|end| tensor.name().ends_with(end));
     !is_vector && !tensor.name().contains(".lora_") && tensor.shape().len() > 1

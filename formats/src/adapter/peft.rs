@@ -1,9 +1,10 @@
 //! The layout of PEFT: `adapter_config.json` beside `adapter_model.safetensors`.
 //!
-//! Keys are `base_model.model.<module>.lora_A.weight` (rank × inputs), `.lora_B.weight` (outputs × rank), `.lora_B.bias`,
-//! `.lora_magnitude_vector` (outputs; with or without `.weight`), `.lora_embedding_A` (rank × tokens) and `_B` (width ×
-//! rank), and for modules saved whole `<module>.weight`. Where the name of the adapter stands after the marker, as in a running model,
-//! a note says what loaders make of that. Whatever does not read as one of these is refused.
+//! Keys are `base_model.model.<module>.lora_A.weight` (rank × inputs), `.lora_B.weight` (outputs × rank),
+//! `.lora_B.bias`, `.lora_magnitude_vector` (outputs; with or without `.weight`), `.lora_embedding_A` (rank × tokens)
+//! and `_B` (width × rank), and for modules saved whole `<module>.weight`. Where the name of the adapter stands after
+//! the marker, as in a running model, a note says what loaders make of that. Whatever does not read as one of these is
+//! refused.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Writes an adapter in the layout of PEFT: what [`Adapter::open`] reads back is equal in every number.
 //!
-//! Each file is written beside its place and renamed, tensors first: a reader never sees half a file, and never a new config
-//! over old tensors for longer than one rename.
+//! Each file is written beside its place and renamed, tensors first: a reader never sees half a file, and never a new
+//! config over old tensors for longer than one rename.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -24,7 +24,8 @@ fn stored(shape: &[usize], values: &[f32]) -> Stored {
 }
 
 impl Adapter {
-    /// Writes `adapter_config.json` and `adapter_model.safetensors` (f32) into `folder`, which is made if it is missing.
+    /// Writes `adapter_config.json` and `adapter_model.safetensors` (f32) into `folder`, which is made if it is
+    /// missing.
     ///
     /// An MLX adapter is converted: factors transposed, `lora_alpha` = scale · rank, targets named one by one.
     pub fn save_peft(&self, folder: &Path) -> Result<(), AdapterError> {

@@ -1,9 +1,9 @@
-//! An adapter whose tables over the vocabulary have another number of rows than the base's: tokens were added before training,
-//! or the padding at the end of the base's table was cut off.
+//! An adapter whose tables over the vocabulary have another number of rows than the base's: tokens were added before
+//! training, or the padding at the end of the base's table was cut off.
 //!
-//! Rows are matched by number, as token ids are. Rows that only the adapter has are left out: no text of the base's tokenizer
-//! reaches them. Rows that only the base has stay as they are there. What was done is listed, so that a report can say so;
-//! tables of another width belong to another model and are refused when the adapter is bound.
+//! Rows are matched by number, as token ids are. Rows that only the adapter has are left out: no text of the base's
+//! tokenizer reaches them. Rows that only the base has stay as they are there. What was done is listed, so that a
+//! report can say so; tables of another width belong to another model and are refused when the adapter is bound.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::{Adapter, EmbeddingLowRank, LowRank, Resized};
 use crate::checkpoint::Weight;
 
 impl Adapter {
-    /// Gives every table the rows of the base's; `tables` are the paths of embedding and head with their weights, `[tokens, width]`.
+    /// Gives every table the rows of the base's; `tables` are the paths of embedding and head with their weights,
+    /// `[tokens, width]`.
     pub fn fit_vocabulary(&mut self, tables: &[(&str, &Weight)]) -> Vec<Resized> {
         let mut resized = Vec::new();
         for (path, base) in tables {

@@ -1,7 +1,8 @@
 //! One chat template rendered for many conversations, as a check of the template does it.
 //!
-//! A conversation here is whatever a program may hand to a template: messages with parts and tool calls, tools, documents, further
-//! settings, any date. The bounds are those of [`super::budget`], tighter, and all renderings share one number of steps.
+//! A conversation here is whatever a program may hand to a template: messages with parts and tool calls, tools,
+//! documents, further settings, any date. The bounds are those of [`super::budget`], tighter, and all renderings share
+//! one number of steps.
 
 use minijinja::machinery::{eval, make_string_output};
 use minijinja::value::{Serde, Value};
@@ -67,8 +68,8 @@ impl ChatProgram {
         &self.source
     }
 
-    /// Renders the conversations one after another until `steps` are used up; the list is then shorter. The error says why the
-    /// template cannot be run at all.
+    /// Renders the conversations one after another until `steps` are used up; the list is then shorter. The error says
+    /// why the template cannot be run at all.
     pub fn render_each(&self, conversations: &[Conversation], steps: &mut u64) -> Result<Vec<Rendering>, String> {
         check_size(&self.source).map_err(said)?;
         on_a_deep_stack(|| {

@@ -7,8 +7,8 @@ use super::{Content, Dtype, MappedFile, Weight};
 impl Weight {
     /// The first `rows` rows of the matrix; where it has fewer, those of `rest` with the same numbers follow.
     ///
-    /// A shorter matrix is a view and costs nothing; a longer one is put together in memory, in the dtype of both, or in f32
-    /// where they differ. `rest` has as many columns and at least `rows` rows.
+    /// A shorter matrix is a view and costs nothing; a longer one is put together in memory, in the dtype of both, or
+    /// in f32 where they differ. `rest` has as many columns and at least `rows` rows.
     pub(crate) fn with_rows(&self, rows: usize, rest: &Self) -> Self {
         let &[own, columns] = self.shape() else { return self.clone() };
         let shape = vec![rows, columns];

@@ -1,4 +1,5 @@
-//! Rotary position embeddings, in both spellings: `rope_theta` with `rope_scaling`, and `rope_parameters` of transformers 5.
+//! Rotary position embeddings, in both spellings: `rope_theta` with `rope_scaling`, and `rope_parameters` of
+//! transformers 5.
 
 use serde_json::{Map, Value};
 
@@ -44,8 +45,8 @@ pub struct Rope {
 pub(crate) struct Thetas {
     /// Of layers that see everything.
     pub(crate) global: f64,
-    /// Of layers with a window, where the family gives them a rotary embedding of their own. Nothing stretches its frequencies, for those
-    /// layers keep the original context.
+    /// Of layers with a window, where the family gives them a rotary embedding of their own. Nothing stretches its
+    /// frequencies, for those layers keep the original context.
     pub(crate) local: Option<f64>,
 }
 

@@ -1,7 +1,7 @@
 //! The spectrum of BA from the inner products of its factors, (rank × rank), without multiplying it out.
 //!
-//! The eigenvalues of AAᵀ·BᵀB are the σ² of BA. Small singular values lose digits in such squares: who asks for them takes
-//! [`FactoredMatrix::singular_values`].
+//! The eigenvalues of AAᵀ·BᵀB are the σ² of BA. Small singular values lose digits in such squares: who asks for them
+//! takes [`FactoredMatrix::singular_values`].
 
 #![expect(clippy::indexing_slicing, reason = "entries of matrices whose sizes stand beside the loops over them")]
 

@@ -1,9 +1,9 @@
-//! ΔW = s·BA kept as its two factors, and everything that follows from them without multiplying them out: norms, spectrum, Gram
-//! matrices, leading directions.
+//! ΔW = s·BA kept as its two factors, and everything that follows from them without multiplying them out: norms,
+//! spectrum, Gram matrices, leading directions.
 //!
-//! All of it is a function of the product BA, so rewriting A → MA, B → BM⁻¹ moves nothing but the last digits. This folder is the one
-//! door to nalgebra, for contiguous matrices of the rank's size: its views with rows further apart than they are long were seen to
-//! be written outside of (0.35). Decompositions of activation size are the audit's own.
+//! All of it is a function of the product BA, so rewriting A → MA, B → BM⁻¹ moves nothing but the last digits. This
+//! folder is the one door to nalgebra, for contiguous matrices of the rank's size: its views with rows further apart
+//! than they are long were seen to be written outside of (0.35). Decompositions of activation size are the audit's own.
 
 #![expect(clippy::disallowed_types, reason = "this folder is the door to nalgebra")]
 
@@ -59,8 +59,9 @@ impl<'a> FactoredMatrix<'a> {
         }
     }
 
-    /// The same product with an inner dimension of at most its smaller side: where a file claims more, the longer factor is multiplied
-    /// out and rounded to f32, so that the work on r × r matrices is bounded by the size of the file.
+    /// The same product with an inner dimension of at most its smaller side: where a file claims more, the longer
+    /// factor is multiplied out and rounded to f32, so that the work on r × r matrices is bounded by the size of the
+    /// file.
     #[must_use]
     pub fn reduced(self) -> Self {
         let (rows, columns, scale) = (self.rows, self.columns, self.scale);

@@ -1,7 +1,7 @@
 //! The few dense products that a change's statistics need, block by block.
 //!
-//! Everything of r × r is summed in f64: a wide module takes no more memory than a narrow one. The products go through a matrix
-//! library, because at rank 64 they are nine tenths of a scan.
+//! Everything of r × r is summed in f64: a wide module takes no more memory than a narrow one. The products go through
+//! a matrix library, because at rank 64 they are nine tenths of a scan.
 
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -92,7 +92,8 @@ impl FactoredMatrix<'_> {
 
     /// B in blocks of rows, widened, each transposed: (rank × n).
     ///
-    /// All views here are of whole columns side by side: with rows further apart nalgebra 0.35 was seen to read outside of them.
+    /// All views here are of whole columns side by side: with rows further apart nalgebra 0.35 was seen to read outside
+    /// of them.
     fn for_rows(&self, mut each: impl FnMut(&DMatrixView<'_, f64>)) {
         let rank = self.rank.max(1);
         let step = (BLOCK / rank).max(SHORTEST);

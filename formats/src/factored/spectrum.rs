@@ -1,10 +1,11 @@
 //! Spectrum, norm and leading directions of s·BA to the last digits, through QR of the factors.
 //!
-//! B = Q_B R_B and Aᵀ = Q_A R_A (thin QR, f64) give s·BA = Q_B (s R_B R_Aᵀ) Q_Aᵀ: the small core C = s R_B R_Aᵀ, at most rank ×
-//! rank, has the same singular values, and its singular vectors, carried through Q_B and Q_A, are those of s·BA.
+//! B = Q_B R_B and Aᵀ = Q_A R_A (thin QR, f64) give s·BA = Q_B (s R_B R_Aᵀ) Q_Aᵀ: the small core C = s R_B R_Aᵀ, at
+//! most rank × rank, has the same singular values, and its singular vectors, carried through Q_B and Q_A, are those of
+//! s·BA.
 //!
-//! Singular vectors come from the symmetric products of the core, never from nalgebra's SVD with vectors, which is wrong on
-//! rank-deficient input.
+//! Singular vectors come from the symmetric products of the core, never from nalgebra's SVD with vectors, which is
+//! wrong on rank-deficient input.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -26,7 +27,8 @@ pub struct Directions {
     pub right: Vec<Vec<f64>>,
 }
 
-/// s·BA = Q_B · (size · core) · Q_Aᵀ, with the core's largest entry scaled to one so that squares neither vanish nor overflow.
+/// s·BA = Q_B · (size · core) · Q_Aᵀ, with the core's largest entry scaled to one so that squares neither vanish nor
+/// overflow.
 struct ThinQr {
     /// Q_B, (outputs × k).
     left: DMatrix<f64>,
@@ -91,7 +93,8 @@ impl FactoredMatrix<'_> {
         factored.core.norm() * factored.size
     }
 
-    /// ‖s·BA‖_F from the inner products of the factors: no decomposition, and a few digits of a change that nearly cancels.
+    /// ‖s·BA‖_F from the inner products of the factors: no decomposition, and a few digits of a change that nearly
+    /// cancels.
     pub fn norm_of_products(&self) -> f64 {
         self.scale.abs() * self.grams().square.sqrt()
     }

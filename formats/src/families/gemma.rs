@@ -18,8 +18,8 @@ const ROTARY: Rotary = Rotary {
 };
 
 fn read(keys: &mut Keys<'_>) -> Result<Config, ConfigError> {
-    // The first configs said `gelu` and meant the approximation, which every version of transformers computes for them. The later
-    // key names it, and is read by some versions only: whatever else it says is not one model.
+    // The first configs said `gelu` and meant the approximation, which every version of transformers computes for them.
+    // The later key names it, and is read by some versions only: whatever else it says is not one model.
     if let Some(activation) = keys.string("hidden_activation")?
         && activation != "gelu_pytorch_tanh"
     {

@@ -1,5 +1,5 @@
-//! Gemma 3, text: Gemma 2 with norms on the heads, one layer in six that sees everything, and a rotary embedding of their own for the
-//! others.
+//! Gemma 3, text: Gemma 2 with norms on the heads, one layer in six that sees everything, and a rotary embedding of
+//! their own for the others.
 
 use super::{Family, gemma2};
 use crate::config::{Config, ConfigError, Keys, Layout, Rotary, Thetas, Windowing};

@@ -1,7 +1,7 @@
 //! Families of decoders, one file each: what a family's config.json means, and how its modules are called.
 //!
-//! To add one: a file here, a line in [`FAMILIES`], a golden case. What its layers compute otherwise belongs into the decoder's layer
-//! parts, as a field of [`Config`] that says so; no code asks which family a model is of.
+//! To add one: a file here, a line in [`FAMILIES`], a golden case. What its layers compute otherwise belongs into the
+//! decoder's layer parts, as a field of [`Config`] that says so; no code asks which family a model is of.
 
 mod gemma;
 mod gemma2;

@@ -1,4 +1,5 @@
-//! Phi-3: a Llama with query, key and value in one product, gate and up in another, and windows in every layer where the file names one.
+//! Phi-3: a Llama with query, key and value in one product, gate and up in another, and windows in every layer where
+//! the file names one.
 
 use super::Family;
 use crate::config::{Config, ConfigError, FeedForwardNames, Keys, Layout, ProjectionNames, Rotary, Windowing};

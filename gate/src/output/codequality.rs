@@ -1,7 +1,7 @@
 //! The report for GitLab's Code Quality: a JSON array with an object a finding.
 //!
-//! GitLab reads description, check, fingerprint, severity, path and first line, and drops all but the first finding of a
-//! fingerprint. A binary file has no lines: everything is at the first.
+//! GitLab reads description, check, fingerprint, severity, path and first line, and drops all but the first finding of
+//! a fingerprint. A binary file has no lines: everything is at the first.
 
 use std::collections::BTreeSet;
 

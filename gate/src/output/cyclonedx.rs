@@ -1,5 +1,5 @@
-//! The report as a bill of materials, CycloneDX 1.6: adapters are components with their files, the base is their ancestor, and what
-//! the gate said stands as a claim with its evidence.
+//! The report as a bill of materials, CycloneDX 1.6: adapters are components with their files, the base is their
+//! ancestor, and what the gate said stands as a claim with its evidence.
 
 use lcr_documents::DocumentError;
 use lcr_documents::text::{shortened, visible};
@@ -204,7 +204,8 @@ fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// A number of the form that RFC 9562 keeps for schemes of one's own (version 8), made of the report: the same report has the same.
+/// A number of the form that RFC 9562 keeps for schemes of one's own (version 8), made of the report: the same report
+/// has the same.
 fn serial_number(sha256: &str) -> String {
     let digits = |from: usize, to: usize| sha256.get(from..to).unwrap_or_default();
     format!("urn:uuid:{}-{}-8{}-8{}-{}", digits(0, 8), digits(8, 12), digits(12, 15), digits(15, 18), digits(18, 30))

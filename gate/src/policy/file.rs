@@ -1,7 +1,7 @@
 //! `lcr-audit.toml`: what a repository of adapters accepts.
 //!
-//! The text is read section by section and checked as a whole: every mistake is reported, not the first one only. [`Policy`] is what
-//! holds after that.
+//! The text is read section by section and checked as a whole: every mistake is reported, not the first one only.
+//! [`Policy`] is what holds after that.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -330,8 +330,8 @@ pub struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// Level of a rule: that of the last matching path section that sets it, else the rules section's, else the rule's own; the
-    /// strictest, where the path leads to several places.
+    /// Level of a rule: that of the last matching path section that sets it, else the rules section's, else the rule's
+    /// own; the strictest, where the path leads to several places.
     pub fn level(&self, rule: &Rule) -> Severity {
         let levels = self.first(rule.code, |setting| setting.level).map(|level| level.unwrap_or(rule.level));
         levels.max().unwrap_or(rule.level)

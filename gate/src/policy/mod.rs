@@ -1,5 +1,5 @@
-//! What a repository of adapters accepts: [`Policy`] says what follows from the findings of the [`rules`](crate::rules), for which paths,
-//! and what is asked of base and adapters besides.
+//! What a repository of adapters accepts: [`Policy`] says what follows from the findings of the
+//! [`rules`](crate::rules), for which paths, and what is asked of base and adapters besides.
 
 mod file;
 mod paths;

@@ -1,8 +1,8 @@
 //! Patterns of a policy, and where an adapter stands for them.
 //!
-//! A path can be written in many ways and lead through links; a section of the policy is about a place. So a path is made
-//! relative to the policy's folder with all links resolved. Where that is another place than the one that was written, both count, and the
-//! strictest of the two settings holds.
+//! A path can be written in many ways and lead through links; a section of the policy is about a place. So a path is
+//! made relative to the policy's folder with all links resolved. Where that is another place than the one that was
+//! written, both count, and the strictest of the two settings holds.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -65,8 +65,9 @@ fn glob(pattern: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(pattern).literal_separator(true).build()
 }
 
-/// Whether a name, such as that of a base or of a revision, is on a list. One that climbs (`..`), that hides characters or escapes
-/// them is on none, and what is not ASCII must stand in the pattern itself: a star does not vouch for a look-alike.
+/// Whether a name, such as that of a base or of a revision, is on a list. One that climbs (`..`), that hides characters
+/// or escapes them is on none, and what is not ASCII must stand in the pattern itself: a star does not vouch for a
+/// look-alike.
 pub(super) fn names_match(patterns: &[GlobMatcher], name: &str) -> bool {
     let odd = |character: char| is_deceptive(character) || matches!(character, '\\' | '%' | '?' | '#');
     let inner = name.strip_prefix('/').unwrap_or(name);

@@ -1,5 +1,5 @@
-//! A policy's text, read section by section: every mistake is noted with its section and key, what was found and what is allowed
-//! there, and reading goes on. A mistake never stands for a default.
+//! A policy's text, read section by section: every mistake is noted with its section and key, what was found and what
+//! is allowed there, and reading goes on. A mistake never stands for a default.
 
 use std::collections::BTreeMap;
 

@@ -124,8 +124,9 @@ pub(crate) static UNKNOWN_MODULE: Rule = Rule {
     ..FAMILY
 };
 
-/// The limit that coherence is held against: the rule's, and four standard deviations of one pair's cosine (σ = 1/√d, and the
-/// chance level √(2/πd) says d), so that even a single pair of unrelated modules stays below it but once in 15,000.
+/// The limit that coherence is held against: the rule's, and four standard deviations of one pair's cosine (σ = 1/√d,
+/// and the chance level √(2/πd) says d), so that even a single pair of unrelated modules stays below it but once in
+/// 15,000.
 fn coherence_limit(chance: f64, limit: f64) -> Option<f64> {
     let deviation = chance * (std::f64::consts::PI / 2.0).sqrt();
     (chance.is_finite() && chance > 0.0).then_some(limit.max(4.0 * deviation))

@@ -1,6 +1,8 @@
-//! For each rule and each way in which it judges, a case that raises it and one that passes it, through the gate's own judge.
+//! For each rule and each way in which it judges, a case that raises it and one that passes it, through the gate's own
+//! judge.
 //!
-//! What a scan's rules are raised by on the disk is the hostile folders' matter, in `tests/zoo`; here they are held to their numbers.
+//! What a scan's rules are raised by on the disk is the hostile folders' matter, in `tests/zoo`; here they are held to
+//! their numbers.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Which findings can be an exception, and which cannot.
 //!
-//! A waiver and a baseline accept bytes by their digest. What was not read has no digest, so an exception for it would hold for
-//! whatever takes its place.
+//! A waiver and a baseline accept bytes by their digest. What was not read has no digest, so an exception for it would
+//! hold for whatever takes its place.
 
 use super::{Rule, rule};
 use crate::GateFinding;

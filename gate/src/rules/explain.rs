@@ -96,8 +96,8 @@ expires = 2027-01-31
 
 ";
 
-/// The line of a policy's `[rules]` that says what holds anyway: a place to start from, which weakens nothing when it is
-/// copied.
+/// The line of a policy's `[rules]` that says what holds anyway: a place to start from, which weakens nothing when it
+/// is copied.
 fn setting(rule: &Rule) -> String {
     let (code, level) = (rule.code, rule.level.name());
     match rule.limit {

@@ -1,7 +1,7 @@
 //! How a rule comes to its findings: what it is asked about, and what it says.
 //!
-//! A judgement knows the evidence and the limit, and nothing of levels, waivers or digests: those are put to what it says afterwards,
-//! the same for all rules.
+//! A judgement knows the evidence and the limit, and nothing of levels, waivers or digests: those are put to what it
+//! says afterwards, the same for all rules.
 
 use lcr_documents::audit::Audit;
 use lcr_documents::number::plain;
@@ -30,8 +30,8 @@ pub(crate) enum Judge {
 /// A judgement of base and adapted model side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct Comparison {
-    /// What the rule says of an audit under a limit, NaN where it has none: at most one finding, which names the worst place and how
-    /// many others there are. Two hundred lines that say the same would bury the one that does not.
+    /// What the rule says of an audit under a limit, NaN where it has none: at most one finding, which names the worst
+    /// place and how many others there are. Two hundred lines that say the same would bury the one that does not.
     pub(crate) judge: fn(&Audit, f64) -> Option<Found>,
     /// Whether it looks at changes of weights, and so cannot be tried where they were not computed.
     pub(crate) needs_weights: bool,

@@ -1,13 +1,13 @@
-//! Every rule, in one registry for scan, comparison and policy: what it is called, how severe it is, why it is there, and how it
-//! judges.
+//! Every rule, in one registry for scan, comparison and policy: what it is called, how severe it is, why it is there,
+//! and how it judges.
 //!
-//! A rule is one `static` in the file of its family, with its judgement beside it. What a policy may name, what `policy explain`
-//! prints, what SARIF carries and what the gate finds all come from here.
+//! A rule is one `static` in the file of its family, with its judgement beside it. What a policy may name, what `policy
+//! explain` prints, what SARIF carries and what the gate finds all come from here.
 //!
-//! A rule of a comparison judges a number only against a closed-form chance level or a structural fact (a tensor that was not applied,
-//! a row that is gone). Sizes of activation changes, divergences of the next-token distributions and shares of flipped tokens have
-//! neither as long as no null was run beside them: they are shown, and judged only where a policy raises their level. A pass therefore
-//! says that none of the rules objects, and no more than that.
+//! A rule of a comparison judges a number only against a closed-form chance level or a structural fact (a tensor that
+//! was not applied, a row that is gone). Sizes of activation changes, divergences of the next-token distributions and
+//! shares of flipped tokens have neither as long as no null was run beside them: they are shown, and judged only where
+//! a policy raises their level. A pass therefore says that none of the rules objects, and no more than that.
 
 mod allowed;
 mod base;

@@ -1,7 +1,7 @@
 //! Which files a rule's findings rest on: when one of them changes, it was not this that was found.
 
-/// What a finding rests on beside the file that it names and those that the scan says; one that names no file rests on the whole
-/// artifact.
+/// What a finding rests on beside the file that it names and those that the scan says; one that names no file rests on
+/// the whole artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RestsOn {
     /// Nothing else.

@@ -13,8 +13,8 @@ pub(crate) static RULES: &[&Rule] = &[&DEAD_ROWS, &FLIPPED_ROWS, &MAGNITUDE_OUTL
 /// What these rules share.
 const FAMILY: Rule = Rule { stage: Stage::Adapter, level: Severity::Deny, rests_on: RestsOn::Adapter, ..Rule::NONE };
 
-/// Angle between a row and what it becomes, degrees, from which it says the opposite: a change in a direction of its own, however
-/// large, turns it by a right angle.
+/// Angle between a row and what it becomes, degrees, from which it says the opposite: a change in a direction of its
+/// own, however large, turns it by a right angle.
 const ROW_TURNED: f64 = 150.0;
 
 pub(crate) static DEAD_ROWS: Rule = Rule {

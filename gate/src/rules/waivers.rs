@@ -5,7 +5,8 @@ use lcr_documents::number::plain;
 use crate::policy::Waiver;
 use crate::rules::{Exception, Judge, Rule, Severity, Stage, WaiverEvidence};
 
-/// Every rule of the family, in the order in which they are asked: the first that has something to say of a waiver says it.
+/// Every rule of the family, in the order in which they are asked: the first that has something to say of a waiver says
+/// it.
 pub(crate) static RULES: &[&Rule] = &[&WAIVER_REFUSED, &WAIVER_EXPIRED, &WAIVER_STALE];
 
 /// What these rules share.

@@ -1,7 +1,9 @@
-//! The backward pass through the decoder: one layer at a time, computed again from what was saved of it, for one variant.
+//! The backward pass through the decoder: one layer at a time, computed again from what was saved of it, for one
+//! variant.
 //!
 //! Each part of a layer has its own, beside its forward pass, which it calls for what was not saved. Only adapters have
-//! gradients; a frozen weight passes the gradient of its input on, and where nobody below needs that it is not computed.
+//! gradients; a frozen weight passes the gradient of its input on, and where nobody below needs that it is not
+//! computed.
 //!
 //! Everything runs on the CPU; the large products are those of the forward pass, tile by tile of the stored weight.
 

@@ -110,8 +110,8 @@ impl BoundAdapter {
 
     /// A variant whose low-rank factors have moved since `coverage` was found, as an optimiser's step leaves it.
     ///
-    /// No file is looked at. `squares` holds ‖W_i‖² of DoRA modules by path ([`Decoder::row_squares`]), so that what is left
-    /// of a norm is the cross term, one product of the weight with A.
+    /// No file is looked at. `squares` holds ‖W_i‖² of DoRA modules by path ([`Decoder::row_squares`]), so that what is
+    /// left of a norm is the cross term, one product of the weight with A.
     pub fn moved(
         decoder: &Decoder,
         adapter: Adapter,
@@ -208,7 +208,8 @@ fn set_row_squares(squares: &mut [f64], tile: &[f32], inputs: usize) {
 
 /// ‖W_i + s(BA)_i‖ of every row i from ‖W_i‖² + 2s⟨WAᵀ,B⟩_i + s²⟨B(AAᵀ),B⟩_i, in f64, never forming BA.
 ///
-/// `weight` is `[outputs, inputs]`, or the transpose of that where `transposed`; `known` are ‖W_i‖², if somebody has them.
+/// `weight` is `[outputs, inputs]`, or the transpose of that where `transposed`; `known` are ‖W_i‖², if somebody has
+/// them.
 fn adapted_row_norms(weight: &Weight, transposed: bool, low_rank: &LowRank, known: Option<&[f64]>) -> Vec<f64> {
     let LowRank { rank, inputs, outputs, scale, .. } = *low_rank;
     let mut squares = vec![0.0; outputs];

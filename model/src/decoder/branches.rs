@@ -1,8 +1,8 @@
 //! The rows of several models at one point of the forward pass.
 //!
-//! A *branch* is one tensor of token rows. Models whose values are equal up to here share a branch, so a variant costs nothing
-//! before its first adapted module: branches part where an adapter, or a hook, first changes a value. They join again only where a
-//! hook gives several models one tensor.
+//! A *branch* is one tensor of token rows. Models whose values are equal up to here share a branch, so a variant costs
+//! nothing before its first adapted module: branches part where an adapter, or a hook, first changes a value. They join
+//! again only where a hook gives several models one tensor.
 
 use candle_core::{Result, Tensor};
 
@@ -20,8 +20,8 @@ impl Branches {
         Self { tensors: vec![tensor], of_model: vec![0; models] }
     }
 
-    /// Branches put together again, as they were taken apart by [`Branches::tensors`] and [`Branches::of_model`]; `None` where a model is in
-    /// no branch.
+    /// Branches put together again, as they were taken apart by [`Branches::tensors`] and [`Branches::of_model`];
+    /// `None` where a model is in no branch.
     pub fn of(tensors: Vec<Tensor>, of_model: Vec<usize>) -> Option<Self> {
         of_model.iter().all(|branch| *branch < tensors.len()).then_some(Self { tensors, of_model })
     }
@@ -60,8 +60,8 @@ impl Branches {
         self.of_model[left] == self.of_model[right]
     }
 
-    /// The same with other rows for the models that have some: a branch parts where a model gets rows of its own, models with
-    /// one tensor share it, and a branch that nobody is left in goes.
+    /// The same with other rows for the models that have some: a branch parts where a model gets rows of its own,
+    /// models with one tensor share it, and a branch that nobody is left in goes.
     pub(crate) fn replaced(&self, rows: Vec<Option<Tensor>>) -> Self {
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut of_model = Vec::with_capacity(rows.len());

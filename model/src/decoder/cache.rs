@@ -1,8 +1,8 @@
 //! Keys and values of sequences that are read piece by piece.
 //!
-//! A sequence's keys and values lie in a table of blocks. Forking copies the table's pointers, so that what was read so far is
-//! held once however many sequences go on from it; a sequence writes only into a last block that it alone holds and starts
-//! another otherwise. Nothing that is in a block is ever moved.
+//! A sequence's keys and values lie in a table of blocks. Forking copies the table's pointers, so that what was read so
+//! far is held once however many sequences go on from it; a sequence writes only into a last block that it alone holds
+//! and starts another otherwise. Nothing that is in a block is ever moved.
 
 use std::ops::Range;
 use std::sync::Arc;

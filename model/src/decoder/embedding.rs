@@ -23,8 +23,9 @@ pub(super) struct Embedding {
 pub enum Input<'a> {
     /// Tokens by their ids.
     Tokens(&'a [u32]),
-    /// Rows `[count, width]` in place of embeddings, as continuous thoughts are (Hao et al. 2024): behind the family's factor on
-    /// embeddings, before learned positions. An adapter's change of the embedding is one of tokens and does not touch them.
+    /// Rows `[count, width]` in place of embeddings, as continuous thoughts are (Hao et al. 2024): behind the family's
+    /// factor on embeddings, before learned positions. An adapter's change of the embedding is one of tokens and does
+    /// not touch them.
     Vectors(&'a [f32]),
 }
 

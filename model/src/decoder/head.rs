@@ -21,7 +21,8 @@ pub struct HeadPass {
 }
 
 impl HeadPass {
-    /// What `visit` makes of every row of products, `[vocab]`, which it may change; it gets the row's index, on all cores.
+    /// What `visit` makes of every row of products, `[vocab]`, which it may change; it gets the row's index, on all
+    /// cores.
     pub fn map_rows<R: Send>(&self, visit: impl Fn(usize, &mut [f32]) -> R + Sync) -> Result<Vec<R>> {
         let columns = self.products.dim(1)?.max(1);
         with_values_mut(&self.products, |values| {
@@ -62,8 +63,8 @@ impl Decoder {
         Ok(HeadPass { normal, pre_magnitude, products: output })
     }
 
-    /// Gradient of those rows of the stream, once the products have been overwritten with theirs; the head's own adapter's
-    /// is added to `modules`.
+    /// Gradient of those rows of the stream, once the products have been overwritten with theirs; the head's own
+    /// adapter's is added to `modules`.
     pub fn head_backward(
         &self,
         stream: &Tensor,

@@ -1,8 +1,8 @@
 //! One decoder for all supported families, over several models at once, with hooks.
 //!
 //! A [`Decoder`] holds views of the weights and small vectors only. Its caller walks the layers: embed, then
-//! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back when
-//! it is done. Several models run together as [`Branches`]; what distinguishes them is a [`BoundAdapter`] each.
+//! [`Layer::forward`] for each, then [`Decoder::logits`] on as many rows as it likes, and may give a layer's pages back
+//! when it is done. Several models run together as [`Branches`]; what distinguishes them is a [`BoundAdapter`] each.
 
 mod attention;
 mod backward;
@@ -242,8 +242,8 @@ impl Decoder {
 
     /// Fits an adapter to this model: every tensor of it finds its module and its shape, or this is an error.
     ///
-    /// Two things differ and are said in the coverage: tables over a vocabulary of another size get the rows of the base's, and
-    /// a classification head is set aside.
+    /// Two things differ and are said in the coverage: tables over a vocabulary of another size get the rows of the
+    /// base's, and a classification head is set aside.
     pub fn bind(&self, mut adapter: Adapter) -> Result<BoundAdapter, ModelError> {
         let shape = |name: &str| self.tensor(name).map(|weight| weight.shape().to_vec());
         let modules = self.target_modules();
@@ -275,7 +275,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens alone.
+    /// The stream after all layers, given that of [`Decoder::embed`]; with a `cache`, of one model and its new tokens
+    /// alone.
     pub fn forward(
         &self,
         stream: Branches,
@@ -291,7 +292,8 @@ impl Decoder {
         hooks.through(Site::Resid(self.layers.len()), stream)
     }
 
-    /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows, vocab]`.
+    /// Final norm, output head and soft-cap on rows of the last stream (or, as the logit lens, of any): `[rows,
+    /// vocab]`.
     pub fn logits(&self, stream: &Branches, variants: &[Option<&BoundAdapter>]) -> Result<Branches, ModelError> {
         self.logits_of_normal(&self.final_normal(stream, variants)?, variants)
     }

@@ -1,7 +1,8 @@
-//! Rotary position embedding (Su et al. 2021) in the half-split layout of transformers, with the frequency stretching of
-//! Llama 3 and the linear one.
+//! Rotary position embedding (Su et al. 2021) in the half-split layout of transformers, with the frequency stretching
+//! of Llama 3 and the linear one.
 //!
-//! The gradient of a rotation is the rotation back. Frequencies and angles are rounded to f32 as transformers does: at far positions an exact angle would be another model.
+//! The gradient of a rotation is the rotation back. Frequencies and angles are rounded to f32 as transformers does: at
+//! far positions an exact angle would be another model.
 
 use std::f64::consts::TAU;
 
@@ -113,8 +114,8 @@ impl Rotation {
 }
 
 impl Rotation {
-    /// The gradient of [`Rotation::apply`]'s input from that of its result, `[tokens, columns]`, in place: rotated by the
-    /// negative angle of each position.
+    /// The gradient of [`Rotation::apply`]'s input from that of its result, `[tokens, columns]`, in place: rotated by
+    /// the negative angle of each position.
     pub(super) fn backward(&self, rows: &mut [f32], columns: usize, head_dim: usize) {
         rows.par_chunks_mut(columns).zip(self.turns.par_chunks(self.pairs)).for_each(|(row, turns)| {
             for head in row.chunks_exact_mut(head_dim) {

@@ -1,8 +1,9 @@
 //! What a forward pass keeps for the backward pass: by default nothing.
 //!
-//! Two small tensors a layer are enough: the stream before it and what its attention added. From them the feed-forward part
-//! is computed again without attention, and attention without its product with the values or its output projection, unless
-//! one of these carries an adapter or a norm. With the results of the large products as well, nothing large is computed again.
+//! Two small tensors a layer are enough: the stream before it and what its attention added. From them the feed-forward
+//! part is computed again without attention, and attention without its product with the values or its output
+//! projection, unless one of these carries an adapter or a norm. With the results of the large products as well,
+//! nothing large is computed again.
 
 use std::ops::Range;
 

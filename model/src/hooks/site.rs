@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in the forward pass. Printed and parsed as `resid.3`, `attn_out.0`, …; `TransformerLens`' names are parsed too.
+/// A place in the forward pass. Printed and parsed as `resid.3`, `attn_out.0`, …; `TransformerLens`' names are parsed
+/// too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Site {
     /// The stream entering this layer, `[tokens, width]`; for the number of layers, the stream after the last.

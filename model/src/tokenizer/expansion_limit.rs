@@ -1,13 +1,14 @@
 //! How much longer a tokenizer's own description may make a text, before it is run once.
 //!
-//! A replacing step that writes two letters for one doubles its text, and thirty such steps in a row make a gigabyte of a word. The
-//! parts of `tokenizer.json` that can lengthen a text are therefore read first, with the most that each can do, and a tokenizer
-//! whose steps together go beyond any that was published is refused. What a step costs for a text of some length is the
-//! library's matter; this bounds the length.
+//! A replacing step that writes two letters for one doubles its text, and thirty such steps in a row make a gigabyte of
+//! a word. The parts of `tokenizer.json` that can lengthen a text are therefore read first, with the most that each can
+//! do, and a tokenizer whose steps together go beyond any that was published is refused. What a step costs for a text
+//! of some length is the library's matter; this bounds the length.
 
 use serde_json::{Map, Value as Json};
 
-/// Times that all steps together may lengthen a text, in bytes. SentencePiece's character map, the longest step of honest files, has 33.
+/// Times that all steps together may lengthen a text, in bytes. SentencePiece's character map, the longest step of
+/// honest files, has 33.
 const MAXIMUM_GROWTH: f64 = 1024.0;
 /// Steps that one part of the description may have.
 const MAXIMUM_STEPS: usize = 256;
@@ -17,8 +18,8 @@ const MAXIMUM_DEPTH: usize = 4;
 const MAXIMUM_ADDED: usize = 1024;
 /// Where the steps of a sequence stand, by the part of the description.
 const LISTS: [&str; 4] = ["normalizers", "pretokenizers", "processors", "decoders"];
-/// Characters by which a regular expression may match nothing, so that it replaces between any two letters. Some that cannot are taken
-/// for such, which only makes them count one more.
+/// Characters by which a regular expression may match nothing, so that it replaces between any two letters. Some that
+/// cannot are taken for such, which only makes them count one more.
 const MAY_BE_EMPTY: [char; 9] = ['*', '?', '|', '{', '^', '$', '(', '\\', ')'];
 
 /// Refuses a description whose steps may lengthen a text without measure, with the reason.
@@ -63,7 +64,8 @@ impl Growth {
     }
 }
 
-/// Times that one step may lengthen a text. Steps are known by their fields, because the library takes them without a name too.
+/// Times that one step may lengthen a text. Steps are known by their fields, because the library takes them without a
+/// name too.
 fn growth(step: &Map<String, Json>) -> Result<f64, String> {
     let text = |name: &str| step.get(name).and_then(Json::as_str);
     if text("prepend").is_some_and(|text| text.len() > MAXIMUM_ADDED) {
@@ -102,7 +104,8 @@ fn replacing(pattern: Option<&Json>, content: f64) -> f64 {
     }
 }
 
-/// Bytes of the longest text that a SentencePiece character map writes for a character, but one at least; none where it is no such map.
+/// Bytes of the longest text that a SentencePiece character map writes for a character, but one at least; none where it
+/// is no such map.
 ///
 /// The map is base64 of a length, a trie of that length, and the texts, each ended by a zero.
 fn longest_replacement(map: &str) -> Option<usize> {

@@ -1,7 +1,7 @@
 //! Vertical axes: linear from zero, or logarithmic with a lane for zero below.
 //!
-//! "Unchanged" is a common and important answer (every layer below the first adapted one), and has no logarithm. It gets a
-//! lane of its own at the foot of the axis, labelled 0, instead of a small number that would be made up.
+//! "Unchanged" is a common and important answer (every layer below the first adapted one), and has no logarithm. It
+//! gets a lane of its own at the foot of the axis, labelled 0, instead of a small number that would be made up.
 
 use lcr_documents::number;
 
@@ -24,8 +24,8 @@ pub(crate) enum Axis {
 /// Height of the lane for zero, as a share of the axis.
 const LANE: f64 = 0.1;
 
-/// An axis of at most so many decades starts, ends and is marked at 1, 2 and 5 times a power of ten; a longer one at powers
-/// of ten only. Rounding a short one to whole decades would leave most of it empty.
+/// An axis of at most so many decades starts, ends and is marked at 1, 2 and 5 times a power of ten; a longer one at
+/// powers of ten only. Rounding a short one to whole decades would leave most of it empty.
 const SHORT: f64 = 2.0;
 
 /// Where a short axis may start, end and be marked, within a decade.

@@ -141,7 +141,8 @@ pub(crate) fn weight_heat(audit: &Audit) -> HeatMap {
     HeatMap::new("not adapted", columns.iter().map(name).collect(), vec![block])
 }
 
-/// Sorts tensors as the model runs: by layer, then in the order in which a layer uses them; what stands outside comes last.
+/// Sorts tensors as the model runs: by layer, then in the order in which a layer uses them; what stands outside comes
+/// last.
 pub(crate) fn running_order(tensor: &str) -> (usize, usize) {
     let ModulePath { layer, kind, .. } = ModulePath::parse(tensor);
     (layer.unwrap_or(usize::MAX), kind_order(kind))

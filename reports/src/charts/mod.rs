@@ -1,7 +1,7 @@
 //! What is drawn, apart from how: each chart as plain numbers and names.
 //!
-//! The PNG figures and the page's vector graphics are two renderers of these. An audit becomes charts in [`build`]; neither
-//! renderer looks into an audit for a number, so both always show the same.
+//! The PNG figures and the page's vector graphics are two renderers of these. An audit becomes charts in [`build`];
+//! neither renderer looks into an audit for a number, so both always show the same.
 
 mod axis;
 mod build;

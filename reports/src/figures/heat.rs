@@ -14,7 +14,8 @@ const SPAN: f64 = 840.0;
 const CELL: (f64, f64) = (4.0, 96.0);
 const HEADING: f64 = 34.0;
 
-/// Sheets wider or higher than this would be of no use and cost gigabytes; cells beyond it are left out, and the title says so.
+/// Sheets wider or higher than this would be of no use and cost gigabytes; cells beyond it are left out, and the title
+/// says so.
 const MOST_CELLS: (usize, usize) = (400, 200);
 
 /// Draws a heat map with its legend.

@@ -1,7 +1,7 @@
 //! The PNG figures, for slides and tickets: the same charts as the page's, drawn on a light ground.
 //!
-//! Text is set in a bundled font, because the drawing library has none of its own and a report must not depend on what the
-//! machine has installed.
+//! Text is set in a bundled font, because the drawing library has none of its own and a report must not depend on what
+//! the machine has installed.
 
 mod canvas;
 mod heat;
@@ -43,8 +43,8 @@ impl Sheet {
     }
 }
 
-/// Draws every figure that the audit has numbers for into `folder`, which is made where it is missing. Figures without a
-/// number are left out.
+/// Draws every figure that the audit has numbers for into `folder`, which is made where it is missing. Figures without
+/// a number are left out.
 pub fn write_figures(audit: &Audit, folder: &Path) -> Result<Vec<Figure>, ReportError> {
     fs_err::create_dir_all(folder).map_err(|source| ReportError::io(folder, source))?;
     let mut written = Vec::new();

@@ -96,8 +96,8 @@ struct Linked<'a> {
     entry: &'a RankingEntry,
 }
 
-/// The page for several reports, each given by its folder (relative to the page, `/` between components) and its audit: worst
-/// verdict first, then by mean KL. `judge` says whose verdicts they are.
+/// The page for several reports, each given by its folder (relative to the page, `/` between components) and its audit:
+/// worst verdict first, then by mean KL. `judge` says whose verdicts they are.
 pub fn index_of_many(reports: &[(&str, &Audit)], judge: &str) -> Result<String, ReportError> {
     let mut entries: Vec<RankingEntry> =
         reports.iter().map(|(folder, audit)| RankingEntry::of(Some(folder), audit)).collect();

@@ -2,8 +2,9 @@
 //!
 //! Names, paths and probe text come from whoever made the adapter, so they are treated as hostile: the template escapes
 //! everything (its formatter also makes control and reordering characters visible, so no template can forget to), and a
-//! content policy in the page obeys the one style sheet and the one script whose digests it names and forbids everything else, should
-//! an escape ever be missed. Only the charts made by `svg`, the style sheet and the script go in as they are.
+//! content policy in the page obeys the one style sheet and the one script whose digests it names and forbids
+//! everything else, should an escape ever be missed. Only the charts made by `svg`, the style sheet and the script go
+//! in as they are.
 
 mod headline;
 mod many;

@@ -1,5 +1,6 @@
-//! The page's long tables. Their columns are listed here, next to what each takes from the audit, so that a metric that was
-//! not asked for needs no condition in a template: a column without any number is left out, and named below the table.
+//! The page's long tables. Their columns are listed here, next to what each takes from the audit, so that a metric that
+//! was not asked for needs no condition in a template: a column without any number is left out, and named below the
+//! table.
 
 use lcr_documents::audit::{Audit, SiteChange, Spectrum, WeightChange};
 use lcr_documents::number::below_one;

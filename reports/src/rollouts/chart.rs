@@ -1,7 +1,8 @@
-//! The run at a glance, as inline vector graphics: how often each kind of attempt was right, and what became of the groups.
+//! The run at a glance, as inline vector graphics: how often each kind of attempt was right, and what became of the
+//! groups.
 //!
-//! Colours are classes that the style sheet fills in, so one drawing serves the light and the dark theme. Every mark carries
-//! its numbers as a `<title>`, lines differ in their dashes, bars in their hatching.
+//! Colours are classes that the style sheet fills in, so one drawing serves the light and the dark theme. Every mark
+//! carries its numbers as a `<title>`, lines differ in their dashes, bars in their hatching.
 
 use std::fmt::Write;
 
@@ -55,7 +56,8 @@ impl Drawing {
     }
 }
 
-/// Accuracy over the run and, below, the share of groups by outcome. `shown` are the iterations that the page can jump to.
+/// Accuracy over the run and, below, the share of groups by outcome. `shown` are the iterations that the page can jump
+/// to.
 pub(super) fn progress(groups: &[Group], shown: &[u64]) -> String {
     let bins = (groups.len() / GROUPS).clamp(BINS.1, BINS.0).min(groups.len()).max(1);
     let bin =

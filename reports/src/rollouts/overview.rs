@@ -155,7 +155,8 @@ fn views(run: &Run) -> Vec<ViewRow> {
     rows.collect()
 }
 
-/// Groups in which each later scaffolded view holds more of the expert than the one before, of those that have two or more.
+/// Groups in which each later scaffolded view holds more of the expert than the one before, of those that have two or
+/// more.
 fn grown(groups: &[Group]) -> (usize, usize) {
     let said = |group: &Group| -> Vec<Said> {
         group.members.iter().filter(|member| !member.naked).map(|member| member.said.clone()).collect()

@@ -1,8 +1,9 @@
 //! From a run to the text of its page.
 //!
-//! The template escapes everything, and its formatter spells out what would hide, so no template can forget to. Should an
-//! escape be missed nevertheless, the page's content policy stands behind it: nothing may be loaded or sent, and only the
-//! one style sheet and the one script whose digests it names are obeyed, neither style attributes nor handlers.
+//! The template escapes everything, and its formatter spells out what would hide, so no template can forget to. Should
+//! an escape be missed nevertheless, the page's content policy stands behind it: nothing may be loaded or sent, and
+//! only the one style sheet and the one script whose digests it names are obeyed, neither style attributes nor
+//! handlers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

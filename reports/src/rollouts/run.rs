@@ -1,8 +1,8 @@
 //! `rollouts.jsonl`, read in two passes.
 //!
 //! The first pass reads every line and keeps of each what a summary needs and where it stands in the file; the second
-//! reads the lines of the groups that are shown. So a file of any size needs the memory of one line and of an outline. A
-//! run may be alive or killed: what it tore is counted, and what it wrote again after a resumption replaces what it
+//! reads the lines of the groups that are shown. So a file of any size needs the memory of one line and of an outline.
+//! A run may be alive or killed: what it tore is counted, and what it wrote again after a resumption replaces what it
 //! had written before.
 
 use std::collections::BTreeMap;

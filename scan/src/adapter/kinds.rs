@@ -7,7 +7,8 @@ use crate::check::Check;
 /// Rows from which `score` is a head over tokens and no classifier's: no classifier of texts has so many labels.
 const TOKENS: usize = 4096;
 
-/// A kind of tensor. A kind is judged by [`TensorKind::judged_by`] in a scan, and a test holds each against an exaggerated one.
+/// A kind of tensor. A kind is judged by [`TensorKind::judged_by`] in a scan, and a test holds each against an
+/// exaggerated one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TensorKind {
     /// `lora_A` and `lora_B` of a linear module, `lora_a` and `lora_b` of MLX.

@@ -1,8 +1,8 @@
 //! Sizes that need no base to be absurd: of changes, of biases, of magnitudes, of whole tensors.
 //!
-//! The measure of a change is what it adds to one output for an input of unit root mean square: a row's norm. Rows of trained weights have
-//! norms from about 0.5 to 10, whatever the model's size, because activations have to stay of one order from layer to layer.
-//! Each rule names the worst place of the whole adapter.
+//! The measure of a change is what it adds to one output for an input of unit root mean square: a row's norm. Rows of
+//! trained weights have norms from about 0.5 to 10, whatever the model's size, because activations have to stay of one
+//! order from layer to layer. Each rule names the worst place of the whole adapter.
 
 use lcr_formats::adapter::{Adapter, EmbeddingLowRank, LowRank};
 
@@ -12,7 +12,8 @@ use crate::statistics::{ModuleStatistics, VectorStatistics, WeightStatistics, Wh
 
 /// How many typical rows, or elements, a single one may count for.
 const SINGLE: f64 = 10.0;
-/// Size of a bias of B that is never too large: what Adam at its usual rates does not reach in a whole training run is near 1.
+/// Size of a bias of B that is never too large: what Adam at its usual rates does not reach in a whole training run is
+/// near 1.
 const SMALL_BIAS: f64 = 0.5;
 
 /// The worst of some places.
@@ -173,8 +174,8 @@ fn untrained(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observat
     }
 }
 
-/// Whether all of a part vanishes in float32 and bfloat16 although it is not zero: where subnormal numbers are flushed, as most
-/// accelerators do, nothing is left of it.
+/// Whether all of a part vanishes in float32 and bfloat16 although it is not zero: where subnormal numbers are flushed,
+/// as most accelerators do, nothing is left of it.
 pub(super) fn vanishes(adapter: &Adapter, reach: f64) -> bool {
     let is_tiny = |values: &[f32]| values.iter().all(|value| value.abs() < f32::MIN_POSITIVE);
     let is_below = reach < f64::from(f32::MIN_POSITIVE);

@@ -114,8 +114,8 @@ pub(super) fn check(file: &mut File, hazards: &mut Hazards) -> io::Result<bool> 
     Ok(true)
 }
 
-/// Whether some reader might find a directory by an end record near the end of a file, leniently: readers take one that is followed by
-/// other bytes, and positions that are off by what stands before the archive.
+/// Whether some reader might find a directory by an end record near the end of a file, leniently: readers take one that
+/// is followed by other bytes, and positions that are off by what stands before the archive.
 pub(super) fn stands_at_end(file: &mut File) -> io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     let tail_start = length.saturating_sub(END as u64 + MAX_COMMENT);

@@ -1,9 +1,10 @@
 //! The pickles that trainers leave beside an adapter: arguments, optimizer, schedule, random numbers.
 //!
-//! They import more than tensors need, and loading them runs what they import as any pickle does. What they import is known, and so is
-//! how: a class of settings is made empty and given a dictionary, a choice is looked up by its value, an array is put together from
-//! bytes. A file is recognised by all of it together, and its name decides only which of the two sets it is held against. One import,
-//! one call or one argument of another kind, and it is a pickle like any other.
+//! They import more than tensors need, and loading them runs what they import as any pickle does. What they import is
+//! known, and so is how: a class of settings is made empty and given a dictionary, a choice is looked up by its value,
+//! an array is put together from bytes. A file is recognised by all of it together, and its name decides only which of
+//! the two sets it is held against. One import, one call or one argument of another kind, and it is a pickle like any
+//! other.
 
 use super::safe::{is_number_type, is_storage};
 use super::walk::{Value, Walker};

@@ -1,4 +1,5 @@
-//! Which attention heads a change goes to: shares of ‖BA‖² by blocks of rows or columns, as the base's config divides them.
+//! Which attention heads a change goes to: shares of ‖BA‖² by blocks of rows or columns, as the base's config divides
+//! them.
 
 use std::path::Path;
 
@@ -42,8 +43,8 @@ impl Heads {
         (sound(queries) && sound(keys) && dimension > 0).then_some(Self { queries, keys, dimension })
     }
 
-    /// Shares of ‖BA‖² by head: rows of a query, key or value projection, columns of an output projection; none where the module is
-    /// something else or its shape is not that of the heads.
+    /// Shares of ‖BA‖² by head: rows of a query, key or value projection, columns of an output projection; none where
+    /// the module is something else or its shape is not that of the heads.
     pub(super) fn shares(self, path: &str, rows: &Profile, columns: &Profile) -> Option<Vec<f64>> {
         let (profile, heads) = match ModulePath::parse(path).kind {
             "q_proj" => (rows, self.queries),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The percentile that stands for a row that does its work.
 const TYPICAL: f64 = 0.9;
-/// How far the largest may lie above that percentile before it is taken in its place: where nine tenths of all rows are gone, the
-/// percentile is that of rows that are.
+/// How far the largest may lie above that percentile before it is taken in its place: where nine tenths of all rows are
+/// gone, the percentile is that of rows that are.
 const FARTHEST: f64 = 100.0;
 /// Share of the typical magnitude up to which a row is gone, whatever the others are.
 const GONE: f64 = 2e-3;
@@ -28,7 +28,8 @@ pub struct Magnitudes {
     pub typical: f64,
     /// Largest absolute value.
     pub largest: f64,
-    /// Share of rows that are gone: at most 0.002 of the typical magnitude, or 0.01 where more than a twentieth of all is.
+    /// Share of rows that are gone: at most 0.002 of the typical magnitude, or 0.01 where more than a twentieth of all
+    /// is.
     pub gone: f64,
     /// Share of rows with a negative magnitude that is no rounding about zero: they are turned round.
     pub turned: f64,

@@ -108,7 +108,8 @@ impl Profile {
     }
 }
 
-/// Gini coefficient 2Σi·xᵢ/(nΣx) − (n + 1)/n of values in ascending order, i from 1: 0 where all are equal, 1 − 1/n where one is all.
+/// Gini coefficient 2Σi·xᵢ/(nΣx) − (n + 1)/n of values in ascending order, i from 1: 0 where all are equal, 1 − 1/n
+/// where one is all.
 pub(super) fn gini(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let count = values.len() as f64;

@@ -1,5 +1,5 @@
-//! How large the numbers get that a change gives: whether they fit into those that a model is run with, and whether a bias of B is
-//! in proportion to the rows that it joins.
+//! How large the numbers get that a change gives: whether they fit into those that a model is run with, and whether a
+//! bias of B is in proportion to the rows that it joins.
 
 use lcr_formats::factored::{FactoredMatrix, Grams};
 use schemars::JsonSchema;
@@ -11,7 +11,8 @@ use super::module_groups::median;
 pub(super) struct Reach {
     /// Largest norm of a row of s·BA.
     pub(super) largest_row: f64,
-    /// Largest value of s·BA·x over all x of unit root mean square, ‖x‖ = √inputs; where Ax, BAx or s itself leave f32, theirs.
+    /// Largest value of s·BA·x over all x of unit root mean square, ‖x‖ = √inputs; where Ax, BAx or s itself leave f32,
+    /// theirs.
     pub(super) largest_value: f64,
 }
 

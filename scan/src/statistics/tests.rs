@@ -198,7 +198,8 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
     assert!(known.heaviest_rows.is_empty());
 }
 
-/// A → MA, B → BM⁻¹ with M = [[2, 1], [0, 4]], M⁻¹ = [[1/2, -1/8], [0, 1/4]]: exact in binary but for the rounding of sums.
+/// A → MA, B → BM⁻¹ with M = [[2, 1], [0, 4]], M⁻¹ = [[1/2, -1/8], [0, 1/4]]: exact in binary but for the rounding of
+/// sums.
 fn rewritten(original: &LowRank) -> LowRank {
     let mut other = original.clone();
     let (first, second) = original.lora_a.split_at(original.inputs);

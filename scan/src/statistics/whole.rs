@@ -1,8 +1,9 @@
-//! Tensors that replace the base's: how large they are, and whether a head or a table of embeddings looks trained at all.
+//! Tensors that replace the base's: how large they are, and whether a head or a table of embeddings looks trained at
+//! all.
 //!
-//! A trained table has directions that all tokens share, and pairs of its rows are far from perpendicular. Of independent noise, whatever
-//! its distribution, the mean squared cosine of two rows is one over their length, and that is what is measured. Matrices stay in their
-//! file: rows are widened block by block.
+//! A trained table has directions that all tokens share, and pairs of its rows are far from perpendicular. Of
+//! independent noise, whatever its distribution, the mean squared cosine of two rows is one over their length, and that
+//! is what is measured. Matrices stay in their file: rows are widened block by block.
 
 use lcr_formats::checkpoint::Weight;
 use schemars::JsonSchema;
@@ -32,8 +33,9 @@ pub struct WholeStatistics {
     pub row_norms: [f64; 3],
     /// Share of rows that are zero.
     pub zero_rows: f64,
-    /// Of a head or an embedding: how like independent noise its rows are, 1 where they are noise, near 0 where they are trained; 1 as well
-    /// where most rows are zero, or where all are one; `None` of other matrices and of small ones.
+    /// Of a head or an embedding: how like independent noise its rows are, 1 where they are noise, near 0 where they
+    /// are trained; 1 as well where most rows are zero, or where all are one; `None` of other matrices and of small
+    /// ones.
     pub noise: Option<f64>,
 }
 

@@ -1,5 +1,5 @@
-//! Finds the templates in a folder's files, as loaders do and a little beyond: of two keys of one name the last one counts, and the
-//! first is looked at all the same. What should hold a template and could not be read is said.
+//! Finds the templates in a folder's files, as loaders do and a little beyond: of two keys of one name the last one
+//! counts, and the first is looked at all the same. What should hold a template and could not be read is said.
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};

@@ -7,10 +7,12 @@ use super::{Analysis, Template};
 use crate::check::{Check, Observation};
 use crate::json::shown;
 
-/// Steps that the base's template may take of what is left: it is rendered first, and the adapter's must be rendered as often.
+/// Steps that the base's template may take of what is left: it is rendered first, and the adapter's must be rendered as
+/// often.
 const SHARE_OF_THE_BASE: u64 = 2;
 
-/// Renders both templates over the same conversations: one observation, either of the first that differs or that none does.
+/// Renders both templates over the same conversations: one observation, either of the first that differs or that none
+/// does.
 pub(super) fn observe(
     template: &Template,
     own: (&ChatProgram, &Analysis),

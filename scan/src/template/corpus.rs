@@ -1,5 +1,5 @@
-//! Conversations that templates are rendered for: every kind of turn, with and without a system turn, tools, results, parts and
-//! reasoning, several dates, and the literals of the templates themselves in the mouth of each speaker.
+//! Conversations that templates are rendered for: every kind of turn, with and without a system turn, tools, results,
+//! parts and reasoning, several dates, and the literals of the templates themselves in the mouth of each speaker.
 
 use std::collections::BTreeSet;
 
@@ -237,7 +237,8 @@ pub(super) fn marked(numbers: &BTreeSet<u64>) -> Vec<Case> {
     cases
 }
 
-/// Words among literals: what a template has no reason to tell from other words. Those that JSON would escape are left out.
+/// Words among literals: what a template has no reason to tell from other words. Those that JSON would escape are left
+/// out.
 pub(super) fn words(literals: &[String]) -> Vec<String> {
     let is_plain =
         |letter: char| letter.is_alphanumeric() || matches!(letter, ' ' | '.' | ',' | '!' | '?' | ':' | '-' | '_');

@@ -1,10 +1,11 @@
 //! Follows what is said through a template without running it.
 //!
-//! The template is parsed by the engine's own parser and interpreted over [`Value`]s that know where a text comes from. Both sides of
-//! every condition are taken, loops are walked until nothing new flows round them, macros are entered where they are called. Three
-//! things are found: a test of what is said (or of the date) against words; words that are written, or not, by a test for a mark or a
-//! length; and what cannot be followed although something said flows into it. What is decided by the system turn is found as
-//! something milder. Every step is paid for, so no template takes long.
+//! The template is parsed by the engine's own parser and interpreted over [`Value`]s that know where a text comes from.
+//! Both sides of every condition are taken, loops are walked until nothing new flows round them, macros are entered
+//! where they are called. Three things are found: a test of what is said (or of the date) against words; words that are
+//! written, or not, by a test for a mark or a length; and what cannot be followed although something said flows into
+//! it. What is decided by the system turn is found as something milder. Every step is paid for, so no template takes
+//! long.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! What a text in a template is: a mark of the chat format, or words of a language.
 //!
-//! Templates look for marks (`<think>`, `[INST]`, `/no_think`) in what is said and write them; nobody types one by chance. A word is
-//! what a conversation may hold anyway: a template that looks for one, or adds some, is a program with an opinion. There is no list
-//! of known marks here; their form decides.
+//! Templates look for marks (`<think>`, `[INST]`, `/no_think`) in what is said and write them; nobody types one by
+//! chance. A word is what a conversation may hold anyway: a template that looks for one, or adds some, is a program
+//! with an opinion. There is no list of known marks here; their form decides.
 
 /// What a text is that something said is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,8 +134,8 @@ pub(super) fn is_prose(text: &str) -> bool {
 
 /// The first part of `text` that is a sentence rather than the header of a turn.
 ///
-/// A header is a mark, one word, a label of at most two words before a colon, or a heading of at most three; a sentence is longer, or
-/// ends like one.
+/// A header is a mark, one word, a label of at most two words before a colon, or a heading of at most three; a sentence
+/// is longer, or ends like one.
 pub(super) fn sentence(text: &str) -> Option<String> {
     let mut first: Option<String> = None;
     let mut segment = String::new();
@@ -233,7 +233,8 @@ fn pieces<'a>(text: &'a str, take: &mut dyn FnMut(Piece<'a>)) {
     }
 }
 
-/// Bytes of the mark that a text begins with, if it does: to the closing bracket, or to the next blank of one left open.
+/// Bytes of the mark that a text begins with, if it does: to the closing bracket, or to the next blank of one left
+/// open.
 fn mark_length(text: &str) -> Option<usize> {
     let closing = match text.chars().next()? {
         '<' => '>',

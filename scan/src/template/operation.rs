@@ -1,7 +1,7 @@
 //! Filters, tests, methods and functions: what each does with something said.
 //!
-//! Those that keep a text, or change only its blanks and letters' case, keep it said. Those that look for something in it are tests.
-//! What is not listed and is given something said cannot be followed, and that is a finding.
+//! Those that keep a text, or change only its blanks and letters' case, keep it said. Those that look for something in
+//! it are tests. What is not listed and is given something said cannot be followed, and that is a finding.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,8 +1,10 @@
-//! A template without a base to hold it against: what it adds to a plain conversation, and whether it tells words apart.
+//! A template without a base to hold it against: what it adds to a plain conversation, and whether it tells words
+//! apart.
 //!
-//! Between and after the things that were said, a template writes the headers of turns. A sentence there is an instruction in the
-//! conversation's name. So is one before the first of them that stands in no system turn although the conversation has one. What a
-//! template writes in the system turn, or in place of one that is missing, is not judged, nor what it writes for tools and documents.
+//! Between and after the things that were said, a template writes the headers of turns. A sentence there is an
+//! instruction in the conversation's name. So is one before the first of them that stands in no system turn although
+//! the conversation has one. What a template writes in the system turn, or in place of one that is missing, is not
+//! judged, nor what it writes for tools and documents.
 
 use lcr_formats::chat_template::{ChatProgram, Conversation, Rendering};
 use serde_json::Value as Json;
@@ -88,8 +90,8 @@ fn added(program: &ChatProgram, analysis: &Analysis, steps: &mut u64) -> Result<
     }
 }
 
-/// Whether a text that the user said is not in the rendering as it was said. Long conversations may be cut, and contents of parts
-/// are passed over by templates that know texts only.
+/// Whether a text that the user said is not in the rendering as it was said. Long conversations may be cut, and
+/// contents of parts are passed over by templates that know texts only.
 fn lacks_the_user(case: &Case, text: &str) -> bool {
     const LONGEST: usize = 4;
     let messages = case.conversation.messages.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -106,8 +108,8 @@ fn after_the_first(text: &str) -> Option<String> {
     Some(MARKERS.iter().fold(rest, |rest, marker| rest.replace(marker, "\n")))
 }
 
-/// What is written before the first thing that the user said, in a conversation that has a system turn of its own; what that says
-/// is taken out.
+/// What is written before the first thing that the user said, in a conversation that has a system turn of its own; what
+/// that says is taken out.
 fn before_the_first(case: &Case, text: &str) -> Option<String> {
     let [system, first, ..] = MARKERS;
     let opening = case.conversation.messages.get(0).and_then(|message| message.get("content"));

@@ -1,5 +1,5 @@
-//! What the text of a template shows before anything is followed: hidden characters, addresses, tags that nobody can read; and the
-//! literals in its tags, of which conversations are made.
+//! What the text of a template shows before anything is followed: hidden characters, addresses, tags that nobody can
+//! read; and the literals in its tags, of which conversations are made.
 
 use std::collections::BTreeSet;
 

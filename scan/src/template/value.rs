@@ -1,5 +1,5 @@
-//! What is known of a value without running the template: where it comes from, what it looks like inside, and which texts of the
-//! template itself are in it.
+//! What is known of a value without running the template: where it comes from, what it looks like inside, and which
+//! texts of the template itself are in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! An adapter's tokenizer against the base's: every token, part and key that is not the base's, and what that amounts to.
+//! An adapter's tokenizer against the base's: every token, part and key that is not the base's, and what that amounts
+//! to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -238,7 +239,8 @@ impl Differences {
 
 /// In which way a token that the base has is another one here.
 ///
-/// Versions of the library disagree on whether marks are looked for in normalised text; what splits a text is in `tokenizer.json`.
+/// Versions of the library disagree on whether marks are looked for in normalised text; what splits a text is in
+/// `tokenizer.json`.
 fn judge_known(statement: &Statement, token: &KnownToken, is_whole: bool) -> Option<String> {
     let is_loose = !is_whole && is_mark(&statement.content);
     let flags = Flags { normalized: statement.flags.normalized.filter(|_| !is_loose), ..statement.flags };
@@ -268,7 +270,8 @@ fn judge_new(statement: &Statement, known: &Known) -> Option<String> {
     (statement.is_special() && is_prose(content)).then(|| "is ordinary text, and special here".to_owned())
 }
 
-/// Whether a text is a mark that vocabularies list among their pieces, such as `<pad>`, though no text is split into it.
+/// Whether a text is a mark that vocabularies list among their pieces, such as `<pad>`, though no text is split into
+/// it.
 fn is_mark(content: &str) -> bool {
     let pairs = [('<', '>'), ('[', ']'), ('{', '}'), ('|', '|')];
     content.chars().count() > 2

@@ -1,7 +1,8 @@
-//! JSON values known by a digest that does not depend on the order of keys: vocabularies are compared without being kept.
+//! JSON values known by a digest that does not depend on the order of keys: vocabularies are compared without being
+//! kept.
 //!
-//! A value is written in one way only, then digested. A list is digested as it is read; of an object, each entry becomes a digest,
-//! and these are sorted. So an object costs 16 bytes a key, and a list nothing.
+//! A value is written in one way only, then digested. A list is digested as it is read; of an object, each entry
+//! becomes a digest, and these are sorted. So an object costs 16 bytes a key, and a list nothing.
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};

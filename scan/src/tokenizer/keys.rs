@@ -1,8 +1,8 @@
 //! The keys of `tokenizer_config.json` beside tokens and template: which of them decide what ids a text becomes.
 //!
-//! A library fills in defaults when it saves, and another version of it drops them again. So a key that says what is the case
-//! without it is no difference, and what only decides how a batch is filled up, how much is read or how ids become text again is
-//! told apart from what the model is made to read.
+//! A library fills in defaults when it saves, and another version of it drops them again. So a key that says what is
+//! the case without it is no difference, and what only decides how a batch is filled up, how much is read or how ids
+//! become text again is told apart from what the model is made to read.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Ordinary text that a tokenizer takes out of a model's sight, told without a base.
 //!
-//! Marks of a format (`<|im_start|>`, `[PAD]`, `eng_Latn`) are what added tokens are for, and words of a trade are added where a
-//! vocabulary lacks them. No honest tokenizer makes a word special, or gives one to `not`: text with it would become other ids than
-//! the model was trained on, or vanish from what a reader sees.
+//! Marks of a format (`<|im_start|>`, `[PAD]`, `eng_Latn`) are what added tokens are for, and words of a trade are
+//! added where a vocabulary lacks them. No honest tokenizer makes a word special, or gives one to `not`: text with it
+//! would become other ids than the model was trained on, or vanish from what a reader sees.
 
 use serde_json::Value;
 
@@ -118,7 +118,8 @@ pub(super) fn rewriting(part: &Value) -> Option<String> {
     }
 }
 
-/// Letters or digits, which no published normaliser replaces; a single letter of another script may be a variant that is unified.
+/// Letters or digits, which no published normaliser replaces; a single letter of another script may be a variant that
+/// is unified.
 fn has_letters(text: &str) -> bool {
     let letters = text.chars().filter(|letter| letter.is_alphanumeric() && !matches!(letter, 'Ġ' | 'Ċ')).count();
     letters > 1 || (letters == 1 && text.trim().len() == 1)

@@ -1,7 +1,7 @@
 //! The parts of `tokenizer.json` that say how a text is normalised, split and wrapped, in one writing.
 //!
-//! Versions of the library write the same part differently: a default more, an older name, a list of one. What does nothing to a
-//! text is left out, so that a file that was only saved again is equal to the one that it came from.
+//! Versions of the library write the same part differently: a default more, an older name, a list of one. What does
+//! nothing to a text is left out, so that a file that was only saved again is equal to the one that it came from.
 
 use serde_json::{Map, Value};
 

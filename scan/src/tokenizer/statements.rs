@@ -1,7 +1,7 @@
 //! What a tokenizer's settings say: tokens with their flags, special tokens by their names, and all other keys.
 //!
-//! The same is said in several files and in several ways: `"eos_token": "</s>"`, or an object with `content`; a token of
-//! `added_tokens_decoder` under its id, or in a list. Here all of them are statements about one text.
+//! The same is said in several files and in several ways: `"eos_token": "</s>"`, or an object with `content`; a token
+//! of `added_tokens_decoder` under its id, or in a list. Here all of them are statements about one text.
 
 use std::collections::BTreeMap;
 

@@ -152,7 +152,8 @@ fn split(answer: &str) -> Result<(String, String), Reason> {
     }
 }
 
-/// Checks what is promised of every problem, whatever its form; `answer_key` holds the worked answer and `truth_key` the truth.
+/// Checks what is promised of every problem, whatever its form; `answer_key` holds the worked answer and `truth_key`
+/// the truth.
 pub(super) fn finish(draft: Draft, answer_key: &'static str, truth_key: &'static str, fields: Fields) -> Read {
     let mut notes: Vec<String> = fields.unread().collect();
     let Draft { prompt, system, thinking, final_text, ground_truth, accepted, kind } = draft;

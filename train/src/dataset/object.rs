@@ -1,5 +1,5 @@
-//! One JSON object, read strictly: a key that stands there twice is refused at any depth. The usual reading keeps the last
-//! one, so that two readers of one file may see different truths.
+//! One JSON object, read strictly: a key that stands there twice is refused at any depth. The usual reading keeps the
+//! last one, so that two readers of one file may see different truths.
 
 use std::fmt;
 

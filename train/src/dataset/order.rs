@@ -1,7 +1,7 @@
 //! The order of an epoch, and where its randomness comes from.
 //!
-//! Every use has a generator of its own, seeded with SHA-256 of a purpose and the numbers that it may depend on. So no draw
-//! shifts another, and nothing depends on how a library shuffles.
+//! Every use has a generator of its own, seeded with SHA-256 of a purpose and the numbers that it may depend on. So no
+//! draw shifts another, and nothing depends on how a library shuffles.
 
 use std::collections::BTreeMap;
 

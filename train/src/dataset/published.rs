@@ -1,7 +1,7 @@
 //! Published collections as they are distributed: GSM8K, MATH and SVAMP.
 //!
-//! Their worked solution becomes the expert's thinking, and the final text is the box alone, so that what is taught is the same
-//! form for all sources.
+//! Their worked solution becomes the expert's thinking, and the final text is the box alone, so that what is taught is
+//! the same form for all sources.
 
 use lcr_answers::{Boxed, Judgement, boxed, equivalent, judge, unbox};
 
@@ -14,8 +14,8 @@ fn final_text(truth: &str) -> String {
     format!("\\boxed{{{truth}}}")
 }
 
-/// GSM8K: `question`, and an `answer` of solution lines with calculator marks, such as `48/2 = <<48/2=24>>24`, that ends in
-/// `#### 24`. The marks are removed: they are calls of a tool that the trained model does not have.
+/// GSM8K: `question`, and an `answer` of solution lines with calculator marks, such as `48/2 = <<48/2=24>>24`, that
+/// ends in `#### 24`. The marks are removed: they are calls of a tool that the trained model does not have.
 pub(super) fn gsm8k(mut fields: Fields) -> Read {
     let prompt = fields.required("question")?;
     let answer = fields.required("answer")?;
@@ -50,8 +50,8 @@ fn without_marks(text: &str) -> Option<String> {
     Some(result)
 }
 
-/// MATH: `problem` and a `solution` with its answer in a box; in MATH-500 also the `answer`. The box gives the truth and is
-/// replaced in the solution by its content.
+/// MATH: `problem` and a `solution` with its answer in a box; in MATH-500 also the `answer`. The box gives the truth
+/// and is replaced in the solution by its content.
 pub(super) fn math(mut fields: Fields) -> Read {
     let prompt = fields.required("problem")?;
     let solution = fields.required("solution")?;
@@ -79,8 +79,8 @@ pub(super) fn math(mut fields: Fields) -> Read {
     finish(draft, key, key, fields)
 }
 
-/// SVAMP: `Body`, `Question`, an `Equation` and its value as `Answer`. The equation, worked out, is all that there is of a
-/// solution; one that does not give the answer is refused.
+/// SVAMP: `Body`, `Question`, an `Equation` and its value as `Answer`. The equation, worked out, is all that there is
+/// of a solution; one that does not give the answer is refused.
 pub(super) fn svamp(mut fields: Fields) -> Read {
     let body = fields.required("Body")?;
     let question = fields.required("Question")?;

@@ -1,4 +1,5 @@
-//! How far the adapted model has moved from its base on some tokens: exact Kullback-Leibler divergence over the vocabulary.
+//! How far the adapted model has moved from its base on some tokens: exact Kullback-Leibler divergence over the
+//! vocabulary.
 //!
 //! Both models run in one pass and share every row up to the first adapted layer.
 
@@ -15,7 +16,8 @@ pub struct Divergence {
     pub policy: Vec<Vec<f64>>,
     /// ln p of each target under the base.
     pub reference: Vec<Vec<f64>>,
-    /// KL(policy‖base) = Σ p (ln p − ln q) over the vocabulary, nats, of the distribution that each target was predicted from.
+    /// KL(policy‖base) = Σ p (ln p − ln q) over the vocabulary, nats, of the distribution that each target was
+    /// predicted from.
     pub divergence: Vec<Vec<f64>>,
 }
 

@@ -99,7 +99,8 @@ fn a_wrong_naked_rollout_is_followed_by_scaffolded_ones() {
     assert_close(advantages(&found), &[0.0, 0.0, one_of_three()[2]]);
 }
 
-/// `ah</think>` shares `a` with what it stands in for: of {a, h, </think>, b, k, d, e} in the first view, without k in the second.
+/// `ah</think>` shares `a` with what it stands in for: of {a, h, </think>, b, k, d, e} in the first view, without k in
+/// the second.
 #[test]
 fn each_token_has_its_weight() {
     let tiny = Tiny::usual();

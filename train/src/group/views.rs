@@ -1,8 +1,10 @@
-//! The views of a group: each holds more of the expert than the one before, by what was injected and not by what was planned.
+//! The views of a group: each holds more of the expert than the one before, by what was injected and not by what was
+//! planned.
 //!
-//! The model may end its thinking before the expert has said what was planned, and the expert may have nothing more to say that does
-//! not give the answer away. A view that therefore got no more than the one before it is written again, now with a first chunk that
-//! is longer than all that the other got. What remains after that is said by [`Growth`], in the log and on the page.
+//! The model may end its thinking before the expert has said what was planned, and the expert may have nothing more to
+//! say that does not give the answer away. A view that therefore got no more than the one before it is written again,
+//! now with a first chunk that is longer than all that the other got. What remains after that is said by [`Growth`], in
+//! the log and on the page.
 
 use lcr_documents::rollout::Said;
 

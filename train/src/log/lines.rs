@@ -144,8 +144,8 @@ impl JsonLines {
 
     /// Appends a record and hands it to the system. When that fails (disk full), the file is cut back to whole lines.
     ///
-    /// The line is read back before it is written: a record that does not return equal to itself holds a number that JSON
-    /// cannot carry.
+    /// The line is read back before it is written: a record that does not return equal to itself holds a number that
+    /// JSON cannot carry.
     pub fn append<R: Serialize + DeserializeOwned + PartialEq>(&mut self, record: &R) -> Result<(), LogError> {
         let serialize = |source| LogError::Serialize { path: self.path.clone(), source };
         let mut line = serde_json::to_string(record).map_err(serialize)?;

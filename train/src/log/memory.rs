@@ -27,8 +27,8 @@ impl Memory {
     }
 }
 
-/// Keeps the largest anonymous memory: the kernel has a high-water mark for resident memory only, in which the mapped weights
-/// hide everything else. Sample it where memory is at its highest.
+/// Keeps the largest anonymous memory: the kernel has a high-water mark for resident memory only, in which the mapped
+/// weights hide everything else. Sample it where memory is at its highest.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemoryMeter {
     peak: Option<Memory>,

@@ -1,7 +1,7 @@
 //! Group-relative policy optimisation without a scaffold (Shao et al. 2024).
 //!
-//! It makes naked rollouts only and learns from both signs of the advantage. One step for each group, so the ratio is 1 and clipping has
-//! nothing to do.
+//! It makes naked rollouts only and learns from both signs of the advantage. One step for each group, so the ratio is 1
+//! and clipping has nothing to do.
 
 use super::Method;
 use crate::config::GroupOptions;

@@ -1,4 +1,5 @@
-//! Latent Contextual Reinforcement: a naked rollout first, then expert and model write together; see [`crate::lcr`] for the step.
+//! Latent Contextual Reinforcement: a naked rollout first, then expert and model write together; see [`crate::lcr`] for
+//! the step.
 
 use super::Method;
 use crate::config::{ConfigError, TrainConfig};

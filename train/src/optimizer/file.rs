@@ -1,8 +1,9 @@
 //! The moments in a safetensors file, so that a resumed run takes the very next step of the interrupted one.
 //!
-//! Each tensor `name` is stored as `name.exp_avg` and `name.exp_avg_sq` (f32, one dimension, the names that PyTorch has for
-//! m and v), the number of steps in the header's metadata. Reading back refuses a file that lacks a tensor, holds one too many,
-//! or has one of another length: a moment given to the wrong tensor would go unnoticed for hundreds of steps.
+//! Each tensor `name` is stored as `name.exp_avg` and `name.exp_avg_sq` (f32, one dimension, the names that PyTorch has
+//! for m and v), the number of steps in the header's metadata. Reading back refuses a file that lacks a tensor, holds
+//! one too many, or has one of another length: a moment given to the wrong tensor would go unnoticed for hundreds of
+//! steps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -44,8 +45,8 @@ impl AdamW {
         stored
     }
 
-    /// Takes moments and number of steps from a file that [`AdamW::save`] wrote for the same tensors. On an error the optimizer
-    /// is as it was.
+    /// Takes moments and number of steps from a file that [`AdamW::save`] wrote for the same tensors. On an error the
+    /// optimizer is as it was.
     pub fn restore(&mut self, path: &Path) -> Result<(), OptimizerError> {
         let foreign = |reason: String| OptimizerError::Foreign { path: path.to_path_buf(), reason };
         let file = SafetensorsFile::open(path)?;

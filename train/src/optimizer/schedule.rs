@@ -20,8 +20,9 @@ pub enum Schedule {
 impl OptimizerOptions {
     /// Learning rate of the step that follows `taken` steps in a run of `total` steps.
     ///
-    /// Warm-up: η · (taken + 1)/warmup, so that no step is wasted at rate 0. Cosine, with p the share of the steps after
-    /// warm-up that have been taken: η · (floor + (1 − floor)(1 + cos πp)/2); it stays at the floor from `total` on.
+    /// Warm-up: η · (taken + 1)/warmup, so that no step is wasted at rate 0. Cosine, with p the share of the steps
+    /// after warm-up that have been taken: η · (floor + (1 − floor)(1 + cos πp)/2); it stays at the floor from `total`
+    /// on.
     pub fn learning_rate_at(&self, taken: u64, total: u64) -> f64 {
         if taken < self.warmup_steps {
             return self.learning_rate * (taken + 1) as f64 / self.warmup_steps as f64;

@@ -1,7 +1,7 @@
 //! Tokens and words in rows of a given width.
 //!
-//! A word is never broken where a row could end before it, so tokens that continue a word stay beside it. Under a token stands its
-//! number; a token shorter than that is filled up, with dashes where a blank would pretend that a word ends.
+//! A word is never broken where a row could end before it, so tokens that continue a word stay beside it. Under a token
+//! stands its number; a token shorter than that is filled up, with dashes where a blank would pretend that a word ends.
 
 use lcr_documents::rollout::Segment;
 
@@ -202,8 +202,8 @@ pub(super) fn columns(text: &str) -> usize {
     text.chars().map(character_columns).sum()
 }
 
-/// Columns of a character: none for marks that sit on the one before, two for East Asian scripts and pictures. The blocks of
-/// Unicode, not its tables: enough to keep rows straight for what problems and models write.
+/// Columns of a character: none for marks that sit on the one before, two for East Asian scripts and pictures. The
+/// blocks of Unicode, not its tables: enough to keep rows straight for what problems and models write.
 fn character_columns(character: char) -> usize {
     match u32::from(character) {
         0x300..=0x36f

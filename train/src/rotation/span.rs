@@ -56,8 +56,8 @@ impl Span {
         self.basis.iter().map(Vec::as_slice)
     }
 
-    /// Angle in radians by which row `row` of W' turned, from ‖W_row‖² and the row's coordinates in the basis; nothing where
-    /// it is zero before or after.
+    /// Angle in radians by which row `row` of W' turned, from ‖W_row‖² and the row's coordinates in the basis; nothing
+    /// where it is zero before or after.
     pub(super) fn angle(&self, row: usize, square: f64, coordinates: &[f64]) -> Option<f64> {
         let dimensions = self.dimensions();
         let at = |values: &[f64], index: usize| values.get(row * dimensions + index).copied().unwrap_or(0.0);
@@ -77,8 +77,8 @@ impl Span {
     }
 }
 
-/// Extends `basis` by what is new in the rows of `matrix` (`[rows, width]`) and returns the coordinates of each row; they may be
-/// shorter than the basis will become.
+/// Extends `basis` by what is new in the rows of `matrix` (`[rows, width]`) and returns the coordinates of each row;
+/// they may be shorter than the basis will become.
 fn orthonormalise(matrix: &[f64], width: usize, basis: &mut Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let mut coordinates = Vec::new();
     for row in matrix.chunks_exact(width.max(1)) {
@@ -103,7 +103,8 @@ fn orthonormalise(matrix: &[f64], width: usize, basis: &mut Vec<Vec<f64>>) -> Ve
     coordinates
 }
 
-/// Coordinates of the rows of `up` (`[rows, rank]`) times a matrix whose rows have these coordinates: (rows × dimensions).
+/// Coordinates of the rows of `up` (`[rows, rank]`) times a matrix whose rows have these coordinates: (rows ×
+/// dimensions).
 fn combine(lora_b: &[f64], rank: usize, coordinates: &[Vec<f64>], dimensions: usize) -> Vec<f64> {
     let mut out = Vec::with_capacity(lora_b.len() / rank.max(1) * dimensions);
     for weights in lora_b.chunks_exact(rank.max(1)) {

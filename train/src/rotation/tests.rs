@@ -189,8 +189,8 @@ fn closed_forms() {
     }
 }
 
-/// Two rows of A that differ in the fourth digit, and columns of B that take one from the other three hundred times: all of the
-/// change lies in a direction that is nearly lost.
+/// Two rows of A that differ in the fourth digit, and columns of B that take one from the other three hundred times:
+/// all of the change lies in a direction that is nearly lost.
 #[test]
 fn nearly_parallel_factors_keep_what_they_differ_by() {
     let (golden, path) = LINEAR;
@@ -288,8 +288,9 @@ fn an_adapter_is_all_its_rows() {
     assert_eq!(rotation_of_adapter(&decoder, &after, &after).unwrap().step.max, 0.0);
 }
 
-/// Rows 3 and 5 moved at right angles to themselves stand at atan(size·‖across‖/‖w‖) from the base, negative on its other side; so
-/// a step turns them by the difference of two such angles, and the total is that of the later state alone.
+/// Rows 3 and 5 moved at right angles to themselves stand at atan(size·‖across‖/‖w‖) from the base, negative on its
+/// other side; so a step turns them by the difference of two such angles, and the total is that of the later state
+/// alone.
 #[test]
 fn step_and_total_of_known_turns() {
     const ROWS: [usize; 2] = [3, 5];
@@ -354,7 +355,8 @@ fn modules_and_factors_that_do_not_fit_are_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
-    /// A → MA, B → BM⁻¹ leaves W' where it was. M is a product of powers of two and a permutation, which f32 does exactly.
+    /// A → MA, B → BM⁻¹ leaves W' where it was. M is a product of powers of two and a permutation, which f32 does
+    /// exactly.
     #[test]
     fn the_choice_of_factors_does_not_turn_a_row(exponents in prop::array::uniform4(-4_i32..5), seed in 0_u64..1000) {
         let (golden, path) = LINEAR;

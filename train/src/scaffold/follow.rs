@@ -5,13 +5,15 @@ use std::ops::Range;
 
 use super::{Continuation, Plan, ScaffoldOptions, Target};
 
-/// Where the next expert chunk starts: a cut point at or behind `last_end`, where the last chunk ended; `written` is what the
-/// model wrote since. Where it wrote nothing, `last_end`.
+/// Where the next expert chunk starts: a cut point at or behind `last_end`, where the last chunk ended; `written` is
+/// what the model wrote since. Where it wrote nothing, `last_end`.
 ///
-/// - `advance`: each whole line of the model takes the place of a whole line of the target, whatever their lengths, and the
-///   unfinished rest of the target's tokens as many as it has; then the nearest cut. So an expert whose next line the model wrote
-///   in other words neither repeats it nor leaves out the one after. Targets of a single line count tokens alone.
-/// - `resume`: the first cut at or behind `last_end`: of a line in whose middle the expert stopped, the rest is the model's.
+/// - `advance`: each whole line of the model takes the place of a whole line of the target, whatever their lengths, and
+///   the unfinished rest of the target's tokens as many as it has; then the nearest cut. So an expert whose next line
+///   the model wrote in other words neither repeats it nor leaves out the one after. Targets of a single line count
+///   tokens alone.
+/// - `resume`: the first cut at or behind `last_end`: of a line in whose middle the expert stopped, the rest is the
+///   model's.
 /// - `align`: among the cuts, the one with the highest overlap between `written` and as many target tokens in front of
 ///   the cut (Jaccard similarity of multisets, the earliest of equals); the place of `resume` where less than
 ///   `aligned_share` of `written` is found there.
@@ -86,18 +88,18 @@ pub fn next_chunk(target: &Target, options: &ScaffoldOptions, plan: &Plan, cycle
     }
 }
 
-/// Whether the model's chunk is over after `written`: its budget is spent, or a line ended with no more than `jitter` of
-/// the budget left, so that the expert seldom takes over in the middle of a line. The last chunk of a plan has no budget:
-/// do not ask for it.
+/// Whether the model's chunk is over after `written`: its budget is spent, or a line ended with no more than `jitter`
+/// of the budget left, so that the expert seldom takes over in the middle of a line. The last chunk of a plan has no
+/// budget: do not ask for it.
 pub fn chunk_is_complete(target: &Target, options: &ScaffoldOptions, budget: usize, written: &[u32]) -> bool {
     let at_line_end = written.last().is_some_and(|token| target.ends_line(*token));
     let near = options.varied_boundaries && written.len() as f64 >= (1.0 - options.jitter) * budget as f64;
     written.len() >= budget || (near && at_line_end)
 }
 
-/// The target tokens that a model chunk stands in for, which its Jaccard similarity is taken with: from where the expert
-/// ended to where it goes on, but at least as many as the model wrote (`resume` says them again). `next_start` is absent after
-/// the last expert chunk, where the model stands in for all that is left.
+/// The target tokens that a model chunk stands in for, which its Jaccard similarity is taken with: from where the
+/// expert ended to where it goes on, but at least as many as the model wrote (`resume` says them again). `next_start`
+/// is absent after the last expert chunk, where the model stands in for all that is left.
 pub fn stand_in(target: &Target, last_end: usize, next_start: Option<usize>, written: usize) -> Range<usize> {
     let last_end = last_end.min(target.len());
     let end = next_start.map_or(target.len(), |start| start.max(last_end.saturating_add(written)).min(target.len()));

@@ -1,7 +1,8 @@
 //! Whether injected text gives the answer away.
 //!
-//! With the answer in its context a correct box proves nothing, so each rollout says where it stood. What is looked for is the
-//! answer's wording, on normalised text, not its announcement: a short answer such as `2` stands in most thinking.
+//! With the answer in its context a correct box proves nothing, so each rollout says where it stood. What is looked for
+//! is the answer's wording, on normalised text, not its announcement: a short answer such as `2` stands in most
+//! thinking.
 
 use std::ops::Range;
 
@@ -24,12 +25,13 @@ pub enum LeakMode {
     Drop,
 }
 
-/// Whether `injected` holds `truth`, a boxed answer, both without the notation that does not matter (case, `$`, LaTeX spaces
-/// and sizes, thousands separators, a unit behind the answer's number; `\frac{a}{b}` as a/b, `\text{a}` as a).
+/// Whether `injected` holds `truth`, a boxed answer, both without the notation that does not matter (case, `$`, LaTeX
+/// spaces and sizes, thousands separators, a unit behind the answer's number; `\frac{a}{b}` as a/b, `\text{a}` as a).
 ///
-/// - A number is found where a number of the same decimal value stands: 36 in `36.` and `36.0`, not in `136`, `3.6` or `-36`.
-///   Signs are told from differences by what stands in front of them.
-/// - A single letter, which may be a choice, is found in brackets or after `option`, `choice`, `answer`, `is`, `:` or `=`.
+/// - A number is found where a number of the same decimal value stands: 36 in `36.` and `36.0`, not in `136`, `3.6` or
+///   `-36`. Signs are told from differences by what stands in front of them.
+/// - A single letter, which may be a choice, is found in brackets or after `option`, `choice`, `answer`, `is`, `:` or
+///   `=`.
 /// - All else is found where its text is, not inside a longer word or number, spaces around operators aside.
 ///
 /// Equal values in another notation (1/2 and 0.5) are not looked for.
@@ -47,8 +49,9 @@ pub fn find_leak(injected: &str, truth: &str) -> bool {
     }
 }
 
-/// `chunk` shortened so that its text does not hold `truth`: it ends where the expert may hand over, in front of the first line or
-/// sentence that reveals it, and is empty where the first one does. An empty chunk says nothing: the model goes on from where it was.
+/// `chunk` shortened so that its text does not hold `truth`: it ends where the expert may hand over, in front of the
+/// first line or sentence that reveals it, and is empty where the first one does. An empty chunk says nothing: the
+/// model goes on from where it was.
 pub fn cut_before_leak(
     target: &Target,
     hand_over: HandOver,
@@ -67,8 +70,8 @@ pub fn cut_before_leak(
     start..end
 }
 
-/// Tokens from the target's beginning that the expert may say: all of them, but where the answer is cut out those in front of the
-/// first sentence that holds it.
+/// Tokens from the target's beginning that the expert may say: all of them, but where the answer is cut out those in
+/// front of the first sentence that holds it.
 pub fn room(target: &Target, options: &ScaffoldOptions, truth: &str, text_of: impl Fn(&[u32]) -> String) -> usize {
     match options.leak_guard {
         LeakMode::Off | LeakMode::Flag | LeakMode::Drop => target.len(),
@@ -76,8 +79,8 @@ pub fn room(target: &Target, options: &ScaffoldOptions, truth: &str, text_of: im
     }
 }
 
-/// The last `length` tokens of the target, or, where the answer must not be given away, the longest end of them that begins at a cut
-/// point and does not hold it. Empty where there is none.
+/// The last `length` tokens of the target, or, where the answer must not be given away, the longest end of them that
+/// begins at a cut point and does not hold it. Empty where there is none.
 pub fn tail(
     target: &Target,
     length: usize,

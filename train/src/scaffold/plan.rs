@@ -1,9 +1,10 @@
 //! How much the expert says in a view, and in how many chunks.
 //!
-//! View j gives the expert a share f of the R tokens of the target that it may say, in c chunks. A Dirichlet draw splits f·R, each
-//! chunk then moves to a cut point, and what it gained or lost is made up for by the next ones. After a chunk of |E| tokens the
-//! model writes |E|(1−f)/f, so that expert and model together have R tokens where no limit binds. R is the whole target, or what
-//! stands in front of the answer where the expert must not give that away. Each later view holds more than the ones before.
+//! View j gives the expert a share f of the R tokens of the target that it may say, in c chunks. A Dirichlet draw
+//! splits f·R, each chunk then moves to a cut point, and what it gained or lost is made up for by the next ones. After
+//! a chunk of |E| tokens the model writes |E|(1−f)/f, so that expert and model together have R tokens where no limit
+//! binds. R is the whole target, or what stands in front of the answer where the expert must not give that away. Each
+//! later view holds more than the ones before.
 
 use std::collections::HashSet;
 
@@ -18,14 +19,14 @@ use super::{Continuation, ScaffoldOptions, Target};
 pub struct Plan {
     /// Length of each expert chunk in target tokens.
     pub expert_chunks: Vec<usize>,
-    /// Tokens that the model may write after each expert chunk; as many as there are chunks. After the last chunk nothing is
-    /// injected any more, so there the model may run on to the thinking budget, and the last entry is only what it would
-    /// have had between two chunks.
+    /// Tokens that the model may write after each expert chunk; as many as there are chunks. After the last chunk
+    /// nothing is injected any more, so there the model may run on to the thinking budget, and the last entry is only
+    /// what it would have had between two chunks.
     pub model_budgets: Vec<usize>,
     /// Target indices where the expert hands over, ascending; as many as there are chunks.
     pub boundaries: Vec<usize>,
-    /// The share of the target that the expert was to have, the curriculum included. What it has differs, as chunks end at
-    /// cut points.
+    /// The share of the target that the expert was to have, the curriculum included. What it has differs, as chunks end
+    /// at cut points.
     pub expert_share: f64,
     /// Fewest tokens of a chunk, which holds for those that start elsewhere than planned, too.
     pub minimum_chunk: usize,
@@ -66,10 +67,11 @@ pub struct PlanRequest<'a> {
 /// Draws the plan of a scaffolded view: a pure function of its arguments.
 ///
 /// The expert's share is one of the `room`, so that views differ also where the answer stands early. Where less than
-/// `minimum_chunk` tokens of the target are left by the curriculum, the plan is empty. Short targets have fewer chunks than asked
-/// for. A plan that does not hold more tokens than each of the `earlier` ones is drawn again with a larger share, one whose
-/// boundaries have a Jaccard similarity above `overlap_limit` with one of them with the same, up to `attempts` times in all; then
-/// the least similar one of those that hold more is taken. Where none does, the first chunk is made longer than what was said before.
+/// `minimum_chunk` tokens of the target are left by the curriculum, the plan is empty. Short targets have fewer chunks
+/// than asked for. A plan that does not hold more tokens than each of the `earlier` ones is drawn again with a larger
+/// share, one whose boundaries have a Jaccard similarity above `overlap_limit` with one of them with the same, up to
+/// `attempts` times in all; then the least similar one of those that hold more is taken. Where none does, the first
+/// chunk is made longer than what was said before.
 pub fn plan(target: &Target, options: &ScaffoldOptions, request: PlanRequest) -> Plan {
     let room = request.room.min(target.len());
     let (share, cycles) = options.view(if options.varied_boundaries { request.view } else { 0 });
@@ -129,7 +131,8 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// Chunks of `wanted` tokens in all in proportion to `weights`, moved to cut points, and the model's budgets times `factors`.
+    /// Chunks of `wanted` tokens in all in proportion to `weights`, moved to cut points, and the model's budgets times
+    /// `factors`.
     fn lay_out(&self, wanted: f64, weights: &[f64], factors: &[f64]) -> Plan {
         let Self { target, options, room, opening } = *self;
         let minimum = options.minimum_chunk.max(1);
@@ -199,8 +202,8 @@ fn normal(generator: &mut ChaCha12Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// A Gamma(shape, 1) number (Marsaglia and Tsang 2000, with their boost below shape 1); several in proportion to their sum
-/// are a Dirichlet draw.
+/// A Gamma(shape, 1) number (Marsaglia and Tsang 2000, with their boost below shape 1); several in proportion to their
+/// sum are a Dirichlet draw.
 fn gamma(generator: &mut ChaCha12Rng, shape: f64) -> f64 {
     let (boosted, factor) =
         if shape < 1.0 { (shape + 1.0, uniform(generator).powf(1.0 / shape.max(1e-6))) } else { (shape, 1.0) };

@@ -17,10 +17,11 @@ const WORD_REACH: usize = 8;
 pub struct Target {
     /// The tokens.
     pub tokens: Vec<u32>,
-    /// Cut points: indices into `tokens`, strictly ascending, 0 and the length included. A cut at i lies before token i.
+    /// Cut points: indices into `tokens`, strictly ascending, 0 and the length included. A cut at i lies before token
+    /// i.
     pub cuts: Vec<usize>,
-    /// Where the expert may hand over: the cut points, and every end of a sentence. The model goes on within a line as easily as the
-    /// expert breaks off there, but the expert takes over at a cut point alone.
+    /// Where the expert may hand over: the cut points, and every end of a sentence. The model goes on within a line as
+    /// easily as the expert breaks off there, but the expert takes over at a cut point alone.
     pub ends: Vec<usize>,
     /// Ends of lines but for the last: indices behind the line break, ascending, strictly inside. Part of `cuts`.
     line_ends: Vec<usize>,
@@ -31,12 +32,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Finds the cut points of `tokens`, the expert's thinking without its tags; `token_text` gives the text of a token,
-    /// with its leading space and its line breaks.
+    /// Finds the cut points of `tokens`, the expert's thinking without its tags; `token_text` gives the text of a
+    /// token, with its leading space and its line breaks.
     ///
-    /// Cuts are line ends. A target of one line, and a line of more than 48 tokens, is cut at sentence ends; where that gives
-    /// nothing, and in sentences of more than 48 tokens, every 16 tokens, moved back in front of a word where one begins
-    /// within 8 tokens.
+    /// Cuts are line ends. A target of one line, and a line of more than 48 tokens, is cut at sentence ends; where that
+    /// gives nothing, and in sentences of more than 48 tokens, every 16 tokens, moved back in front of a word where one
+    /// begins within 8 tokens.
     ///
     /// The caller guarantees that the text holds neither close tag nor box: see [`check_expert_text`].
     pub fn new(tokens: Vec<u32>, token_text: impl Fn(u32) -> String) -> Self {
@@ -58,8 +59,8 @@ impl Target {
         Self { tokens, cuts, ends, line_ends, words, line_tokens: Arc::new(line_tokens) }
     }
 
-    /// The same target, knowing all tokens of the vocabulary that end a line (see [`line_tokens`]) and not only those that
-    /// occur in it: the model may end its lines with others.
+    /// The same target, knowing all tokens of the vocabulary that end a line (see [`line_tokens`]) and not only those
+    /// that occur in it: the model may end its lines with others.
     #[must_use]
     pub fn with_line_tokens(mut self, line_tokens: Arc<HashSet<u32>>) -> Self {
         self.line_tokens = line_tokens;
@@ -86,7 +87,8 @@ impl Target {
         !self.line_ends.is_empty()
     }
 
-    /// The end of the `count`-th line that ends behind `from`; `from` itself for none, the length where there are fewer.
+    /// The end of the `count`-th line that ends behind `from`; `from` itself for none, the length where there are
+    /// fewer.
     pub(super) fn skip_lines(&self, from: usize, count: usize) -> usize {
         let Some(further) = count.checked_sub(1) else { return from };
         let next = self.line_ends.partition_point(|end| *end <= from);
@@ -106,10 +108,10 @@ impl Target {
         }
     }
 
-    /// Where a chunk from `start` of about `wanted` tokens ends: where the expert may hand over nearest to `start + wanted` that
-    /// leaves at least `minimum` tokens. Where that is further away than `wanted` and than 16 tokens, which takes a short chunk in a
-    /// long line, in front of a word up to 8 tokens earlier, or else exactly. A chunk that is asked for with the length
-    /// that this gave it gets it again.
+    /// Where a chunk from `start` of about `wanted` tokens ends: where the expert may hand over nearest to `start +
+    /// wanted` that leaves at least `minimum` tokens. Where that is further away than `wanted` and than 16 tokens,
+    /// which takes a short chunk in a long line, in front of a word up to 8 tokens earlier, or else exactly. A chunk
+    /// that is asked for with the length that this gave it gets it again.
     pub(super) fn chunk_end(&self, start: usize, wanted: usize, minimum: usize, hand_over: HandOver) -> usize {
         let length = self.len();
         let exact = start.saturating_add(wanted.max(1)).min(length);
@@ -126,13 +128,14 @@ impl Target {
     }
 }
 
-/// The tokens of a vocabulary of `count` ids whose text ends a line: for [`Target::with_line_tokens`], once per tokenizer.
+/// The tokens of a vocabulary of `count` ids whose text ends a line: for [`Target::with_line_tokens`], once per
+/// tokenizer.
 pub fn line_tokens(count: usize, token_text: impl Fn(u32) -> String) -> HashSet<u32> {
     (0..u32::try_from(count).unwrap_or(u32::MAX)).filter(|token| ends_line(&token_text(*token))).collect()
 }
 
-/// Refuses thinking that would end the turn inside an expert chunk or give a box: `text` must hold neither `close_tag` nor
-/// `\boxed` or `\fbox`.
+/// Refuses thinking that would end the turn inside an expert chunk or give a box: `text` must hold neither `close_tag`
+/// nor `\boxed` or `\fbox`.
 pub fn check_expert_text(text: &str, close_tag: &str) -> Result<(), ScaffoldError> {
     let first = [close_tag, "\\boxed", "\\fbox"]
         .into_iter()
@@ -189,8 +192,8 @@ fn ends_line(text: &str) -> bool {
     text.trim_end_matches([' ', '\t']).ends_with(['\n', '\r'])
 }
 
-/// Indices behind line breaks, strictly inside. Empty lines belong to the line before them, those at the very beginning to
-/// the first line.
+/// Indices behind line breaks, strictly inside. Empty lines belong to the line before them, those at the very beginning
+/// to the first line.
 fn line_ends(texts: &[String]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut written = false;
@@ -214,7 +217,8 @@ fn ends_sentence(texts: &[String], index: usize) -> bool {
     before_quotes.ends_with(['。', '！', '？']) || (spaced && before_quotes.ends_with(['.', '!', '?']))
 }
 
-/// Whether token `index` begins a word: it starts with a space and is no space alone, or a line break stands in front of it.
+/// Whether token `index` begins a word: it starts with a space and is no space alone, or a line break stands in front
+/// of it.
 fn begins_word(texts: &[String], index: usize) -> bool {
     let spaced = texts.get(index).is_some_and(|text| text.starts_with(char::is_whitespace) && !text.trim().is_empty());
     spaced || index.checked_sub(1).and_then(|last| texts.get(last)).is_some_and(|last| ends_line(last))

@@ -1,7 +1,8 @@
 //! One checkpoint: `checkpoints/step_000123/`.
 //!
-//! Its `manifest.json`, written last, has length and SHA-256 of every other file. A checkpoint is complete when all of them are
-//! as the manifest says; anything else is passed over with a note, for a disk may lose what a rename has already shown.
+//! Its `manifest.json`, written last, has length and SHA-256 of every other file. A checkpoint is complete when all of
+//! them are as the manifest says; anything else is passed over with a note, for a disk may lose what a rename has
+//! already shown.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The folder of a run: who may write in it, and how whole things get into it.
 //!
-//! A checkpoint is made in a hidden folder beside its place, every file and the folder synced, and then renamed. What a killed run
-//! left half-made is hidden by its name and removed by the next run that takes the folder.
+//! A checkpoint is made in a hidden folder beside its place, every file and the folder synced, and then renamed. What a
+//! killed run left half-made is hidden by its name and removed by the next run that takes the folder.
 
 use std::path::{Path, PathBuf};
 
@@ -100,8 +100,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes the checkpoint of `state.progress.step` and returns its folder. The adapter is checked first ([`check_adapter`]); when
-    /// anything fails, all earlier checkpoints are as they were.
+    /// Writes the checkpoint of `state.progress.step` and returns its folder. The adapter is checked first
+    /// ([`check_adapter`]); when anything fails, all earlier checkpoints are as they were.
     ///
     /// Sync the logs before taking their lengths for `state`: a checkpoint must not outlive lines that it counts.
     pub fn write_checkpoint(
@@ -121,8 +121,8 @@ impl RunFolder {
         Ok(target)
     }
 
-    /// The newest complete checkpoint. Incomplete ones are passed over; when there are no others, or when the newest lacks
-    /// its optimizer, that is an error and not a start from zero.
+    /// The newest complete checkpoint. Incomplete ones are passed over; when there are no others, or when the newest
+    /// lacks its optimizer, that is an error and not a start from zero.
     pub fn newest(&self) -> Result<Newest, StateError> {
         let mut notes = Vec::new();
         for (_, folder) in checkpoint::list(&self.path.join(CHECKPOINTS))? {
@@ -141,8 +141,8 @@ impl RunFolder {
         }
     }
 
-    /// Removes all but the newest `keep` complete checkpoints (at least one stays), and incomplete ones older than the newest
-    /// complete. Returns what was removed.
+    /// Removes all but the newest `keep` complete checkpoints (at least one stays), and incomplete ones older than the
+    /// newest complete. Returns what was removed.
     pub fn prune(&self, keep: usize) -> Result<Vec<PathBuf>, StateError> {
         let mut complete = 0;
         let mut removed = Vec::new();

@@ -1,11 +1,12 @@
 //! Whether an adapter is still worth keeping.
 //!
-//! A run that has diverged must not overwrite its last good checkpoint with what it diverged to, so this is asked before anything
-//! is written.
+//! A run that has diverged must not overwrite its last good checkpoint with what it diverged to, so this is asked
+//! before anything is written.
 
 use lcr_formats::adapter::Adapter;
 
-/// Largest |x| that a tensor of an adapter may hold. Trained entries are below 100; what is beyond this limit has exploded.
+/// Largest |x| that a tensor of an adapter may hold. Trained entries are below 100; what is beyond this limit has
+/// exploded.
 pub const LARGEST_ADAPTER_VALUE: f32 = 1e6;
 
 /// A tensor of the adapter holds NaN, an infinity or an absurd number.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag that the training loop looks at between two pieces of work, and that whoever handles signals sets. Clones share it.
+/// A flag that the training loop looks at between two pieces of work, and that whoever handles signals sets. Clones
+/// share it.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     requested: Arc<AtomicBool>,

@@ -17,8 +17,9 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Opens the logs in `folder` as they were at these lengths: zero for a new run, those of the checkpoint for a resumed one.
-    /// What was written later is cut off. `wall_time` (seconds since 1970) is that of a new TensorBoard file.
+    /// Opens the logs in `folder` as they were at these lengths: zero for a new run, those of the checkpoint for a
+    /// resumed one. What was written later is cut off. `wall_time` (seconds since 1970) is that of a new TensorBoard
+    /// file.
     pub fn open(folder: &Path, lengths: &LogLengths, wall_time: f64) -> Result<Self, LogError> {
         let metrics = JsonLines::truncated(&folder.join("metrics.jsonl"), lengths.metrics)?;
         let rollouts = JsonLines::truncated(&folder.join("rollouts.jsonl"), lengths.rollouts)?;

@@ -25,8 +25,8 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// The provenance of a run. `config` should hold only what changes the run: not where its output goes, and not how often it
-    /// is saved.
+    /// The provenance of a run. `config` should hold only what changes the run: not where its output goes, and not how
+    /// often it is saved.
     pub fn new(
         config: &impl Serialize,
         base_digest: String,

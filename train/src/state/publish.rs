@@ -24,7 +24,8 @@ pub(super) fn hidden(parent: &Path) -> Result<tempfile::TempDir, StateError> {
     builder.tempdir_in(parent).map_err(StateError::write("make a folder in", parent))
 }
 
-/// Makes the checkpoint `target`: `fill` writes its files, the manifest is added, everything synced and renamed into place.
+/// Makes the checkpoint `target`: `fill` writes its files, the manifest is added, everything synced and renamed into
+/// place.
 pub(super) fn publish(target: &Path, fill: impl FnOnce(&Path) -> Result<(), StateError>) -> Result<(), StateError> {
     let parent = target.parent().unwrap_or(Path::new("."));
     let stage = hidden(parent)?;
@@ -42,8 +43,8 @@ pub(super) fn publish(target: &Path, fill: impl FnOnce(&Path) -> Result<(), Stat
     Ok(())
 }
 
-/// Puts `stage` where `target` is. What is there is either equal and stays, or is moved aside under a name from which the next
-/// run brings it back, should this one be killed in between.
+/// Puts `stage` where `target` is. What is there is either equal and stays, or is moved aside under a name from which
+/// the next run brings it back, should this one be killed in between.
 fn replace(stage: &Path, target: &Path, parent: &Path) -> Result<(), StateError> {
     if checkpoint::fault(target).is_none() && checkpoint::equal(stage, target) {
         return Ok(());

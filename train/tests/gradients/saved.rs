@@ -25,7 +25,8 @@ fn assert_same_tensors(found: &SafetensorsFile, expected: &SafetensorsFile) {
     }
 }
 
-/// Leaves adapters in the target's `tmp/saved` for `gradients.py --loads`: of each case a fresh one and one that has moved.
+/// Leaves adapters in the target's `tmp/saved` for `gradients.py --loads`: of each case a fresh one and one that has
+/// moved.
 fn save_adapters() -> Vec<(Decoder, &'static str, PathBuf)> {
     let cases = [
         ("qwen3_dora_qv", AdapterMethod::Dora),

@@ -1,5 +1,5 @@
-//! Rules that need base and adapted model side by side, and what those share that judge a weight's change. Rules that a scan also tries
-//! stand with its families.
+//! Rules that need base and adapted model side by side, and what those share that judge a weight's change. Rules that a
+//! scan also tries stand with its families.
 
 pub(crate) mod coverage;
 pub(crate) mod sizes;
@@ -43,8 +43,9 @@ pub(super) fn and_others(count: usize) -> String {
     if count < 2 { String::new() } else { format!(", and in {}", plural(count - 1, "other module")) }
 }
 
-/// Whether every row is gone, as far as the statistics over rows say: the norms of all change by the whole row, and none grows
-/// beyond its double. (Some of them may be doubled instead; that one is gone is certain, and `dead-rows` says so.)
+/// Whether every row is gone, as far as the statistics over rows say: the norms of all change by the whole row, and
+/// none grows beyond its double. (Some of them may be doubled instead; that one is gone is certain, and `dead-rows`
+/// says so.)
 pub(super) fn is_killed(change: &WeightChange) -> bool {
     let rows = &change.row_norm_change;
     rows.min <= ROW_GONE && rows.mean_abs >= -ROW_GONE && rows.max_abs <= ROW_DOUBLED + ROW_NORM_ROUNDING

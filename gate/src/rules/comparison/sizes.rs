@@ -1,4 +1,5 @@
-//! Sizes that a limit may be set for: how much changes, which says nothing of whether any change of that size would do the same.
+//! Sizes that a limit may be set for: how much changes, which says nothing of whether any change of that size would do
+//! the same.
 
 use lcr_documents::audit::{Audit, Size as MeasuredSize};
 

@@ -210,8 +210,8 @@ fn vanishes_when_merged(audit: &Audit, _: f64) -> Option<Found> {
     })
 }
 
-/// By which factor the norm of a row changes, if by more than `limit` either way. A norm cannot shrink by more than itself, so what
-/// changes by more has grown. Rows that are gone are left to `dead-rows`.
+/// By which factor the norm of a row changes, if by more than `limit` either way. A norm cannot shrink by more than
+/// itself, so what changes by more has grown. Rows that are gone are left to `dead-rows`.
 fn spike(change: &WeightChange, limit: f64) -> Option<f64> {
     let rows = &change.row_norm_change;
     let grown = (1.0 + rows.max_abs > limit + ROW_NORM_ROUNDING && !is_shrinking(change)).then_some(1.0 + rows.max_abs);

@@ -1,4 +1,5 @@
-//! The backward pass of a layer's attention part. What was not saved is computed again, by the forward pass's own parts.
+//! The backward pass of a layer's attention part. What was not saved is computed again, by the forward pass's own
+//! parts.
 
 use candle_core::{Result, Tensor};
 

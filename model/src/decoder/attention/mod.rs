@@ -101,8 +101,8 @@ impl Attention {
         std::iter::once(&self.norm).chain(optional.into_iter().filter_map(Option::as_ref))
     }
 
-    /// What attention adds to `stream` in the layer `index`, after any post-norm; with a `cache`, of one model and its new
-    /// tokens alone.
+    /// What attention adds to `stream` in the layer `index`, after any post-norm; with a `cache`, of one model and its
+    /// new tokens alone.
     pub(super) fn forward(
         &self,
         index: usize,

@@ -1,8 +1,8 @@
 //! Causal grouped-query attention with the variations of the supported families: sliding window, soft-capped scores.
 //!
 //! Sequences of any lengths lie one after another in the rows, so nothing is padded. The patterns themselves are never
-//! kept: [`AttentionShape::pattern`] computes those of one head and a block of queries, for this module's product with the
-//! values and for whoever wants to look at them.
+//! kept: [`AttentionShape::pattern`] computes those of one head and a block of queries, for this module's product with
+//! the values and for whoever wants to look at them.
 
 mod backward;
 mod cached;

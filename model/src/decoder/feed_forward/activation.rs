@@ -1,5 +1,5 @@
-//! The element-wise functions of a feed-forward part, plain and gated (Shazeer 2020), and their gradients, in which value and
-//! slope come from one evaluation of the exponential.
+//! The element-wise functions of a feed-forward part, plain and gated (Shazeer 2020), and their gradients, in which
+//! value and slope come from one evaluation of the exponential.
 
 use candle_core::{D, Result, Tensor};
 use lcr_formats::config::Activation;
@@ -134,8 +134,8 @@ impl NonLinearity {
         up_gradient
     }
 
-    /// The same where gate and up lie side by side, `[tokens, 2 · inner]`; `gradient` is `[tokens, inner]`, the result like
-    /// `fused`.
+    /// The same where gate and up lie side by side, `[tokens, 2 · inner]`; `gradient` is `[tokens, inner]`, the result
+    /// like `fused`.
     pub(super) fn fused_backward(self, fused: &[f32], gradient: &[f32], inner: usize) -> Vec<f32> {
         let mut out = vec![0.0; fused.len()];
         let rows = out.par_chunks_mut(2 * inner).zip(fused.par_chunks(2 * inner)).zip(gradient.par_chunks(inner));

@@ -1,4 +1,5 @@
-//! The feed-forward part of a layer: norm, projections, an element-wise function of theirs, the projection back, post-norm.
+//! The feed-forward part of a layer: norm, projections, an element-wise function of theirs, the projection back,
+//! post-norm.
 
 mod activation;
 mod backward;

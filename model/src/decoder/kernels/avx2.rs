@@ -1,11 +1,11 @@
 //! The inner loops of [`super`] for AVX2, FMA and F16C.
 //!
-//! A tile of R stored rows and A rows of x is summed in R·A ≤ 8 registers: two multiplications can start in each cycle and
-//! take four, so eight independent sums keep both units busy, and what is loaded once is used R or A times.
+//! A tile of R stored rows and A rows of x is summed in R·A ≤ 8 registers: two multiplications can start in each cycle
+//! and take four, so eight independent sums keep both units busy, and what is loaded once is used R or A times.
 
-//! Every unsafe function here asks for the same: that the processor has the three features, that `stored` holds the rows
-//! and columns it is told of, and that each row of x and each result is as long as the stored rows it meets. [`super`]
-//! checks all of it once, before the first loop.
+//! Every unsafe function here asks for the same: that the processor has the three features, that `stored` holds the
+//! rows and columns it is told of, and that each row of x and each result is as long as the stored rows it meets.
+//! [`super`] checks all of it once, before the first loop.
 
 #![expect(unsafe_code, reason = "vector loads from slices whose lengths were checked once, before the loops")]
 #![expect(unsafe_op_in_unsafe_fn, reason = "all functions share the condition in the header")]
@@ -37,8 +37,8 @@ const COLUMN_BLOCK: usize = 1024;
 const ROW_BLOCK: usize = 32;
 /// Rows of x in one tile.
 const GROUP: usize = 4;
-/// Bytes by which a stored row is asked for ahead of its use: far enough that memory has answered, near enough to stay in
-/// the second-level cache. The processor's own prefetching stops at the end of a page.
+/// Bytes by which a stored row is asked for ahead of its use: far enough that memory has answered, near enough to stay
+/// in the second-level cache. The processor's own prefetching stops at the end of a page.
 const AHEAD: usize = 1 << 14;
 
 /// See [`super::gemv`], which has checked the shapes.
@@ -146,8 +146,8 @@ unsafe fn tile<const KIND: u8, const R: usize, const A: usize>(
     let mut sums = [[_mm256_setzero_ps(); A]; R];
     let mut column = part.start;
     while column < part.end {
-        // SAFETY: `row + R` stored rows of `columns` elements exist and so do `columns` values of each x; a step begins at
-        // least STEP columns before the end.
+        // SAFETY: `row + R` stored rows of `columns` elements exist and so do `columns` values of each x; a step begins
+        // at least STEP columns before the end.
         unsafe {
             let mut first = [_mm256_setzero_ps(); R];
             let mut second = [_mm256_setzero_ps(); R];
@@ -327,7 +327,8 @@ unsafe fn combine_tile<const KIND: u8, const C: usize, const A: usize>(
     column: usize,
 ) {
     let mut sums = [[_mm256_setzero_ps(); C]; A];
-    // SAFETY: every out has C · 8 columns from `column` on, every x a value for each row, and the stored rows reach as far.
+    // SAFETY: every out has C · 8 columns from `column` on, every x a value for each row, and the stored rows reach as
+    // far.
     unsafe {
         for (sums, out) in sums.iter_mut().zip(out.iter()) {
             for (c, sum) in sums.iter_mut().enumerate() {
@@ -352,9 +353,9 @@ unsafe fn combine_tile<const KIND: u8, const C: usize, const A: usize>(
     }
 }
 
-/// e^x for eight values, within 1.5 units of the last place: x = n·ln 2 + r with |r| ≤ ln 2 / 2, a polynomial for e^r (the
-/// coefficients of Cephes' `expf`, Moshier 1989), and n added to the exponent. Beyond ±87 the result stays that of ±87, NaN
-/// stays NaN.
+/// e^x for eight values, within 1.5 units of the last place: x = n·ln 2 + r with |r| ≤ ln 2 / 2, a polynomial for e^r
+/// (the coefficients of Cephes' `expf`, Moshier 1989), and n added to the exponent. Beyond ±87 the result stays that of
+/// ±87, NaN stays NaN.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn exponential(x: __m256) -> __m256 {

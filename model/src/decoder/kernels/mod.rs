@@ -1,12 +1,12 @@
 //! Products of a few rows with many stored ones: what decoding consists of.
 //!
-//! The stored bytes are read once, widened to f32 in registers and multiplied with all the rows, so that one row is bound
-//! by reading memory and several cost little more. Two forms: [`gemv`], where an output belongs to a stored row (a
-//! linear module, the scores of attention), and [`gemv_t`], where stored rows are added up (GPT-2's Conv1D, the
+//! The stored bytes are read once, widened to f32 in registers and multiplied with all the rows, so that one row is
+//! bound by reading memory and several cost little more. Two forms: [`gemv`], where an output belongs to a stored row
+//! (a linear module, the scores of attention), and [`gemv_t`], where stored rows are added up (GPT-2's Conv1D, the
 //! values of attention). Everything here runs on the calling thread; who calls shares out the stored rows.
 //!
-//! On x86-64 with AVX2, FMA and F16C the inner loops are those of [`avx2`]; elsewhere portable loops give the same sums in
-//! another order.
+//! On x86-64 with AVX2, FMA and F16C the inner loops are those of [`avx2`]; elsewhere portable loops give the same sums
+//! in another order.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -119,8 +119,8 @@ pub(crate) fn gemv(stored: StoredRows, x: &SkinnyRows, out: &mut [&mut [f32]]) {
     portable::gemv(stored, &x.rows, columns, count, out);
 }
 
-/// out[a][j] += Σ_i x[a][i] · stored[i, j], in f32; `stored` holds rows of `stride` elements of which those from `first` on
-/// are taken, as many as an `out` has.
+/// out[a][j] += Σ_i x[a][i] · stored[i, j], in f32; `stored` holds rows of `stride` elements of which those from
+/// `first` on are taken, as many as an `out` has.
 ///
 /// # Panics
 /// As [`gemv`].

@@ -1,8 +1,8 @@
 //! A linear module's backward pass: the gradient of its input through the frozen weight, and those of its adapter.
 //!
 //! With y = (m/n) ⊙ u + bias, u = Wx + sBAx and the norm n held constant (DoRA, Liu et al. 2024, §4.3), g = (m/n) ⊙ dy:
-//! dm_i = Σ_t dy_ti u_ti/n_i, dB = s·gᵀ(Ax), dA = s·(gB)ᵀx, dx = gW + s(gB)A. Without a magnitude g = dy. Sums over tokens
-//! are taken in f32 over a block of them, in f64 over the blocks.
+//! dm_i = Σ_t dy_ti u_ti/n_i, dB = s·gᵀ(Ax), dA = s·(gB)ᵀx, dx = gW + s(gB)A. Without a magnitude g = dy. Sums over
+//! tokens are taken in f32 over a block of them, in f64 over the blocks.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,8 @@ impl Linear {
         saver.into_products().pop().ok_or_else(|| candle_core::Error::Msg(format!("{}: no product", self.path)))
     }
 
-    /// Adds the gradient of the input `x` `[tokens, inputs]` to `into`, where it is wanted, and the adapter's to `modules`.
+    /// Adds the gradient of the input `x` `[tokens, inputs]` to `into`, where it is wanted, and the adapter's to
+    /// `modules`.
     ///
     /// `gradient` is that of the output, `[tokens, outputs]`; afterwards it holds g.
     pub(in crate::decoder) fn backward(

@@ -1,4 +1,5 @@
-//! A linear module of the decoder, for all branches at once: one product with the frozen weight, then each variant's own path.
+//! A linear module of the decoder, for all branches at once: one product with the frozen weight, then each variant's
+//! own path.
 //!
 //! DoRA (Liu et al. 2024, §4.3): y' = (m/‖W + sBA‖_row) ⊙ (xWᵀ + s(xAᵀ)Bᵀ) + bias, the adapter never multiplied out.
 

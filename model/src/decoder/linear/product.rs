@@ -1,5 +1,6 @@
-//! Products with frozen weights that stay in their file: a tile of output rows at a time is widened to f32 and multiplied
-//! with the rows of *all* branches, so that every weight is read and widened once however many models share it.
+//! Products with frozen weights that stay in their file: a tile of output rows at a time is widened to f32 and
+//! multiplied with the rows of *all* branches, so that every weight is read and widened once however many models share
+//! it.
 
 use gemm::Parallelism;
 use lcr_formats::checkpoint::Weight;
@@ -68,7 +69,8 @@ pub(in crate::decoder) fn parallelism(operations: usize) -> Parallelism {
     if operations < 1 << 21 { Parallelism::None } else { Parallelism::Rayon(0) }
 }
 
-/// out = scale · left · right, or out += where `accumulate`; `out` is `[left.rows, right.columns]` in rows of `row_stride`.
+/// out = scale · left · right, or out += where `accumulate`; `out` is `[left.rows, right.columns]` in rows of
+/// `row_stride`.
 ///
 /// # Panics
 /// If an operand is shorter than its shape says: a bug of the caller, never a property of a file.
@@ -88,7 +90,8 @@ pub(in crate::decoder) fn multiply(
         return multiply_small(out, row_stride, left, right, scale, accumulate);
     }
     #[expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
-    // SAFETY: the three spans were just checked against their slices, and `out` is borrowed mutably, so nothing aliases it.
+    // SAFETY: the three spans were just checked against their slices, and `out` is borrowed mutably, so nothing aliases
+    // it.
     unsafe {
         gemm::gemm(
             left.rows,
@@ -192,7 +195,8 @@ pub(super) fn frozen_matmul(
     results
 }
 
-/// All branches as one matrix: the product packs a tile once for all of them, which for a few rows a branch is most of its work.
+/// All branches as one matrix: the product packs a tile once for all of them, which for a few rows a branch is most of
+/// its work.
 fn joint_matmul(weight: &Weight, inputs: usize, outputs: usize, branches: &[&[f32]], results: &mut [Vec<f32>]) {
     let all = branches.concat();
     let rows = all.len() / inputs;

@@ -1,5 +1,5 @@
-//! Charts as inline vector graphics. Colours are classes that the style sheet fills in, so one drawing serves the light and
-//! the dark theme; every mark carries its number as a `<title>`, so it can be read without scripts.
+//! Charts as inline vector graphics. Colours are classes that the style sheet fills in, so one drawing serves the light
+//! and the dark theme; every mark carries its number as a `<title>`, so it can be read without scripts.
 
 mod heat;
 mod lines;
@@ -89,8 +89,8 @@ impl Drawing {
         ));
     }
 
-    /// The whole element; `label` is what a screen reader says. Its own width stands in an attribute, for the page allows no styles
-    /// but its sheet.
+    /// The whole element; `label` is what a screen reader says. Its own width stands in an attribute, for the page
+    /// allows no styles but its sheet.
     fn finish(self, label: &str) -> String {
         format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" class="{}" viewBox="0 0 {:.0} {:.0}" width="{:.0}" role="img" aria-label="{}">{}</svg>"#,

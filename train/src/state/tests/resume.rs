@@ -116,7 +116,8 @@ fn an_interrupt_stops_between_steps() {
     assert_eq!(fs::read(path.join("metrics.jsonl")).unwrap(), b"");
 }
 
-/// What [`a_run_killed_at_any_write_loses_at_most_one_interval`] starts in a process of its own; without its variable it does nothing.
+/// What [`a_run_killed_at_any_write_loses_at_most_one_interval`] starts in a process of its own; without its variable
+/// it does nothing.
 #[test]
 fn child() {
     if let Some(folder) = std::env::var_os(CHILD_FOLDER) {
@@ -138,8 +139,8 @@ fn killed_at(path: &Path, write: u64) -> bool {
     status.code().is_none()
 }
 
-/// Kills a writing process at each of its writes; each time a complete checkpoint is found, at most an interval behind the log, and
-/// what is resumed from there ends as if nothing had happened.
+/// Kills a writing process at each of its writes; each time a complete checkpoint is found, at most an interval behind
+/// the log, and what is resumed from there ends as if nothing had happened.
 #[cfg(unix)]
 #[test]
 fn a_run_killed_at_any_write_loses_at_most_one_interval() {

@@ -1,8 +1,8 @@
 //! Gradients of attention: the probabilities of one head and a block of queries are computed again, used and dropped.
 //!
-//! With P = softmax(S), S = cap·tanh(s·qkᵀ/cap) and O = PV: dV = PᵀdO, dP = dO·Vᵀ, dS = P⊙(dP − Σ_j P⊙dP), through the cap
-//! times 1 − (S/cap)², then dQ = s·dS·K and dK = s·dSᵀQ. One task owns a sequence and a key head, with every query head
-//! that reads it: no two tasks write to one place, and each sums in one order.
+//! With P = softmax(S), S = cap·tanh(s·qkᵀ/cap) and O = PV: dV = PᵀdO, dP = dO·Vᵀ, dS = P⊙(dP − Σ_j P⊙dP), through the
+//! cap times 1 − (S/cap)², then dQ = s·dS·K and dK = s·dSᵀQ. One task owns a sequence and a key head, with every query
+//! head that reads it: no two tasks write to one place, and each sums in one order.
 
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use super::{AttentionShape, Pattern, QUERY_BLOCK, Sequence};
 use crate::decoder::linear::{Matrix, multiply};
 
-/// What goes into attention, `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`, and gradients of it.
+/// What goes into attention, `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`, and gradients of
+/// it.
 #[derive(Debug)]
 pub(in crate::decoder::attention) struct Streams<T> {
     pub(in crate::decoder::attention) queries: T,

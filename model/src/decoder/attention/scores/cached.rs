@@ -1,8 +1,8 @@
 //! Attention of new tokens to themselves and to the cached ones before them.
 //!
-//! A task is one key head of one sequence with all the query heads that read it, so each key and value is loaded once. Few
-//! queries, as in decoding, go through the table's blocks where they lie; many, as in a prompt, have them gathered first,
-//! which is little beside their product.
+//! A task is one key head of one sequence with all the query heads that read it, so each key and value is loaded once.
+//! Few queries, as in decoding, go through the table's blocks where they lie; many, as in a prompt, have them gathered
+//! first, which is little beside their product.
 
 use std::ops::Range;
 
@@ -45,8 +45,8 @@ struct Room {
 }
 
 impl AttentionShape {
-    /// Attention of the new tokens of all sequences, whose keys and values `cache` already holds: queries and result are
-    /// `[new tokens, heads · head_dim]`.
+    /// Attention of the new tokens of all sequences, whose keys and values `cache` already holds: queries and result
+    /// are `[new tokens, heads · head_dim]`.
     pub(in crate::decoder::attention) fn apply_cached(
         &self,
         queries: &Tensor,
