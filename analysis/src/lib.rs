@@ -3,6 +3,16 @@
 //! Base and adapted model run through the layers together ([`lockstep`] yields both at every site); each of [`metrics`]
 //! reduces such a pair to the plain result types of [`lcr_documents::audit`]. This crate does not know how a result is
 //! drawn or judged.
+//!
+//! ```
+//! use lcr_analysis::metrics::{Metric, UnknownMetric};
+//!
+//! let cka: &Metric = "cka".parse()?;
+//! assert_eq!(cka.entries[0].heading, "`cka`");
+//! let misspelt: Result<&Metric, UnknownMetric> = "ckaa".parse();
+//! assert!(misspelt.is_err());
+//! # Ok::<(), UnknownMetric>(())
+//! ```
 
 pub mod activations;
 pub mod comparison;

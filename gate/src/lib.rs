@@ -3,6 +3,16 @@
 //!
 //! [`judge`] turns observations into findings, the verdict follows from the findings alone, and the exit code from the
 //! verdict. Every output is a function of one [`GateReport`], so no two of them can disagree.
+//!
+//! ```
+//! use lcr_gate::policy::Policy;
+//! use lcr_gate::rules::{Severity, rule};
+//!
+//! let policy = Policy::parse("gate.toml", "version = 1\n[rules]\nscript = \"deny\"\n")?;
+//! let script = rule("script").expect("a rule of that code");
+//! assert_eq!((script.level, policy.level(script, "adapters/one")), (Severity::Warn, Severity::Deny));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 // What this crate reads is a stranger's: nothing in a file may end the process.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -9,6 +9,16 @@
 //! Everything in an audit that came out of the adapter (names, paths, probe text) is treated as hostile.
 //!
 //! [`Audit`]: lcr_documents::audit::Audit
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use lcr_documents::audit::json;
+//!
+//! let audit = json::read(Path::new("audit/report.json"))?;
+//! let written = lcr_reports::write_report(&audit, Path::new("drawn-again"))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod charts;
 mod error;
