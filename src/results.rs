@@ -63,9 +63,9 @@ impl Manifest {
         list: Vec<String>,
         roots: Vec<String>,
     ) -> Self {
-        let mut metrics: Vec<String> = options.sites.metrics.iter().map(|metric| format!("{metric:?}")).collect();
+        let mut metrics: Vec<String> = options.sites.metrics.iter().map(|metric| metric.name.to_owned()).collect();
         metrics.sort();
-        let options = format!("metrics {}, seed {}", metrics.join("+").to_lowercase(), options.sites.parameters.seed);
+        let options = format!("metrics {}, seed {}", metrics.join("+"), options.sites.parameters.seed);
         Self {
             schema: SCHEMA.to_owned(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
