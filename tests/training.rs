@@ -155,7 +155,7 @@ fn only_decays(segment: &Value) -> bool {
 /// What the logs show where a method is chosen or a mechanism off, and only then.
 type Sign = fn(&Logs) -> bool;
 
-const METHODS: [(&str, Sign); 3] = [
+const METHODS: [(&str, Sign); 4] = [
     ("sft", |logs| {
         // Where nothing is written there is no naked context to measure in.
         logs.rollouts.is_empty()
@@ -166,6 +166,12 @@ const METHODS: [(&str, Sign); 3] = [
     }),
     ("filtered-sft", |logs| {
         logs.every(&["model", "answer"], weighs_one) && logs.numbers("advantage").eq(logs.numbers("reward"))
+    }),
+    ("rft", |logs| {
+        logs.naked().all(|naked| naked)
+            && logs.rollouts.len() == 24
+            && logs.every(&["model", "answer"], weighs_one)
+            && logs.numbers("advantage").eq(logs.numbers("reward"))
     }),
     ("grpo", |logs| {
         logs.naked().all(|naked| naked)

@@ -31,7 +31,7 @@ pub struct Step {
     pub normal: Vec<f32>,
 }
 
-/// The last rows of a pass, one a sequence.
+/// The last rows of a pass, one per sequence.
 struct LastRows {
     hidden: Branches,
     normal: Branches,

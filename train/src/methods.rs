@@ -7,6 +7,7 @@
 mod filtered_sft;
 mod grpo;
 mod lcr;
+mod rft;
 pub mod sft;
 
 use std::fmt::Debug;
@@ -20,10 +21,11 @@ use crate::credit::CreditOptions;
 pub use self::filtered_sft::FilteredSft;
 pub use self::grpo::Grpo;
 pub use self::lcr::Lcr;
+pub use self::rft::Rft;
 pub use self::sft::Sft;
 
 /// Every method, the default first.
-pub static METHODS: [&dyn Method; 4] = [&Lcr, &Sft, &FilteredSft, &Grpo];
+pub static METHODS: [&dyn Method; 5] = [&Lcr, &Sft, &FilteredSft, &Rft, &Grpo];
 
 /// What a step learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,13 +145,13 @@ mod tests {
             assert_eq!(serde_json::from_str::<ChosenMethod>(&text).expect("known"), chosen);
         }
         let names: std::collections::BTreeSet<&str> = METHODS.iter().map(|method| method.name()).collect();
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["filtered-sft", "grpo", "lcr", "sft"]);
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["filtered-sft", "grpo", "lcr", "rft", "sft"]);
         assert_eq!(ChosenMethod::default().name(), "lcr");
     }
 
     #[test]
     fn an_unknown_method_is_refused_with_those_that_are_known() {
         let error = serde_json::from_str::<ChosenMethod>("\"ppo\"").expect_err("unknown").to_string();
-        assert!(error.contains("`ppo`") && error.contains("`lcr`, `sft`, `filtered-sft`, `grpo`"), "{error}");
+        assert!(error.contains("`ppo`") && error.contains("`lcr`, `sft`, `filtered-sft`, `rft`, `grpo`"), "{error}");
     }
 }

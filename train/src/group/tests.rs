@@ -202,6 +202,15 @@ fn filtered_fine_tuning_keeps_right_rollouts_and_weighs_their_tokens_alike() {
     assert_eq!(advantages(&right), [1.0]);
 }
 
+#[test]
+fn rejection_sampling_keeps_right_rollouts_of_the_model_alone() {
+    let found = group(&Tiny::new(&RIGHT, &[(THINKING, "2")]), &["method=rft", "group.size=3"]);
+    assert_eq!(views(&found), ["naked", "naked_1", "naked_2"]);
+    assert_eq!(advantages(&found), [1.0; 3]);
+    let wrong = group(&Tiny::new(&RIGHT, &[(THINKING, "3")]), &["method=rft", "group.size=3"]);
+    assert_eq!(advantages(&wrong), [0.0; 3]);
+}
+
 /// 1 and 2 are equally likely behind the opener, so that answers differ between rollouts.
 #[test]
 fn policy_optimisation_is_naked_and_learns_from_both_signs() {
