@@ -7,7 +7,6 @@ mod support;
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
 use support::{audit, audit_in, repository};
 
 /// The commands below one, by the list in its help.
@@ -47,8 +46,7 @@ fn steady(text: &str) -> String {
 
 /// SHA-256 of the program that is run, which reports name.
 fn digest_of_the_program() -> String {
-    let bytes = fs_err::read(env!("CARGO_BIN_EXE_lcr-audit")).expect("readable");
-    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    lcr_gate::digest_of_file(Path::new(env!("CARGO_BIN_EXE_lcr-audit"))).expect("readable")
 }
 
 #[test]
