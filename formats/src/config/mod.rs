@@ -1,6 +1,6 @@
 //! `config.json`: which family a model is of, its shapes, and every setting that changes its mathematics.
 //!
-//! What a family makes of the keys is said in its file of [`families`](crate::families); here are the keys that several
+//! What a family makes of the keys is said in its file of [`families`]; here are the keys that several
 //! share. A key that is neither used by the family nor known to be without effect on the forward pass is an error that
 //! names it: a setting that is ignored in silence makes every later number wrong.
 
