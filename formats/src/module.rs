@@ -5,6 +5,9 @@
 //! there, and below stand those of models whose adapters are read though nothing runs them. A module of any other name
 //! has no role: whoever leaves it out of a measure by role says so.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::families::FAMILIES;
 
 /// A module or one of its tensors, by its path.
@@ -35,13 +38,24 @@ impl<'a> ModulePath<'a> {
 
     /// What it does with the residual stream; `None` of a module that no family known here has.
     pub fn role(&self) -> Option<StreamRole> {
-        let is = |name: &str| self.path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        if is_apart(self.kind) {
+        if self.kind.ends_with("norm") {
             return Some(StreamRole::Apart);
         }
-        [StreamRole::Writes, StreamRole::Reads].into_iter().find(|role| role.names().any(is))
+        // Its kind alone, or with the part before it, where that decides.
+        let parent = self.path.strip_suffix(self.kind).and_then(|rest| rest.strip_suffix('.')).unwrap_or_default();
+        let pair = (parent.rsplit('.').next().unwrap_or_default(), self.kind);
+        ROLES.get(&("", self.kind)).or_else(|| ROLES.get(&pair)).copied()
     }
 }
+
+/// Roles by the last two parts of a path; the former is empty where any will do.
+static ROLES: LazyLock<HashMap<(&str, &str), StreamRole>> = LazyLock::new(|| {
+    let of = |role: StreamRole| {
+        let names = role.kinds().into_iter().chain(role.names_elsewhere().iter().copied());
+        names.map(move |name| (name.split_once('.').unwrap_or(("", name)), role))
+    };
+    [StreamRole::Writes, StreamRole::Reads, StreamRole::Apart].into_iter().flat_map(of).collect()
+});
 
 /// What a module does with the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +70,6 @@ pub enum StreamRole {
 }
 
 impl StreamRole {
-    /// Names that end the paths of modules with this role, over all families. GPT-2 calls both its writers `c_proj`.
-    fn names(self) -> impl Iterator<Item = &'static str> {
-        self.kinds().into_iter().chain(self.names_elsewhere().iter().copied())
-    }
-
     /// Kinds of module with this role in the families that the decoder runs, each once.
     pub fn kinds(self) -> Vec<&'static str> {
         let mut kinds = Vec::new();
@@ -80,7 +89,7 @@ impl StreamRole {
         kinds
     }
 
-    /// Names in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo, OPT, Phi,
+    /// Ends of paths in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo, OPT, Phi,
     /// Qwen, Baichuan, ChatGLM, DeepSeek, Granite, DBRX, Mamba and their kin.
     fn names_elsewhere(self) -> &'static [&'static str] {
         match self {
@@ -117,40 +126,33 @@ impl StreamRole {
                 "w3",
                 "wqkv",
             ],
-            Self::Apart => &[],
+            Self::Apart => &[
+                "classifier",
+                "conv1d",
+                "dt_proj",
+                "embed_in",
+                "embed_out",
+                "embed_positions",
+                "embed_tokens",
+                "gate",
+                "kv_b_proj",
+                "lm_head",
+                "ln_1",
+                "ln_2",
+                "ln_f",
+                "position_embeddings",
+                "q_b_proj",
+                "router",
+                "score",
+                "shared_expert_gate",
+                "v_head",
+                "word_embeddings",
+                "wpe",
+                "wte",
+                "x_proj",
+            ],
         }
     }
-}
-
-/// Whether modules of this kind neither write to the stream nor read it, as far as roles are concerned.
-fn is_apart(kind: &str) -> bool {
-    const KINDS: [&str; 24] = [
-        "classifier",
-        "conv1d",
-        "dt_proj",
-        "embed_in",
-        "embed_out",
-        "embed_positions",
-        "embed_tokens",
-        "gate",
-        "kv_b_proj",
-        "lm_head",
-        "ln_1",
-        "ln_2",
-        "ln_f",
-        "norm",
-        "position_embeddings",
-        "q_b_proj",
-        "router",
-        "score",
-        "shared_expert_gate",
-        "v_head",
-        "word_embeddings",
-        "wpe",
-        "wte",
-        "x_proj",
-    ];
-    KINDS.contains(&kind) || ["norm", "layer_norm", "layernorm"].iter().any(|ending| kind.ends_with(ending))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::path::Path;
 use adapter_support::{data, dense, golden, modules_of};
 use lcr_formats::adapter::{Adapter, AdapterError, Format, ModuleKind, Origin, ScalingRule, TargetModule};
 use lcr_formats::checkpoint::SafetensorsFile;
-use lcr_formats::factored::FactoredMatrix;
 use serde_json::Value;
 
 fn json(path: &Path) -> Value {
@@ -31,9 +30,9 @@ fn compare(adapter: &Adapter, reference: &Value) -> f64 {
         assert_eq!(serde_json::json!(shape), expected["shape"], "{path}");
         assert_eq!(serde_json::json!(module.rank), expected["rank"], "{path}");
         let norm = expected["norm"].as_f64().unwrap();
-        worst = worst.max((FactoredMatrix::of_module(&module).frobenius_norm() - norm).abs() / norm);
-        let values = FactoredMatrix::of_module(&module).singular_values();
-        let directions = FactoredMatrix::of_module(&module).leading_directions(module.rank);
+        worst = worst.max((module.factored().frobenius_norm() - norm).abs() / norm);
+        let values = module.factored().singular_values();
+        let directions = module.factored().leading_directions(module.rank);
         for (index, value) in expected["singular_values"].as_array().unwrap().iter().enumerate() {
             worst = worst.max((values[index] - value.as_f64().unwrap()).abs() / norm);
             worst = worst.max((directions.values[index] - values[index]).abs() / norm);

@@ -5,7 +5,6 @@ mod adapter_support;
 
 use adapter_support::{counted, dense, factors, key, low_rank, merge, peft_config, safetensors, write_adapter};
 use lcr_formats::adapter::{Adapter, AdapterError, LowRank, ModuleKind, TargetModule};
-use lcr_formats::factored::FactoredMatrix;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -147,12 +146,12 @@ proptest! {
         let product = dense(&module);
         let size = product.iter().flatten().map(|value| value * value).sum::<f64>().sqrt();
         let tolerance = 1e-12 * size + 1e-300;
-        prop_assert!((FactoredMatrix::of_module(&module).frobenius_norm() - size).abs() <= tolerance);
-        let values = FactoredMatrix::of_module(&module).singular_values();
+        prop_assert!((module.factored().frobenius_norm() - size).abs() <= tolerance);
+        let values = module.factored().singular_values();
         let sum = values.iter().map(|value| value * value).sum::<f64>().sqrt();
         prop_assert!((sum - size).abs() <= tolerance);
         // All directions together rebuild the product, but for those that are too small to have one.
-        let directions = FactoredMatrix::of_module(&module).leading_directions(module.rank);
+        let directions = module.factored().leading_directions(module.rank);
         for (row, expected) in product.iter().enumerate() {
             for (column, expected) in expected.iter().enumerate() {
                 let rebuilt: f64 = (0..directions.values.len())
@@ -170,16 +169,16 @@ proptest! {
         powers in proptest::collection::vec(-20_i32..20, 4),
     ) {
         let other = rewritten(&module, angle, &powers);
-        let size = FactoredMatrix::of_module(&module).frobenius_norm();
+        let size = module.factored().frobenius_norm();
         // f32 rounding of the rewritten factors is what remains.
         let bound: f64 = 1e-5 * module.scale * (module.outputs * module.inputs * module.rank) as f64;
-        prop_assert!((FactoredMatrix::of_module(&other).frobenius_norm() - size).abs() <= bound);
-        let (before, after) = (FactoredMatrix::of_module(&module).singular_values(), FactoredMatrix::of_module(&other).singular_values());
+        prop_assert!((other.factored().frobenius_norm() - size).abs() <= bound);
+        let (before, after) = (module.factored().singular_values(), other.factored().singular_values());
         for (before, after) in before.iter().zip(&after) {
             prop_assert!((before - after).abs() <= bound, "{before} {after}");
         }
-        let (before, after) = (FactoredMatrix::of_module(&module).leading_directions(1), FactoredMatrix::of_module(&other).leading_directions(1));
-        let gap = FactoredMatrix::of_module(&module).singular_values();
+        let (before, after) = (module.factored().leading_directions(1), other.factored().leading_directions(1));
+        let gap = module.factored().singular_values();
         let stands_out = gap.len() < 2 || gap[0] > 2.0 * gap[1];
         if stands_out
             && gap[0] > 1e3 * bound
@@ -195,22 +194,22 @@ proptest! {
 fn rank_deficient_and_extreme_factors() {
     // Two equal inner directions: rank 2 stored, rank 1 in effect.
     let module = low_rank(3, 2, 2, vec![1.0, 1.0, 2.0, 2.0, 2.0, 2.0], vec![3.0, 4.0, 3.0, 4.0]);
-    let values = FactoredMatrix::of_module(&module).singular_values();
+    let values = module.factored().singular_values();
     assert!((values[0] - 30.0).abs() < 1e-12 && values[1] < 1e-12, "{values:?}");
-    assert_eq!(FactoredMatrix::of_module(&module).leading_directions(2).values.len(), 1);
+    assert_eq!(module.factored().leading_directions(2).values.len(), 1);
     let zero = low_rank(3, 2, 2, vec![0.0; 6], vec![1.0; 4]);
-    assert_eq!(FactoredMatrix::of_module(&zero).singular_values(), [0.0, 0.0]);
-    assert_eq!(FactoredMatrix::of_module(&zero).frobenius_norm(), 0.0);
-    assert!(FactoredMatrix::of_module(&zero).leading_directions(2).values.is_empty());
+    assert_eq!(zero.factored().singular_values(), [0.0, 0.0]);
+    assert_eq!(zero.factored().frobenius_norm(), 0.0);
+    assert!(zero.factored().leading_directions(2).values.is_empty());
     for size in [1e-38_f32, 1e38] {
         let tiny = low_rank(2, 1, 2, vec![size, 0.0], vec![0.0, size]);
         let expected = f64::from(size) * f64::from(size);
-        assert!((FactoredMatrix::of_module(&tiny).frobenius_norm() / expected - 1.0).abs() < 1e-12);
-        assert!((FactoredMatrix::of_module(&tiny).singular_values()[0] / expected - 1.0).abs() < 1e-12);
+        assert!((tiny.factored().frobenius_norm() / expected - 1.0).abs() < 1e-12);
+        assert!((tiny.factored().singular_values()[0] / expected - 1.0).abs() < 1e-12);
     }
     // More inner directions than inputs or outputs.
     let wide = low_rank(1, 4, 1, vec![1.0; 4], vec![1.0; 4]);
-    assert_eq!(FactoredMatrix::of_module(&wide).singular_values(), [4.0]);
+    assert_eq!(wide.factored().singular_values(), [4.0]);
 }
 
 #[test]

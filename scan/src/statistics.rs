@@ -187,7 +187,7 @@ impl Gathering {
         for (path, embedding) in &adapter.embeddings {
             let change = Change {
                 path,
-                matrix: FactoredMatrix::of_embedding(embedding).reduced(),
+                matrix: embedding.factored().reduced(),
                 rank: embedding.rank,
                 magnitude: None,
                 lora_b_bias: None,
@@ -237,7 +237,7 @@ impl<'a> Change<'a> {
     fn of_module(path: &'a str, module: &'a lcr_formats::adapter::LowRank) -> Self {
         Self {
             path,
-            matrix: FactoredMatrix::of_module(module).reduced(),
+            matrix: module.factored().reduced(),
             rank: module.rank,
             magnitude: module.magnitude.as_deref(),
             lora_b_bias: module.lora_b_bias.as_deref(),

@@ -182,7 +182,7 @@ impl<'a> ChangeGrams<'a> {
 
 impl<'a> LowRankGrams<'a> {
     fn of(low_rank: &'a LowRank, is_tall: bool) -> Self {
-        let matrix = FactoredMatrix::of_module(low_rank);
+        let matrix = low_rank.factored();
         let (rank, columns) = (matrix.rank, matrix.columns);
         let lora_b = Mat::from_fn(matrix.rows, rank, |row, inner| f64::from(matrix.lora_b[row * rank + inner]));
         let lora_a = Mat::from_fn(columns, rank, |column, inner| f64::from(matrix.lora_a[inner * columns + column]));

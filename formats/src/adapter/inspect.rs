@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{Adapter, AdapterConfig, Format, LowRank, Origin, ScalingRule, low_rank_is_zero, module_of};
 use crate::checkpoint::Weight;
-use crate::factored::FactoredMatrix;
 
 /// Singular values listed per module.
 const SINGULAR_VALUES: usize = 8;
@@ -194,7 +193,7 @@ impl Adapter {
 }
 
 fn inspect(module: &LowRank) -> ModuleInspection {
-    let matrix = FactoredMatrix::of_module(module);
+    let matrix = module.factored();
     let is_wide = module.rank > WHOLE_SPECTRUM;
     let mut singular_values = if is_wide { Vec::new() } else { matrix.singular_values() };
     let norm_of_change = if is_wide {

@@ -26,11 +26,13 @@ mod save;
 mod targets;
 mod vocabulary;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::checkpoint::Weight;
+use crate::factored::FactoredMatrix;
 
 pub use bind::{Coverage, Resized};
 pub use config::{BiasMode, PeftConfig};
@@ -114,6 +116,20 @@ pub struct LowRank {
     pub tensor_names: Vec<String>,
 }
 
+impl LowRank {
+    /// The change in its factors: rows are outputs.
+    pub fn factored(&self) -> FactoredMatrix<'_> {
+        FactoredMatrix {
+            rows: self.outputs,
+            columns: self.inputs,
+            rank: self.rank,
+            scale: self.scale,
+            lora_b: Cow::Borrowed(&self.lora_b),
+            lora_a: Cow::Borrowed(&self.lora_a),
+        }
+    }
+}
+
 /// The change of an embedding table E, (rows × width): ΔE = s·(BA)ᵀ.
 ///
 /// It changes what a token looks up and nothing else: an output head tied to the table keeps the base's weights.
@@ -140,6 +156,18 @@ pub struct EmbeddingLowRank {
 }
 
 impl EmbeddingLowRank {
+    /// The change in its factors, ΔE = s·AᵀBᵀ: rows are tokens.
+    pub fn factored(&self) -> FactoredMatrix<'_> {
+        FactoredMatrix {
+            rows: self.rows,
+            columns: self.width,
+            rank: self.rank,
+            scale: self.scale,
+            lora_b: Cow::Owned(transposed(&self.lora_a, self.rank, self.rows)),
+            lora_a: Cow::Owned(transposed(&self.lora_b, self.width, self.rank)),
+        }
+    }
+
     /// The transposed change s·BA, (width × tokens), as if it were a linear module's: the same spectrum and norm.
     pub fn as_low_rank(&self) -> LowRank {
         LowRank {
@@ -361,4 +389,11 @@ fn is_zero(values: &[f32]) -> bool {
 /// The module that a tensor belongs to: its name without the last component.
 pub(crate) fn module_of(tensor: &str) -> &str {
     tensor.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+/// (rows × columns) as (columns × rows), both row-major.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| values.get(row * columns + column).copied().unwrap_or(0.0)))
+        .collect()
 }

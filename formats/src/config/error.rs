@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::families;
-
 /// Why a config.json was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -24,12 +22,14 @@ pub enum ConfigError {
         reason: String,
     },
     /// A family this program has no decoder for.
-    #[error("{path}: model_type `{model_type}` is not supported. Supported: {}", families::names())]
+    #[error("{path}: model_type `{model_type}` is not supported. Supported: {supported}")]
     Family {
         /// File.
         path: PathBuf,
         /// What the file says.
         model_type: String,
+        /// Those that are.
+        supported: String,
     },
     /// A key is missing, of the wrong type, or out of range.
     #[error("{path}: `{key}`: {reason}")]

@@ -13,8 +13,8 @@ const MOST_LAYERS: u64 = 4096;
 
 /// The keys of a config that nobody has read yet.
 pub(crate) struct Keys<'a> {
-    pub(super) path: &'a Path,
-    pub(super) keys: Map<String, Value>,
+    pub(crate) path: &'a Path,
+    pub(crate) keys: Map<String, Value>,
 }
 
 impl Keys<'_> {

@@ -1,23 +1,19 @@
 //! `config.json`: which family a model is of, its shapes, and every setting that changes its mathematics.
 //!
-//! What a family makes of the keys is said in its file of [`families`]; here are the keys that several
+//! What a family makes of the keys is said in its file of [`families`](crate::families); here are the keys that several
 //! share. A key that is neither used by the family nor known to be without effect on the forward pass is an error that
 //! names it: a setting that is ignored in silence makes every later number wrong.
 
 mod error;
+mod family;
 mod keys;
 mod layout;
 mod rope;
 mod rotary;
 mod window;
 
-use std::path::Path;
-
-use serde_json::Value;
-
-use crate::families::{self, Family};
-
 pub use self::error::ConfigError;
+pub use self::family::Family;
 pub(crate) use self::keys::Keys;
 pub use self::layout::{FeedForwardNames, Layout, ProjectionNames};
 pub(crate) use self::rope::Thetas;
@@ -66,10 +62,8 @@ pub struct LayerKind {
 #[expect(clippy::struct_excessive_bools, reason = "config.json has that many switches")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Family.
+    /// Family, and with it how its modules are called.
     pub family: &'static Family,
-    /// How its modules are called.
-    pub layout: Layout,
     /// Entries of the vocabulary.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -108,28 +102,4 @@ pub struct Config {
     pub layers: Vec<LayerKind>,
     /// End-of-sequence tokens.
     pub eos: Vec<u32>,
-}
-
-impl Config {
-    /// Reads `config.json` of a model folder.
-    pub fn open(folder: &Path) -> Result<Self, ConfigError> {
-        let path = folder.join("config.json");
-        let text = std::fs::read(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
-        Self::parse(&path, &text)
-    }
-
-    /// Reads the text of a config.json; `path` is for error messages.
-    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ConfigError> {
-        let json = |reason: String| ConfigError::Json { path: path.to_path_buf(), reason };
-        let value: Value = serde_json::from_slice(text).map_err(|error| json(error.to_string()))?;
-        let Value::Object(keys) = value else { return Err(json("another JSON value stands there".to_owned())) };
-        let mut keys = Keys { path, keys };
-        let model_type = keys.string("model_type")?.unwrap_or_default();
-        let Some(family) = families::find(&model_type) else {
-            return Err(ConfigError::Family { path: path.to_path_buf(), model_type });
-        };
-        let config = family.read(&mut keys)?;
-        keys.refuse_leftovers()?;
-        Ok(config)
-    }
 }

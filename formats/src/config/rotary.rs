@@ -3,14 +3,11 @@
 use super::keys::Keys;
 use super::rope::{self, Thetas};
 use super::window::{self, Windowing};
-use super::{Activation, Config, ConfigError, LayerKind, Layout, Norm};
-use crate::families::Family;
+use super::{Activation, Config, ConfigError, Family, LayerKind, Norm};
 
 /// A family with rotary embeddings, as far as it differs from a Llama.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rotary {
-    /// Names of its modules.
-    pub(crate) layout: Layout,
     /// Added to the stored gain of its norms.
     pub(crate) norm_offset: f32,
     /// Non-linearity where the file names none.
@@ -30,7 +27,6 @@ pub(crate) struct Rotary {
 impl Rotary {
     /// A Llama.
     pub(crate) const LLAMA: Self = Self {
-        layout: Layout::LLAMA,
         norm_offset: 0.0,
         activation: Activation::Silu,
         head_dim: None,
@@ -62,7 +58,6 @@ impl Rotary {
         let rope = |window: &Option<usize>| Some(if window.is_some() { local } else { global });
         Ok(Config {
             family,
-            layout: self.layout,
             vocab_size: keys.size("vocab_size")?,
             width,
             intermediate: keys.size("intermediate_size")?,

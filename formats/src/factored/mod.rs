@@ -15,7 +15,6 @@ use std::borrow::Cow;
 
 pub use self::grams::{Grams, Leading};
 pub use self::spectrum::Directions;
-use crate::adapter::{EmbeddingLowRank, LowRank};
 
 /// s·BA with B (rows × rank) and A (rank × columns), both row-major.
 #[derive(Debug, Clone)]
@@ -35,30 +34,6 @@ pub struct FactoredMatrix<'a> {
 }
 
 impl<'a> FactoredMatrix<'a> {
-    /// The change of a linear module: rows are its outputs.
-    pub fn of_module(module: &'a LowRank) -> Self {
-        Self {
-            rows: module.outputs,
-            columns: module.inputs,
-            rank: module.rank,
-            scale: module.scale,
-            lora_b: Cow::Borrowed(module.lora_b.as_slice()),
-            lora_a: Cow::Borrowed(module.lora_a.as_slice()),
-        }
-    }
-
-    /// The change of an embedding table, ΔE = s·AᵀBᵀ: rows are its tokens.
-    pub fn of_embedding(embedding: &'a EmbeddingLowRank) -> Self {
-        Self {
-            rows: embedding.rows,
-            columns: embedding.width,
-            rank: embedding.rank,
-            scale: embedding.scale,
-            lora_b: Cow::Owned(transposed(&embedding.lora_a, embedding.rank, embedding.rows)),
-            lora_a: Cow::Owned(transposed(&embedding.lora_b, embedding.width, embedding.rank)),
-        }
-    }
-
     /// The same product with an inner dimension of at most its smaller side: where a file claims more, the longer
     /// factor is multiplied out and rounded to f32, so that the work on r × r matrices is bounded by the size of the
     /// file.
@@ -83,13 +58,6 @@ impl<'a> FactoredMatrix<'a> {
     pub fn grams(&self) -> Grams {
         Grams::of(self)
     }
-}
-
-/// (rows × columns) as (columns × rows), both row-major.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| values.get(row * columns + column).copied().unwrap_or(0.0)))
-        .collect()
 }
 
 /// BA itself, (rows × columns), row-major, rounded to f32 once.

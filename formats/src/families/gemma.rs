@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use super::Family;
-use crate::config::{Activation, Config, ConfigError, Keys, Rotary};
+use crate::config::{Activation, Config, ConfigError, Family, Keys, Layout, Rotary};
 
 /// Gemma.
 pub(super) static GEMMA: Family =
-    Family { model_type: "gemma", models: "Gemma 1, CodeGemma", layout: ROTARY.layout, reader: read };
+    Family { model_type: "gemma", models: "Gemma 1, CodeGemma", layout: Layout::LLAMA, read };
 
 const ROTARY: Rotary = Rotary {
     norm_offset: 1.0,

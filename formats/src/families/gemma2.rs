@@ -1,15 +1,12 @@
 //! Gemma 2: norms before and after attention and MLP, windows in every other layer, capped scores and logits.
 
-use super::Family;
-use crate::config::{Activation, Config, ConfigError, Keys, Layout, Rotary, Windowing};
+use crate::config::{Activation, Config, ConfigError, Family, Keys, Layout, Rotary, Windowing};
 
 /// Gemma 2.
-pub(super) static GEMMA2: Family =
-    Family { model_type: "gemma2", models: "Gemma 2", layout: ROTARY.layout, reader: read };
+pub(super) static GEMMA2: Family = Family { model_type: "gemma2", models: "Gemma 2", layout: Layout::SANDWICHED, read };
 
 /// What Gemma 3 shares.
 pub(super) const ROTARY: Rotary = Rotary {
-    layout: Layout::SANDWICHED,
     norm_offset: 1.0,
     activation: Activation::GeluTanh,
     head_dim: Some(256),

@@ -1,12 +1,11 @@
 //! GPT-2: LayerNorm, learned positions, biases everywhere, a plain MLP, and linears stored as inputs × outputs.
 
-use super::Family;
 use crate::config::{
-    Activation, Config, ConfigError, FeedForwardNames, Keys, LayerKind, Layout, Norm, ProjectionNames,
+    Activation, Config, ConfigError, Family, FeedForwardNames, Keys, LayerKind, Layout, Norm, ProjectionNames,
 };
 
 /// GPT-2.
-pub(super) static GPT2: Family = Family { model_type: "gpt2", models: "GPT-2", layout: LAYOUT, reader: read };
+pub(super) static GPT2: Family = Family { model_type: "gpt2", models: "GPT-2", layout: LAYOUT, read };
 
 const LAYOUT: Layout = Layout {
     body: "transformer",
@@ -36,7 +35,6 @@ fn read(keys: &mut Keys<'_>) -> Result<Config, ConfigError> {
     let scaled = keys.flag("scale_attn_weights", true)?;
     Ok(Config {
         family: &GPT2,
-        layout: LAYOUT,
         vocab_size: keys.size("vocab_size")?,
         width,
         intermediate: keys.optional_size("n_inner")?.unwrap_or(4 * width),

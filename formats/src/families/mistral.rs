@@ -1,15 +1,14 @@
 //! Mistral: a Llama whose layers all have a window, of 4096 tokens where the key is absent.
 
-use super::Family;
-use crate::config::{Config, ConfigError, Keys, Rotary, Windowing};
+use crate::config::{Family, Layout, Rotary, Windowing};
 
 /// Mistral 7B and its kin.
-pub(super) static MISTRAL: Family =
-    Family { model_type: "mistral", models: "Mistral 7B and its kin", layout: ROTARY.layout, reader: read };
+pub(super) static MISTRAL: Family = Family {
+    model_type: "mistral",
+    models: "Mistral 7B and its kin",
+    layout: Layout::LLAMA,
+    read: |keys| ROTARY.read(&MISTRAL, keys),
+};
 
 const ROTARY: Rotary =
     Rotary { windowing: Windowing { unsaid: Some(4096), is_sliding: |_, _| true, ..Windowing::NONE }, ..Rotary::LLAMA };
-
-fn read(keys: &mut Keys<'_>) -> Result<Config, ConfigError> {
-    ROTARY.read(&MISTRAL, keys)
-}

@@ -14,19 +14,11 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
-use crate::config::{Config, ConfigError, Keys, Layout};
+use std::path::Path;
 
-/// A family of decoders.
-#[derive(Debug)]
-pub struct Family {
-    /// `model_type` of config.json.
-    pub model_type: &'static str,
-    /// Models that people know.
-    pub models: &'static str,
-    /// How its modules are called.
-    pub layout: Layout,
-    reader: fn(&mut Keys<'_>) -> Result<Config, ConfigError>,
-}
+use serde_json::Value;
+
+use crate::config::{Config, ConfigError, Family, Keys};
 
 /// Every family that the decoder runs.
 pub const FAMILIES: [&Family; 10] = [
@@ -42,26 +34,36 @@ pub const FAMILIES: [&Family; 10] = [
     &gpt2::GPT2,
 ];
 
-impl Family {
-    /// Reads a config of this family.
-    pub(crate) fn read(&self, keys: &mut Keys<'_>) -> Result<Config, ConfigError> {
-        (self.reader)(keys)
-    }
-}
-
-/// Families are told apart by what config.json calls them.
-impl PartialEq for Family {
-    fn eq(&self, other: &Self) -> bool {
-        self.model_type == other.model_type
-    }
-}
-
 /// The family of a `model_type`.
 pub fn find(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.model_type == model_type)
 }
 
 /// Every `model_type`, as a message lists them.
-pub fn names() -> String {
+fn names() -> String {
     FAMILIES.map(|family| family.model_type).join(", ")
+}
+
+impl Config {
+    /// Reads `config.json` of a model folder.
+    pub fn open(folder: &Path) -> Result<Self, ConfigError> {
+        let path = folder.join("config.json");
+        let text = std::fs::read(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        Self::parse(&path, &text)
+    }
+
+    /// Reads the text of a config.json; `path` is for error messages.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ConfigError> {
+        let json = |reason: String| ConfigError::Json { path: path.to_path_buf(), reason };
+        let value: Value = serde_json::from_slice(text).map_err(|error| json(error.to_string()))?;
+        let Value::Object(keys) = value else { return Err(json("another JSON value stands there".to_owned())) };
+        let mut keys = Keys { path, keys };
+        let model_type = keys.string("model_type")?.unwrap_or_default();
+        let Some(family) = find(&model_type) else {
+            return Err(ConfigError::Family { path: path.to_path_buf(), model_type, supported: names() });
+        };
+        let config = (family.read)(&mut keys)?;
+        keys.refuse_leftovers()?;
+        Ok(config)
+    }
 }

@@ -1,13 +1,17 @@
 //! Qwen2: a Llama with biases on query, key and value, and windows in the upper layers where they are switched on.
 
-use super::Family;
-use crate::config::{Config, ConfigError, Keys, Rotary, Windowing};
+use crate::config::{Family, Layout, Rotary, Windowing};
 
 /// Qwen2, Qwen2.5.
-pub(super) static QWEN2: Family =
-    Family { model_type: "qwen2", models: "Qwen2, Qwen2.5", layout: ROTARY.layout, reader: read };
+pub(super) static QWEN2: Family = Family {
+    model_type: "qwen2",
+    models: "Qwen2, Qwen2.5",
+    layout: Layout::LLAMA,
+    read: |keys| ROTARY.read(&QWEN2, keys),
+};
 
-const ROTARY: Rotary = Rotary {
+/// What Qwen3 shares.
+pub(super) const ROTARY: Rotary = Rotary {
     qkv_bias: true,
     windowing: Windowing {
         opt_in: true,
@@ -16,7 +20,3 @@ const ROTARY: Rotary = Rotary {
     },
     ..Rotary::LLAMA
 };
-
-fn read(keys: &mut Keys<'_>) -> Result<Config, ConfigError> {
-    ROTARY.read(&QWEN2, keys)
-}

@@ -2,12 +2,10 @@
 
 use serde_json::Value;
 
-use super::Family;
-use crate::config::{Config, ConfigError, Keys, Rotary, Thetas, Windowing};
+use crate::config::{Config, ConfigError, Family, Keys, Layout, Rotary, Thetas, Windowing};
 
 /// SmolLM3.
-pub(super) static SMOLLM3: Family =
-    Family { model_type: "smollm3", models: "SmolLM3", layout: ROTARY.layout, reader: read };
+pub(super) static SMOLLM3: Family = Family { model_type: "smollm3", models: "SmolLM3", layout: Layout::LLAMA, read };
 
 const ROTARY: Rotary = Rotary {
     tied_head: true,

@@ -126,7 +126,7 @@ impl Decoder {
     pub fn open(folder: &Path, device: Device) -> Result<Self, ModelError> {
         let checkpoint = Checkpoint::open(folder)?;
         let config = Config::open(folder)?;
-        let layout = &config.layout;
+        let layout = &config.family.layout;
         let names = Names::new(&checkpoint, layout.body);
         let (token_path, norm_path) = (layout.in_body(layout.embedding), layout.in_body(layout.final_norm));
         let tokens = names.weight(&format!("{token_path}.weight"), &[config.vocab_size, config.width])?;
@@ -186,7 +186,7 @@ impl Decoder {
 
     /// A tensor of the base under its module's name, whatever prefix the file uses.
     pub fn tensor(&self, name: &str) -> Option<&Weight> {
-        let names = Names::new(&self.checkpoint, self.config.layout.body);
+        let names = Names::new(&self.checkpoint, self.config.family.layout.body);
         if name == "lm_head.weight" {
             return Some(&self.head.weight);
         }

@@ -69,8 +69,8 @@ fn the_spectrum_is_that_of_a_decomposition() {
     // Below, at and beyond the rank up to which the search for the leading direction is exact.
     for (seed, rank) in [(3, 6), (11, 1), (40, 48), (41, 60)] {
         let module = module(seed, 90, 70, rank);
-        let (own, known) = (measured("o_proj", &module), FactoredMatrix::of_module(&module).leading_directions(1));
-        let values = FactoredMatrix::of_module(&module).singular_values();
+        let (own, known) = (measured("o_proj", &module), module.factored().leading_directions(1));
+        let values = module.factored().singular_values();
         let squares: Vec<f64> = values.iter().map(|value| value * value).collect();
         let total: f64 = squares.iter().sum();
         let statistics = &own.statistics;
@@ -118,7 +118,7 @@ fn a_leading_value_is_found_wherever_it_hides() {
     // The start is (1, 1.7548…): what it sees of (1.7548…, −1) is nothing.
     (hidden.lora_a[0], hidden.lora_a[30]) = (1.754_877_7, -1.0);
     (hidden.lora_a[1], hidden.lora_a[31]) = (0.0, 0.0);
-    let values = FactoredMatrix::of_module(&hidden).singular_values();
+    let values = hidden.factored().singular_values();
     close(of(&hidden).spectral_norm, values[0], 1e-6);
 }
 
@@ -126,7 +126,7 @@ fn a_leading_value_is_found_wherever_it_hides() {
 fn a_rank_beyond_the_shape_is_that_of_the_product() {
     for (outputs, inputs) in [(3, 50), (50, 3), (1, 1)] {
         let module = module(9, outputs, inputs, 20);
-        let values = FactoredMatrix::of_module(&module).singular_values();
+        let values = module.factored().singular_values();
         let own = of(&module);
         close(own.spectral_norm, values[0], 1e-5);
         close(own.norm, values.iter().map(|value| value * value).sum::<f64>().sqrt(), 1e-5);
@@ -148,7 +148,7 @@ fn what_chance_gives_is_what_random_factors_have() {
 #[test]
 fn rows_columns_and_kurtosis_are_those_of_the_product() {
     let module = module(3, 96, 40, 5);
-    let matrix = FactoredMatrix::of_module(&module);
+    let matrix = module.factored();
     let grams = matrix.grams();
     let full = dense(&module);
     for (row, square) in full.iter().zip(matrix.row_squares(&grams)) {
@@ -181,7 +181,7 @@ fn an_embedding_is_measured_with_tokens_for_rows() {
     };
     let change = Change {
         path: "embed_tokens",
-        matrix: FactoredMatrix::of_embedding(&embedding),
+        matrix: embedding.factored(),
         rank: 4,
         magnitude: None,
         lora_b_bias: None,
@@ -232,7 +232,7 @@ fn rewriting_the_factors_moves_nothing() {
         close(right.expect("some"), left.expect("some"), 1e-5);
     }
     let heads = |module: &LowRank| {
-        let matrix = FactoredMatrix::of_module(module);
+        let matrix = module.factored();
         let grams = matrix.grams();
         Profile::of(matrix.row_squares(&grams)).blocks(50).expect("not zero")
     };

@@ -41,7 +41,7 @@ pub(super) struct Attention {
 impl Attention {
     /// That of the layer `index`.
     pub(super) fn open(names: &Names, config: &Config, index: usize) -> std::result::Result<Self, CheckpointError> {
-        let layout = &config.layout;
+        let layout = &config.family.layout;
         let width = config.width;
         let (query_width, key_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let norm = |name: &str, width: usize| names.norm(layout.in_layer(index, name), config.norm, width);

@@ -40,7 +40,7 @@ pub(super) struct FeedForward {
 impl FeedForward {
     /// That of the layer `index`.
     pub(super) fn open(names: &Names, config: &Config, index: usize) -> std::result::Result<Self, CheckpointError> {
-        let layout = &config.layout;
+        let layout = &config.family.layout;
         let (width, middle, bias) = (config.width, config.intermediate, config.mlp_bias);
         let norm = |name: &str| names.norm(layout.in_layer(index, name), config.norm, width);
         let linear = |name: &str, inputs: usize, outputs: usize| {
