@@ -549,7 +549,7 @@ fn check_tensor(
     }
     if end > data_length as u64 {
         let what = format!("tensor `{name}`");
-        return Err(truncated(path, &what, data_start as u64 + end, file.map.len() as u64));
+        return Err(truncated(path, &what, (data_start as u64).saturating_add(end), file.map.len() as u64));
     }
     if end - start != size {
         return Err(wrong(format!(
