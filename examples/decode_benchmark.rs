@@ -136,7 +136,8 @@ fn main() -> Result<()> {
         let gain = speed / alone;
         let time = milliseconds(group.best);
         say(&format!(
-            "{count:>2} together: {time:.3} ms per step, {speed:.1} tokens/s, {ratio:.2}× the plain read, {gain:.2}× the first"
+            "{count:>2} together: {time:.3} ms per step, {speed:.1} tokens/s, {ratio:.2}× the plain read, {gain:.2}× \
+             the first"
         ))?;
     }
     if let (Some(peer), Some(group)) = (&arguments.peer, groups.first()) {

@@ -18,7 +18,7 @@ use candle_core::Device;
 use clap::Parser;
 use lcr_model::decoder::Decoder;
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
-use lcr_train::gradient::{Example, Trace};
+use lcr_train::step::gradient::{Example, Trace};
 
 use self::measured::{Measured, measure, say};
 use self::random_model::{Noise, Shape, VOCABULARY, make_base};

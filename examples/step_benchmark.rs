@@ -21,8 +21,8 @@ use lcr_model::decoder::Decoder;
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::{SequenceId, Session};
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
-use lcr_train::gradient::{Example, Trace};
-use lcr_train::optimizer::{AdamW, OptimizerOptions};
+use lcr_train::step::gradient::{Example, Trace};
+use lcr_train::step::optimizer::{AdamW, OptimizerOptions};
 
 use self::measured::{measure, say};
 use self::random_model::{Noise, Shape, VOCABULARY, make_base};

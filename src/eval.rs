@@ -7,11 +7,11 @@ use clap::Args;
 use lcr_documents::statistics::{Confidence, PairedOutcomes, wilson};
 use lcr_documents::write::replace;
 use lcr_model::decoder::BoundAdapter;
-use lcr_train::anchors::Anchors;
 use lcr_train::config::BudgetOptions;
-use lcr_train::dataset::Problem;
 use lcr_train::evaluate::{EvaluationOptions, Outcome, Perplexity, evaluate, perplexity};
-use lcr_train::format::{Format, FormatOptions};
+use lcr_train::step::format::{Format, FormatOptions};
+use lcr_train::tasks::anchors::Anchors;
+use lcr_train::tasks::dataset::Problem;
 use serde::Serialize;
 
 use crate::exit::Status;
@@ -213,7 +213,8 @@ fn read_bounded(path: &Path) -> Result<String> {
     std::io::Read::read_to_end(&mut std::io::Read::take(fs_err::File::open(path)?, MOST + 1), &mut text)?;
     if text.len() as u64 > MOST {
         bail!(
-            "{} has more than {MOST} bytes, and a text for perplexity may have as many: give a part of it (`head -c {MOST}`)",
+            "{} has more than {MOST} bytes, and a text for perplexity may have as many: give a part of it (`head -c \
+             {MOST}`)",
             path.display()
         );
     }

@@ -7,18 +7,18 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use lcr_documents::statistics::{Confidence, wilson};
 use lcr_train::adapter::TrainableAdapter;
-use lcr_train::anchors::Anchors;
 use lcr_train::config::TrainConfig;
-use lcr_train::dataset::Dataset;
 use lcr_train::evaluate::{EvaluationOptions, evaluate};
-use lcr_train::format::Format;
-use lcr_train::group::GroupOutcome;
-use lcr_train::lcr::{Trainer, Turn};
+use lcr_train::lcr::{Iteration, Trainer};
 use lcr_train::log::StepRecord;
+use lcr_train::log::preview::{PreviewOptions, preview};
 use lcr_train::methods::{ChosenMethod, METHODS};
-use lcr_train::preview::{PreviewOptions, preview};
 use lcr_train::run::{Ending, Event, RunRequest, run as run_training};
 use lcr_train::state::Interrupt;
+use lcr_train::step::format::Format;
+use lcr_train::step::group::GroupOutcome;
+use lcr_train::tasks::anchors::Anchors;
+use lcr_train::tasks::dataset::Dataset;
 
 use crate::bundled::Bundle;
 use crate::exit::Status;
@@ -169,12 +169,14 @@ enum Mechanism {
 const EXAMPLES: &str = "Examples:
   lcr-audit train                                        the bundled nano reasoner on the bundled problems
   lcr-audit train --base models/Qwen3-0.6B --data gsm8k/train.jsonl --out gsm8k-lcr
-  lcr-audit train --dry-run                              what the expert says, what the model says, which token weighs how much
+  lcr-audit train --dry-run                              what the expert says, what the model says, which token weighs \
+  how much
   lcr-audit train --method grpo --tokens 500000 --seed 1 --out grpo-1
   lcr-audit train --off proximity,jaccard --out ablation
   lcr-audit train --out lcr-run --resume                 go on after an interruption
 
-Exit codes: 0 done · 2 the run failed · 3 wrong usage · 4 the adapter holds NaN, infinities or absurd numbers · 5 interrupted and saved.";
+Exit codes: 0 done · 2 the run failed · 3 wrong usage · 4 the adapter holds NaN, infinities or absurd numbers · 5 \
+  interrupted and saved.";
 
 impl Mechanism {
     fn switch_off(self, config: &mut TrainConfig) {
@@ -288,7 +290,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         let (low, high) = interval.map_or((0.0, 1.0), |interval| (interval.low, interval.high));
         let percent = 100.0 * right as f64 / outcomes.len().max(1) as f64;
         terminal.note(&format!(
-            "naked accuracy {when}: {right} of {} held-out problems, {percent:.1} % (95 %: {:.1}–{:.1} %), greedy, without anchors",
+            "naked accuracy {when}: {right} of {} held-out problems, {percent:.1} % (95 %: {:.1}–{:.1} %), greedy, \
+             without anchors",
             outcomes.len(),
             100.0 * low,
             100.0 * high
@@ -357,7 +360,7 @@ pub(crate) fn open_data(path: &std::path::Path, terminal: &Terminal) -> Result<D
 
 /// One batch of groups, shown and thrown away.
 fn dry_run(trainer: &mut Trainer, terminal: &Terminal) -> Result<Status> {
-    let (groups, records) = trainer.rehearse()?;
+    let (groups, records) = trainer.dry_run()?;
     if terminal.json() {
         terminal.document(&records)?;
         return Ok(Status::Done);
@@ -384,14 +387,14 @@ fn dry_run(trainer: &mut Trainer, terminal: &Terminal) -> Result<Status> {
 fn show(event: &Event, terminal: &Terminal) {
     match event {
         Event::Note(text) => terminal.note(text),
-        Event::Turn(turn) => show_groups(turn, terminal),
+        Event::Iteration(turn) => show_groups(turn, terminal),
         Event::Step(record) => terminal.note(&step_line(record)),
         Event::Checkpoint(path) => terminal.note(&format!("  checkpoint {}", path.display())),
     }
 }
 
 /// A line a group: who was right, and what became of it.
-fn show_groups(turn: &Turn, terminal: &Terminal) {
+fn show_groups(turn: &Iteration, terminal: &Terminal) {
     for group in &turn.groups {
         let marks: Vec<String> = group
             .members
@@ -403,7 +406,7 @@ fn show_groups(turn: &Turn, terminal: &Terminal) {
             .collect();
         let outcome = match group.outcome {
             GroupOutcome::Skipped => "skipped",
-            GroupOutcome::Dead => "nothing to learn",
+            GroupOutcome::ZeroVariance => "nothing to learn",
             GroupOutcome::Trained => "trained",
         };
         terminal.note(&format!("{:>6}  {}  → {outcome}", group.iteration, marks.join(" · ")));

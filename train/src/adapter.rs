@@ -82,7 +82,8 @@ pub enum TrainableError {
     },
     /// A target that matches no module.
     #[error(
-        "target module `{target}` is the name of no linear module of this model. It has: {available}; or `all-linear` alone"
+        "target module `{target}` is the name of no linear module of this model. It has: {available}; or `all-linear` \
+         alone"
     )]
     UnknownTarget {
         /// The target.
@@ -92,7 +93,8 @@ pub enum TrainableError {
     },
     /// A part of an adapter that is not trained here.
     #[error(
-        "{path} holds {found}, which the trainer does not move. Start from an adapter of lora_A, lora_B and magnitudes alone"
+        "{path} holds {found}, which the trainer does not move. Start from an adapter of lora_A, lora_B and magnitudes \
+         alone"
     )]
     Untrained {
         /// File of the adapter.

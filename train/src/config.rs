@@ -5,11 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::AdapterOptions;
-use crate::credit::{CreditError, CreditOptions};
-use crate::format::FormatOptions;
 use crate::methods::ChosenMethod;
-use crate::optimizer::{OptimizerError, OptimizerOptions};
-use crate::scaffold::{ScaffoldError, ScaffoldOptions};
+use crate::step::credit::{CreditError, CreditOptions};
+use crate::step::format::FormatOptions;
+use crate::step::optimizer::{OptimizerError, OptimizerOptions};
+use crate::step::scaffold::{ScaffoldError, ScaffoldOptions};
 
 /// A group of rollouts of one sample.
 #[expect(clippy::struct_excessive_bools, reason = "each mechanism can be switched off alone")]

@@ -8,13 +8,13 @@ use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::Session;
 use serde::{Deserialize, Serialize};
 
-use crate::anchors::Anchors;
 use crate::config::BudgetOptions;
-use crate::dataset::Problem;
-use crate::format::Format;
-use crate::rollout::{Member, RolloutError, Rules, Sample, View, generate, read_prompts};
-use crate::scaffold::{ScaffoldOptions, Target};
 use crate::seed::derive;
+use crate::step::format::Format;
+use crate::step::rollout::{Member, RolloutError, Rules, Sample, View, generate, read_prompts};
+use crate::step::scaffold::{ScaffoldOptions, Target};
+use crate::tasks::anchors::Anchors;
+use crate::tasks::dataset::Problem;
 
 /// How a model is measured.
 #[derive(Debug, Clone)]
@@ -129,7 +129,7 @@ pub fn evaluate(
 
 /// The system message of a problem with its anchors.
 pub(crate) fn anchors_in(problem: &Problem, drawn: &[&str]) -> Option<String> {
-    crate::anchors::render(problem.system.as_deref(), drawn)
+    crate::tasks::anchors::render(problem.system.as_deref(), drawn)
 }
 
 /// How well a text is predicted.

@@ -26,19 +26,19 @@ use lcr_model::tokenizer::TokenizerError;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{TrainableAdapter, TrainableError};
-use crate::anchors::{AnchorError, Anchors};
 use crate::config::{ConfigError, TrainConfig};
-use crate::credit::{CreditOptions, common_tokens, effective_tokens, normalisers};
-use crate::dataset::Dataset;
-use crate::format::Format;
-use crate::gradient::{Example, Trace, divergence};
-use crate::group::{Group, GroupMaker, GroupOutcome};
+use crate::log::iteration_stats::IterationStats;
 use crate::methods::LearnsFrom;
 use crate::methods::sft::supervised_example;
-use crate::optimizer::{AdamW, OptimizerError};
-use crate::rollout::{RolloutError, Span, View};
-use crate::scaffold::Target;
-use crate::tally::Tally;
+use crate::step::credit::{CreditOptions, common_tokens, effective_tokens, normalisers};
+use crate::step::format::Format;
+use crate::step::gradient::{Example, Trace, divergence};
+use crate::step::group::{Group, GroupMaker, GroupOutcome};
+use crate::step::optimizer::{AdamW, OptimizerError};
+use crate::step::rollout::{RolloutError, Span, View};
+use crate::step::scaffold::Target;
+use crate::tasks::anchors::{AnchorError, Anchors};
+use crate::tasks::dataset::Dataset;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +63,8 @@ pub enum TrainError {
     Tokenizer(#[from] TokenizerError),
     /// Expert's thinking that the model could never read.
     #[error(
-        "{path}: line {line}: the thinking has more tokens than the model has positions ({positions}). Shorten it, or leave the \
-         problem out"
+        "{path}: line {line}: the thinking has more tokens than the model has positions ({positions}). Shorten it, or \
+         leave the problem out"
     )]
     ThinkingTooLong {
         /// File of the problems.
@@ -97,7 +97,7 @@ pub struct Progress {
     /// Rollouts that were right, over the whole run.
     pub correct_rollouts: u64,
     /// Counts since the last optimiser step.
-    pub tally: Tally,
+    pub tally: IterationStats,
 }
 
 /// Divergence from the base on some tokens, nats per token.
@@ -140,7 +140,7 @@ pub struct Stepped {
 
 /// One batch of groups, and the step that it led to.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Iteration {
     /// Its groups; none for supervised fine-tuning.
     pub groups: Vec<Group>,
     /// Their lines of `rollouts.jsonl`.
@@ -148,7 +148,7 @@ pub struct Turn {
     /// The optimiser step, if anything carried a loss.
     pub stepped: Option<Stepped>,
     /// What was counted since the step before; emptied by a step.
-    pub tally: Tally,
+    pub tally: IterationStats,
     /// Seconds spent on rollouts.
     pub rollout_seconds: f64,
 }
@@ -301,7 +301,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Visits the next samples and, where a rollout carries a loss, takes a step.
-    pub fn turn(&mut self) -> Result<Turn, TrainError> {
+    pub fn turn(&mut self) -> Result<Iteration, TrainError> {
         let started = Instant::now();
         let progress_before = self.done();
         let batch = self.next_samples();
@@ -325,12 +325,13 @@ impl<'a> Trainer<'a> {
         }
         let rollout_seconds = started.elapsed().as_secs_f64();
         let stepped = if examples.is_empty() { None } else { Some(self.step(&groups, examples, progress_before)?) };
-        let tally = if stepped.is_some() { std::mem::take(&mut self.progress.tally) } else { Tally::default() };
-        Ok(Turn { groups, records, stepped, tally, rollout_seconds })
+        let tally =
+            if stepped.is_some() { std::mem::take(&mut self.progress.tally) } else { IterationStats::default() };
+        Ok(Iteration { groups, records, stepped, tally, rollout_seconds })
     }
 
     /// The groups of the next samples and their records, without a step: nothing of the run changes.
-    pub fn rehearse(&mut self) -> Result<(Vec<Group>, Vec<RolloutRecord>), TrainError> {
+    pub fn dry_run(&mut self) -> Result<(Vec<Group>, Vec<RolloutRecord>), TrainError> {
         if self.config.method.learns_from() == LearnsFrom::Traces {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -441,7 +442,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds β·mean k3 to the loss: with r = ln q − ln p, k3 = eʳ − r − 1 and −∂k3/∂ln p = eʳ − 1.
-    fn add_divergence(&self, coefficients: &mut [Vec<f64>], reference: &crate::gradient::Divergence) -> f64 {
+    fn add_divergence(&self, coefficients: &mut [Vec<f64>], reference: &crate::step::gradient::Divergence) -> f64 {
         let count = coefficients.iter().map(Vec::len).sum::<usize>().max(1) as f64;
         let factor = self.config.kl.weight / count;
         let mut term = 0.0;
@@ -506,7 +507,7 @@ fn weigh(coefficients: &[Vec<f64>], log_probabilities: &[Vec<f64>]) -> f64 {
     pairs.map(|(coefficient, log_probability)| -coefficient * log_probability).sum()
 }
 
-fn divergences(measured: &crate::gradient::Divergence) -> Divergences {
+fn divergences(measured: &crate::step::gradient::Divergence) -> Divergences {
     let ratios = || {
         let pairs = measured.policy.iter().flatten().zip(measured.reference.iter().flatten());
         pairs.map(|(policy, reference)| reference - policy)

@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub mod iteration_stats;
 mod lines;
 mod memory;
+pub mod preview;
+pub mod rotation;
+pub mod tensorboard;
 
 pub use lines::{JsonLines, LogError};
 pub use memory::{Memory, MemoryMeter};

@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::TrainableAdapter;
 use crate::config::TrainConfig;
-use crate::group::Group;
-use crate::lcr::{Divergences, Progress, Stepped, TrainError, Trainer, Turn};
+use crate::lcr::{Divergences, Iteration, Progress, Stepped, TrainError, Trainer};
+use crate::log::iteration_stats::{Share, Spoken};
+use crate::log::rotation::{Rotation, RotationError, rotation_of_adapter};
 use crate::log::{Divergence, LogError, MemoryMeter, PhaseSeconds, StepRecord};
 use crate::methods::LearnsFrom;
-use crate::optimizer::OptimizerError;
-use crate::rotation::{Rotation, RotationError, rotation_of_adapter};
 use crate::state::{
     Interrupt, LogLengths, Logs, Provenance, RunFolder, StateError, TrainerState, check_adapter, digest_file,
 };
-use crate::tally::{Share, Spoken};
+use crate::step::group::Group;
+use crate::step::optimizer::OptimizerError;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ pub enum Event<'a> {
     /// Something to know.
     Note(&'a str),
     /// Groups were written.
-    Turn(&'a Turn),
+    Iteration(&'a Iteration),
     /// A step was taken.
     Step(&'a StepRecord),
     /// Everything is saved here.
@@ -214,7 +214,7 @@ impl Run {
             for record in &turn.records {
                 self.logs.rollout(record)?;
             }
-            observe(&Event::Turn(&turn));
+            observe(&Event::Iteration(&turn));
             let Some(stepped) = &turn.stepped else { continue };
             check_adapter(trainer.adapter().adapter()).map_err(StateError::from)?;
             let record = self.record(trainer, &turn, stepped, &before)?;
@@ -230,7 +230,7 @@ impl Run {
     fn record(
         &self,
         trainer: &Trainer,
-        turn: &Turn,
+        turn: &Iteration,
         stepped: &Stepped,
         before: &Adapter,
     ) -> Result<StepRecord, RunError> {
@@ -273,7 +273,7 @@ impl Run {
 
 fn step_record(
     progress: &Progress,
-    turn: &Turn,
+    turn: &Iteration,
     stepped: &Stepped,
     rotation: Rotation,
     peak: Option<crate::log::Memory>,
@@ -327,7 +327,7 @@ fn step_record(
         rotation_total_mean: Some(rotation.total.mean),
         rotation_total_max: Some(rotation.total.max),
         skipped_groups: tally.skipped,
-        dead_groups: tally.dead,
+        dead_groups: tally.zero_variance,
         tokens_per_second: (generated(turn) > 0).then(|| generated(turn) as f64 / turn.rollout_seconds),
         peak_anonymous_memory: peak.map(|memory| memory.anonymous),
         peak_resident_memory: peak.map(|memory| memory.peak_resident),
@@ -340,7 +340,7 @@ fn step_record(
 }
 
 /// Tokens that the model wrote in this turn.
-fn generated(turn: &Turn) -> u64 {
+fn generated(turn: &Iteration) -> u64 {
     turn.groups.iter().map(Group::generated).sum()
 }
 

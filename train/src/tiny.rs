@@ -17,9 +17,9 @@ use serde_json::json;
 
 use crate::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
 use crate::config::TrainConfig;
-use crate::dataset::Dataset;
-use crate::format::{Format, FormatOptions};
-use crate::rollout::{Rollout, Span};
+use crate::step::format::{Format, FormatOptions};
+use crate::step::rollout::{Rollout, Span};
+use crate::tasks::dataset::Dataset;
 
 /// Tokens by id; `Ċ` is how a byte-level vocabulary spells a line break.
 const PIECES: [&str; 16] = ["Ċ", "?", "a", "b", "c", "d", "e", "f", "g", "h", "k", "1", "2", "{", "}", "\\"];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lcr_answers::{Judgement, equivalent, holds_box, judge_text};
-use lcr_train::dataset::{Dataset, Reason};
+use lcr_train::tasks::dataset::{Dataset, Reason};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)

@@ -14,7 +14,7 @@ use lcr_formats::adapter::Adapter;
 use lcr_formats::checkpoint::SafetensorsFile;
 use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, ModuleGradient, with_values};
 use lcr_train::adapter::{AdapterMethod, AdapterOptions, TrainableAdapter};
-use lcr_train::gradient::{AdapterGradient, Example, Trace, divergence};
+use lcr_train::step::gradient::{AdapterGradient, Example, Trace, divergence};
 
 const CASES: [&str; 14] = [
     "gemma2_lora",

@@ -51,7 +51,7 @@ fn only_positive() -> [f64; 3] {
 
 /// Takes one turn and holds it against `loss`: value, length of the gradient, and the way that each parameter went.
 #[track_caller]
-fn assert_step(tiny: &Tiny, settings: &[&str], loss: &Loss) -> Turn {
+fn assert_step(tiny: &Tiny, settings: &[&str], loss: &Loss) -> Iteration {
     let mut trainer = trainer(tiny, config(settings));
     let before = Factors::of(trainer.adapter());
     let turn = trainer.turn().unwrap();
@@ -183,7 +183,7 @@ fn groups_of_a_step_share_it() {
     // A dead group takes no part, and leaves the other its whole weight.
     let tiny = Tiny::new(&CHAINS, &[(THINKING, "2"), (THINKING, "3")]);
     let turn = assert_step(&tiny, &["group.per_step=2"], &Loss::of(usual(&tiny, only_positive())));
-    assert_eq!((turn.tally.dead, turn.tally.skipped, turn.tally.rollouts), (1, 0, 6));
+    assert_eq!((turn.tally.zero_variance, turn.tally.skipped, turn.tally.rollouts), (1, 0, 6));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn skipped_and_dead_groups_take_no_step() {
         assert!(before.into_iter().eq(Factors::of(trainer.adapter()).parameters()));
         let progress = trainer.progress();
         assert_eq!((progress.step, progress.iteration, progress.trained_tokens), (0, 1, 0));
-        assert_eq!((progress.tally.skipped, progress.tally.dead), (skipped, dead), "{settings:?}");
+        assert_eq!((progress.tally.skipped, progress.tally.zero_variance), (skipped, dead), "{settings:?}");
         assert_eq!(trainer.optimizer().steps(), 0);
     }
 }

@@ -22,7 +22,8 @@ pub enum LogError {
     },
     /// The file is shorter than a checkpoint says it was.
     #[error(
-        "{} has {found} bytes, but had {recorded} when the checkpoint was written: something cut it since. Restore the file, or resume from an older checkpoint",
+        "{} has {found} bytes, but had {recorded} when the checkpoint was written: something cut it since. Restore the \
+         file, or resume from an older checkpoint",
         path.display()
     )]
     TooShort {
@@ -35,7 +36,8 @@ pub enum LogError {
     },
     /// A length to return to lies within a line.
     #[error(
-        "byte {length} of {} is not the end of a line: the checkpoint belongs to another file, or somebody edited this one",
+        "byte {length} of {} is not the end of a line: the checkpoint belongs to another file, or somebody edited this \
+         one",
         path.display()
     )]
     WithinLine {

@@ -3,7 +3,7 @@
 
 use super::Method;
 use crate::config::{ConfigError, TrainConfig};
-use crate::credit::CreditOptions;
+use crate::step::credit::CreditOptions;
 
 /// The method of this crate.
 #[derive(Debug)]

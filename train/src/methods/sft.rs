@@ -3,12 +3,12 @@
 use lcr_model::tokenizer::TokenizerError;
 
 use super::{LearnsFrom, Method};
-use crate::anchors::Anchors;
 use crate::config::TrainConfig;
-use crate::dataset::Dataset;
 use crate::evaluate::anchors_in;
-use crate::format::Format;
-use crate::gradient::Example;
+use crate::step::format::Format;
+use crate::step::gradient::Example;
+use crate::tasks::anchors::Anchors;
+use crate::tasks::dataset::Dataset;
 
 /// Supervised fine-tuning.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use lcr_formats::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
 use super::{Provenance, STATE_FORMAT, StateError, TrainerState, digest_file};
-use crate::optimizer::AdamW;
+use crate::step::optimizer::AdamW;
 
 /// Lists the files of a checkpoint.
 pub const MANIFEST: &str = "manifest.json";

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::UnhealthyAdapter;
 use crate::log::LogError;
-use crate::optimizer::OptimizerError;
+use crate::step::optimizer::OptimizerError;
 
 /// Why a run's state could not be kept or taken up.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,8 @@ pub enum StateError {
         what: &'static str,
     },
     /// `state.json` has another layout.
-    #[error("{} has format {found}; this version reads format {expected}. Resume with the version that wrote it", path.display())]
+    #[error("{} has format {found}; this version reads format {expected}. Resume with the version \
+        that wrote it", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -55,7 +56,8 @@ pub enum StateError {
         expected: u32,
     },
     /// The folder already holds a run.
-    #[error("{} already holds a run (`{found}` is there). Add --resume to continue it, or choose another folder", folder.display())]
+    #[error("{} already holds a run (`{found}` is there). Add --resume to continue it, or choose \
+        another folder", folder.display())]
     Occupied {
         /// The folder.
         folder: PathBuf,

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::checkpoint::{self, Checkpoint, MANIFEST, Newest, OPTIMIZER, STATE};
 use super::publish::{REPLACED, WRITING, hidden, publish, sync_folder, to_json, write_file};
 use super::{StateError, TrainerState, check_adapter};
-use crate::optimizer::AdamW;
+use crate::step::optimizer::AdamW;
 
 /// Folder of the checkpoints.
 const CHECKPOINTS: &str = "checkpoints";

@@ -12,7 +12,8 @@ pub const LARGEST_ADAPTER_VALUE: f32 = 1e6;
 /// A tensor of the adapter holds NaN, an infinity or an absurd number.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "tensor `{tensor}` of the adapter is {value:e} at element {element}: training has diverged. The last checkpoint is good; lower the learning rate or set optimizer.clip"
+    "tensor `{tensor}` of the adapter is {value:e} at element {element}: training has diverged. The last checkpoint is \
+     good; lower the learning rate or set optimizer.clip"
 )]
 pub struct UnhealthyAdapter {
     /// Name of the tensor.

@@ -5,8 +5,8 @@ use std::path::Path;
 use lcr_documents::rollout::RolloutRecord;
 
 use super::{EventFile, LogLengths};
+use crate::log::tensorboard::{EventWriter, is_event_file};
 use crate::log::{JsonLines, LogError, StepRecord};
-use crate::tensorboard::{EventWriter, is_event_file};
 
 /// `metrics.jsonl`, `rollouts.jsonl` and the TensorBoard file of a run.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::lcr::Progress;
-use crate::optimizer::{AdamW, OptimizerOptions};
+use crate::step::optimizer::{AdamW, OptimizerOptions};
 
 mod resume;
 

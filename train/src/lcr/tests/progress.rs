@@ -1,14 +1,14 @@
 //! What a run visits, counts and remembers from turn to turn.
 
 use super::*;
-use crate::tally::Share;
+use crate::log::iteration_stats::Share;
 
 const TWO: [(&str, &str); 2] = [(THINKING, "2"), ("abc\nabk\nabd\nabc", "2")];
 
 /// Steps that move nothing, so that every turn writes the same.
 const STILL: &str = "optimizer.learning_rate=0.0";
 
-fn visited(turn: &Turn) -> Vec<(u64, usize)> {
+fn visited(turn: &Iteration) -> Vec<(u64, usize)> {
     turn.groups.iter().map(|group| (group.iteration, group.sample)).collect()
 }
 
@@ -63,7 +63,7 @@ fn a_step_tells_what_was_counted_since_the_last() {
     for (place, turn) in turns.iter().enumerate().filter(|(_, turn)| turn.stepped.is_some()) {
         let (tally, groups) = (&turn.tally, 1 + dead_before(place));
         assert_eq!(
-            (tally.skipped, tally.dead, tally.rollouts, tally.rewarded),
+            (tally.skipped, tally.zero_variance, tally.rollouts, tally.rewarded),
             (0, groups - 1, 3 * groups, 3 * groups)
         );
         let share = |name: &str| tally.views[name];
@@ -114,16 +114,16 @@ fn the_learning_rate_follows_the_share_of_the_run() {
 }
 
 #[test]
-fn a_rehearsal_changes_nothing_and_shows_what_will_be() {
+fn a_dry_run_changes_nothing_and_shows_what_will_be() {
     let tiny = Tiny::new(&CHAINS, &TWO);
     let mut trainer = trainer(&tiny, config(&["group.per_step=2"]));
-    let (groups, records) = trainer.rehearse().unwrap();
+    let (groups, records) = trainer.dry_run().unwrap();
     assert_eq!((groups.len(), records.len()), (1, 3));
     assert_eq!(trainer.progress(), &Progress::default());
     let turn = trainer.turn().unwrap();
     assert_eq!(records, turn.records[..3]);
     let mut supervised = super::trainer(&tiny, config(&["method=sft"]));
-    assert!(supervised.rehearse().unwrap().0.is_empty());
+    assert!(supervised.dry_run().unwrap().0.is_empty());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::{golden_adapter, names, provenance};
 use crate::lcr::Progress;
 use crate::log::StepRecord;
-use crate::optimizer::{AdamW, OptimizerOptions};
 use crate::state::MANIFEST;
 use crate::state::{Checkpoint, Interrupt, LogLengths, Logs, RunFolder, TrainerState};
+use crate::step::optimizer::{AdamW, OptimizerOptions};
 
 const MODULE: &str = "model.layers.0.self_attn.q_proj";
 const INTERVAL: u64 = 3;

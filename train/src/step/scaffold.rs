@@ -44,7 +44,8 @@ pub enum ScaffoldError {
     },
     /// The expert's thinking holds what only the end of the thinking or the answer may hold.
     #[error(
-        "the expert's thinking holds `{found}` at byte {position}: take it out, or the thinking would end inside a chunk"
+        "the expert's thinking holds `{found}` at byte {position}: take it out, or the thinking would end inside a \
+         chunk"
     )]
     ForbiddenText {
         /// The close tag, or a box.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::{Group, GroupOutcome, Growth, Scored};
-use crate::rollout::View;
+use crate::step::group::{Group, GroupOutcome, Growth, Scored};
+use crate::step::rollout::View;
 
 /// Right answers among rollouts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,11 +19,11 @@ pub struct Share {
 /// Sums over the groups since the last optimiser step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tally {
+pub struct IterationStats {
     /// Groups ended by a right naked rollout.
     pub skipped: u64,
     /// Groups in which no rollout stood out.
-    pub dead: u64,
+    pub zero_variance: u64,
     /// Accuracy by view.
     pub views: BTreeMap<String, Share>,
     /// Accuracy by leak class.
@@ -75,12 +75,12 @@ pub struct Spoken {
     pub model_chunks: u64,
 }
 
-impl Tally {
+impl IterationStats {
     /// Counts a group.
     pub(crate) fn add(&mut self, group: &Group) {
         self.add_views(group);
         self.skipped += u64::from(group.outcome == GroupOutcome::Skipped);
-        self.dead += u64::from(group.outcome == GroupOutcome::Dead);
+        self.zero_variance += u64::from(group.outcome == GroupOutcome::ZeroVariance);
         for Scored { rollout, reward, advantage, jaccard, .. } in &group.members {
             let right = u64::from(rollout.correct());
             let leak = serde_json::to_value(rollout.leak).ok();

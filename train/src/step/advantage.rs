@@ -54,7 +54,7 @@ pub fn coefficients(advantages: &[f64], options: &AdvantageOptions) -> Vec<f64> 
 }
 
 /// Whether a group with these [`coefficients`] is dead: there is nothing to learn from it.
-pub fn is_dead(coefficients: &[f64]) -> bool {
+pub fn is_zero_variance(coefficients: &[f64]) -> bool {
     coefficients.iter().all(|coefficient| *coefficient == 0.0)
 }
 
@@ -81,7 +81,7 @@ mod tests {
         for rewards in [vec![], vec![1.0], vec![0.0; 5], vec![0.1; 3], vec![1.0 / 3.0; 7]] {
             assert!(advantages(&rewards).iter().all(|advantage| *advantage == 0.0), "{rewards:?}");
         }
-        assert!(is_dead(&advantages(&[1.0; 4])));
+        assert!(is_zero_variance(&advantages(&[1.0; 4])));
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
         let advantages = [-0.7, 0.0, 1.4];
         assert_eq!(coefficients(&advantages, &AdvantageOptions::default()), [0.0, 0.0, 1.4]);
         assert_eq!(coefficients(&advantages, &AdvantageOptions { positive_only: false }), advantages);
-        assert!(!is_dead(&advantages) && is_dead(&[0.0, -0.0]));
+        assert!(!is_zero_variance(&advantages) && is_zero_variance(&[0.0, -0.0]));
     }
 
     proptest! {
@@ -110,7 +110,7 @@ mod tests {
             prop_assert!(found.iter().sum::<f64>().abs() < 1e-9);
             // The second moment is below 1 by the 1e-4 alone.
             let moment = found.iter().map(|advantage| advantage * advantage).sum::<f64>() / rewards.len().max(1) as f64;
-            prop_assert!(moment < 1.0 && (is_dead(&found) || moment > 0.99), "{moment}");
+            prop_assert!(moment < 1.0 && (is_zero_variance(&found) || moment > 0.99), "{moment}");
             for (left, one) in rewards.iter().zip(&found) {
                 for (right, other) in rewards.iter().zip(&found) {
                     prop_assert_eq!(left < right, one < other);

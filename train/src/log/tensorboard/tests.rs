@@ -6,9 +6,7 @@ use super::*;
 
 /// Written by TensorBoard 2.21 (its `RecordWriter` and `event_pb2.Event`): the version, then step 300 with `loss` 0.1
 /// and `kl_naked/k1` −2.5e-7.
-const REFERENCE: &str = "1800000000000000a37f4b220900002040fc54d9411a0d627261696e2e4576656e743a322b353110\
-    2f000000000000006d5d1d500900005040fc54d94110ac022a210a0b0a046c6f737315cdcccc3d\
-    0a120a0b6b6c5f6e616b65642f6b3115bd3786b487c4754e";
+const REFERENCE: &str = "1800000000000000a37f4b220900002040fc54d9411a0d627261696e2e4576656e743a322b3531102f000000000000006d5d1d500900005040fc54d94110ac022a210a0b0a046c6f737315cdcccc3d0a120a0b6b6c5f6e616b65642f6b3115bd3786b487c4754e";
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))

@@ -56,7 +56,8 @@ pub enum OptimizerError {
     },
     /// A gradient holds NaN or an infinity.
     #[error(
-        "the gradient of tensor `{tensor}` is {value} at element {element}; nothing was changed. Lower the learning rate, or look at the sample of this step"
+        "the gradient of tensor `{tensor}` is {value} at element {element}; nothing was changed. Lower the learning \
+         rate, or look at the sample of this step"
     )]
     NotFinite {
         /// The tensor.
@@ -68,7 +69,8 @@ pub enum OptimizerError {
     },
     /// A gradient is finite but useless.
     #[error(
-        "the gradient of tensor `{tensor}` is {value:e} at element {element}, whose square no longer fits f32; nothing was changed. Set optimizer.clip above 0, or look at the sample of this step"
+        "the gradient of tensor `{tensor}` is {value:e} at element {element}, whose square no longer fits f32; nothing \
+         was changed. Set optimizer.clip above 0, or look at the sample of this step"
     )]
     TooLarge {
         /// The tensor.

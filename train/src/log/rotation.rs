@@ -33,7 +33,8 @@ pub enum RotationError {
     },
     /// Factors of other shapes than the module's.
     #[error(
-        "module `{path}` is {outputs}×{inputs}, but a factor of its adapter has {found} elements where rank {rank} asks for {expected}"
+        "module `{path}` is {outputs}×{inputs}, but a factor of its adapter has {found} elements where rank {rank} \
+         asks for {expected}"
     )]
     Shape {
         /// The module's path.

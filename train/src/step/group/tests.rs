@@ -161,7 +161,7 @@ fn a_right_naked_rollout_ends_its_group() {
     assert_eq!(advantages(&alone), [0.0]);
     let on = group(&tiny, &["group.early_stop=false"]);
     assert_eq!(views(&on), ["naked", "scaffold_0", "scaffold_1"]);
-    assert_eq!((advantages(&on), on.outcome), (vec![0.0; 3], GroupOutcome::Dead));
+    assert_eq!((advantages(&on), on.outcome), (vec![0.0; 3], GroupOutcome::ZeroVariance));
     let absolute = group(&tiny, &["group.early_stop=false", "group.relative=false"]);
     assert_eq!((advantages(&absolute), absolute.outcome), (vec![1.0; 3], GroupOutcome::Trained));
 }
@@ -176,7 +176,7 @@ fn without_a_naked_rollout_all_have_the_expert() {
     assert_eq!(scripts(&tiny, &found), [FIRST, SECOND, third]);
     // A right scaffolded rollout in the first place ends nothing.
     let right = group(&Tiny::new(&RIGHT, &[(THINKING, "2")]), &shares);
-    assert_eq!((right.members.len(), right.outcome), (3, GroupOutcome::Dead));
+    assert_eq!((right.members.len(), right.outcome), (3, GroupOutcome::ZeroVariance));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn negative_advantages_propagate_only_where_told() {
     assert_eq!(advantages(&group(&tiny, &["group.relative=false"])), [0.0, 0.0, 1.0]);
     // Nobody is right: there is nothing to compare.
     let wrong = group(&Tiny::new(&CHAINS, &[(THINKING, "3")]), &["group.positive_only=false"]);
-    assert_eq!((advantages(&wrong), wrong.outcome), (vec![0.0; 3], GroupOutcome::Dead));
+    assert_eq!((advantages(&wrong), wrong.outcome), (vec![0.0; 3], GroupOutcome::ZeroVariance));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn what_leaks_may_be_dropped_and_what_cannot_be_judged_has_no_reward() {
     assert_eq!((flagged.members[2].rollout.leak, rewards(&flagged)[2]), (Leak::Scaffold, Some(1.0)));
     let dropped = group(&tiny, &["scaffold.leak_guard=drop"]);
     assert_eq!(rewards(&dropped), [Some(0.0), Some(0.0), None]);
-    assert_eq!((advantages(&dropped), dropped.outcome), (vec![0.0; 3], GroupOutcome::Dead));
+    assert_eq!((advantages(&dropped), dropped.outcome), (vec![0.0; 3], GroupOutcome::ZeroVariance));
     let absolute = group(&tiny, &["scaffold.leak_guard=drop", "group.relative=false"]);
     assert_eq!(advantages(&absolute), [0.0; 3]);
     tiny.dataset.problems[0].ground_truth.clear();

@@ -24,7 +24,8 @@ pub enum DatasetError {
         path: PathBuf,
     },
     /// Nothing at all.
-    #[error("{} holds no problem: give a JSONL file with one problem per line, or a folder of `.json` files", path.display())]
+    #[error("{} holds no problem: give a JSONL file with one problem per line, or a folder of \
+        `.json` files", path.display())]
     Empty {
         /// The file or folder.
         path: PathBuf,

@@ -118,7 +118,8 @@ fn legend(out: &mut String, segments: &[Segment], heaviest: f32, color: bool, wi
         (false, _) => "No token carries weight.",
         (true, true) => "A token without shade carries no weight.",
         (true, false) => {
-            "The number under a token is its weight in the loss, without one it carries none; ╌ fills a token up to its number."
+            "The number under a token is its weight in the loss, without one it carries none; ╌ fills a token up to \
+             its number."
         }
     });
     let tokens: Vec<String> = ["prompt", "expert", "model", "forced", "answer"]

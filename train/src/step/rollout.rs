@@ -16,12 +16,12 @@ use lcr_model::session::{SequenceId, Session};
 use lcr_model::tokenizer::TokenizerError;
 
 use crate::config::BudgetOptions;
-use crate::dataset::Problem;
-use crate::format::Format;
-use crate::scaffold::{
+use crate::step::format::Format;
+use crate::step::scaffold::{
     LeakMode, Plan, ScaffoldOptions, Target, chunk_is_complete, cut_before_leak, find_leak, next_chunk, next_start,
     stand_in, tail,
 };
+use crate::tasks::dataset::Problem;
 
 /// Why a rollout failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub struct Span {
     /// Its tokens.
     pub tokens: Range<usize>,
     /// Of a model chunk between expert chunks: the expert's tokens that it stands in for.
-    pub stands_for: Option<Range<usize>>,
+    pub replaced_span: Option<Range<usize>>,
 }
 
 /// What does not change while a batch of rollouts is made.
@@ -199,7 +199,7 @@ impl<'a> Member<'a> {
             plan,
             sampler,
             tokens: prompt.to_vec(),
-            spans: vec![Span { tag: SegmentTag::Prompt, tokens: 0..prompt.len(), stands_for: None }],
+            spans: vec![Span { tag: SegmentTag::Prompt, tokens: 0..prompt.len(), replaced_span: None }],
             unread: prompt.len().saturating_sub(1),
             phase: Phase::Thinking,
             cycle: 0,
@@ -220,7 +220,7 @@ impl<'a> Member<'a> {
         }
         let start = self.tokens.len();
         self.tokens.extend(tokens);
-        self.spans.push(Span { tag, tokens: start..self.tokens.len(), stands_for: None });
+        self.spans.push(Span { tag, tokens: start..self.tokens.len(), replaced_span: None });
         self.written = 0;
     }
 
@@ -229,7 +229,7 @@ impl<'a> Member<'a> {
         let end = self.tokens.len();
         match self.spans.last_mut() {
             Some(span) if span.tag == tag => span.tokens.end = end,
-            _ => self.spans.push(Span { tag, tokens: end - 1..end, stands_for: None }),
+            _ => self.spans.push(Span { tag, tokens: end - 1..end, replaced_span: None }),
         }
         self.written += 1;
     }
@@ -336,7 +336,7 @@ impl<'a> Member<'a> {
     fn stand_for(&mut self, next: Option<usize>) {
         let given = self.given();
         if let Some(span) = self.spans.last_mut().filter(|span| span.tag == SegmentTag::Model) {
-            span.stands_for = Some(stand_in(self.sample.target, given, next, span.tokens.len()));
+            span.replaced_span = Some(stand_in(self.sample.target, given, next, span.tokens.len()));
         }
     }
 

@@ -8,7 +8,7 @@
 
 use lcr_documents::rollout::Said;
 
-use crate::rollout::{Rollout, View};
+use crate::step::rollout::{Rollout, View};
 
 /// Whether the views of a group did what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,16 +18,16 @@ use lcr_model::decoder::{BoundAdapter, Decoder};
 use lcr_model::sampling::{Sampler, SamplingOptions};
 use lcr_model::session::{SequenceId, Session};
 
-use crate::advantage::{AdvantageOptions, coefficients, group_advantages, is_dead};
-use crate::anchors::Anchors;
 use crate::config::TrainConfig;
-use crate::credit::{CreditOptions, Role, Stretch, jaccard, token_weights};
-use crate::dataset::{Dataset, Problem};
 use crate::evaluate::anchors_in;
-use crate::format::Format;
-use crate::rollout::{Member, Rollout, RolloutError, Rules, Sample, View, generate, read_prompts};
-use crate::scaffold::{LeakMode, Plan, PlanRequest, Target, plan, room};
 use crate::seed::derive;
+use crate::step::advantage::{AdvantageOptions, coefficients, group_advantages, is_zero_variance};
+use crate::step::credit::{CreditOptions, Role, Stretch, jaccard, token_weights};
+use crate::step::format::Format;
+use crate::step::rollout::{Member, Rollout, RolloutError, Rules, Sample, View, generate, read_prompts};
+use crate::step::scaffold::{LeakMode, Plan, PlanRequest, Target, plan, room};
+use crate::tasks::anchors::Anchors;
+use crate::tasks::dataset::{Dataset, Problem};
 
 /// Streams of random numbers of one sample.
 const SAMPLING_STREAM: u64 = 1;
@@ -38,7 +38,7 @@ pub enum GroupOutcome {
     /// The naked rollout was right.
     Skipped,
     /// No rollout is better than the others.
-    Dead,
+    ZeroVariance,
     /// At least one rollout carries a loss.
     Trained,
 }
@@ -324,7 +324,7 @@ impl GroupMaker<'_> {
         let early = group.early_stop && solved_alone && method.skips_what_is_solved();
         let outcome = match () {
             () if early => GroupOutcome::Skipped,
-            () if is_dead(&advantages) => GroupOutcome::Dead,
+            () if is_zero_variance(&advantages) => GroupOutcome::ZeroVariance,
             () => GroupOutcome::Trained,
         };
         let credit = method.credit(&self.config.credit);
@@ -424,7 +424,7 @@ fn stretches<'a>(rollout: &'a Rollout, target: &'a Target, credit: &CreditOption
                 SegmentTag::Answer => Role::Answer,
                 SegmentTag::Model => {
                     let compared = |range: &Range<usize>| credit.counterpart(&target.tokens, range.clone());
-                    Role::Model { expert: span.stands_for.as_ref().map_or(&[], compared) }
+                    Role::Model { expert: span.replaced_span.as_ref().map_or(&[], compared) }
                 }
             };
             Stretch { role, tokens: &rollout.tokens[span.tokens.clone()] }
@@ -438,7 +438,7 @@ fn mean_jaccard(rollout: &Rollout, target: &Target, common: &HashSet<u32>) -> Op
         .iter()
         .filter(|span| span.tag == SegmentTag::Model)
         .filter_map(|span| {
-            let expert = &target.tokens[span.stands_for.clone()?];
+            let expert = &target.tokens[span.replaced_span.clone()?];
             Some(jaccard(&rollout.tokens[span.tokens.clone()], expert, common))
         })
         .collect();

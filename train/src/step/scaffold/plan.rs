@@ -434,7 +434,8 @@ mod tests {
             let room = (room_share * length as f64) as usize;
             let first = plan(&target, &options, PlanRequest { room, ..view(seed, 0, 0) });
             let second = plan(&target, &options, PlanRequest { room, earlier: &[first.said()], ..view(seed, 0, 1) });
-            prop_assert!(second.said().goes_beyond(&first.said()) || tokens(&first) + 16 >= room, "{first:?} {second:?}");
+            prop_assert!(second.said().goes_beyond(&first.said()) || tokens(&first) + 16 >= room, "{first:?} \
+                {second:?}");
         }
 
         #[test]

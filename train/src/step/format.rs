@@ -10,8 +10,8 @@ use lcr_formats::chat_template::ChatMessage;
 use lcr_model::tokenizer::{Tokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Problem;
-use crate::scaffold::{Target, line_tokens};
+use crate::step::scaffold::{Target, line_tokens};
+use crate::tasks::dataset::Problem;
 
 /// The spelling of thinking and answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,7 +52,7 @@ fn rollout(tiny: &Tiny, config: &TrainConfig, plan: Option<Plan>) -> Rollout {
 
 fn stand_ins(rollout: &Rollout) -> Vec<Option<Range<usize>>> {
     let model = rollout.spans.iter().filter(|span| span.tag == SegmentTag::Model);
-    model.map(|span| span.stands_for.clone()).collect()
+    model.map(|span| span.replaced_span.clone()).collect()
 }
 
 #[test]

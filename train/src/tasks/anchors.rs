@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{generator, shuffle};
+use crate::tasks::dataset::{generator, shuffle};
 
 /// A larger file is not read.
 const MAX_FILE_BYTES: u64 = 1 << 20;

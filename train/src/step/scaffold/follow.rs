@@ -109,7 +109,7 @@ pub fn stand_in(target: &Target, last_end: usize, next_start: Option<usize>, wri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaffold::{PlanRequest, plan};
+    use crate::step::scaffold::{PlanRequest, plan};
     use proptest::prelude::*;
 
     /// Ends a line.
