@@ -2,7 +2,6 @@
 //! resuming.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -16,8 +15,7 @@ use lcr_documents::paths::shown;
 use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
 use lcr_gate::policy::Policy;
-use lcr_gate::rules::WAIVER_STALE;
-use lcr_gate::{ArtifactReport, GateReport, PolicyPin, ProbesPin, Provenance, ScannedAdapter, judge};
+use lcr_gate::{PolicyPin, ProbesPin, Provenance, ScannedAdapter};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
@@ -29,6 +27,7 @@ use crate::outputs::{OutputArguments, refuse_inside};
 use crate::provenance::{date_or_today, digest_of_prompts, pin_base, provenance, tool_digest};
 use crate::question::asked;
 use crate::results::{Earlier, Manifest, Results};
+use crate::shard::Shard;
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
@@ -44,7 +43,8 @@ const ACTIVATION_BYTES: usize = 2 << 30;
   lcr-audit batch models/Qwen3-0.6B adapters/ --out fleet/3 --shard 3/8     one of eight machines
   lcr-audit merge fleet/* --out fleet-report                                what they found, together
 
-Started again with the same arguments it goes on where it was stopped. Writes results.jsonl (one line per adapter), index.html (a
+Started again with the same arguments it goes on where it was stopped. Writes results.jsonl (one line per adapter), \
+    index.html (a
 ranking) and a report an adapter under reports/. One batch at a time may write into a folder.
 
 Exit codes: 0 pass · 1 findings at or above the policy · 2 something could not be analysed · 3 wrong usage.")]
@@ -90,31 +90,6 @@ pub(crate) struct Arguments {
     output: OutputArguments,
 }
 
-/// A share of the work: the adapters whose place in the sorted list leaves `index` − 1 when divided by `count`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shard {
-    index: usize,
-    count: usize,
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
-        match parts {
-            Some((index, count)) if (1..=count).contains(&index) => Ok(Self { index, count }),
-            _ => Err("i/n is needed, with i from 1 to n: 3/8 is the third of eight".to_owned()),
-        }
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.count)
-    }
-}
-
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
     let policy = open_policy(arguments.policy.as_deref())?;
@@ -136,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let pair = SideBySide { model: &model, probes: &probes, options, base, asked, provenance };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let share = everything.into_iter().enumerate();
-    let share = share.filter(|(place, _)| place % arguments.shard.count == arguments.shard.index - 1);
+    let share = share.filter(|(place, _)| arguments.shard.takes(*place));
     let mut waiting = batch.scanned(share.map(|(_, artifact)| artifact).collect());
     results.take_share(waiting.iter().map(|(_, subject)| (subject.path.clone(), subject.scan.sha256.clone())))?;
     batch.keep(earlier, &waiting, &mut results)?;
@@ -391,29 +366,5 @@ impl Batch<'_> {
         let stands = |name: &str, content: String| plain(&folder.join(name)).ok() == Some(content.into_bytes());
         Ok(stands("report.json", lcr_documents::audit::json::to_string(audit)?)
             && (self.arguments.no_reports || stands("index.html", lcr_reports::html::page(audit)?)))
-    }
-}
-
-/// A report over lines; what `merge` makes of shards is the same.
-pub(crate) fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Provenance) -> GateReport {
-    let mut report = judge(Vec::new(), policy, pins);
-    report.artifacts = lines;
-    report.artifacts.sort_by(|left, right| left.path.cmp(&right.path));
-    // Which waivers were needed, each adapter's own judgement knows, and no single one can say that none was.
-    report.policy_findings.retain(|finding| finding.rule != WAIVER_STALE.code);
-    report.conclude();
-    report
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_are_told_from_nonsense() {
-        assert_eq!("3/8".parse(), Ok(Shard { index: 3, count: 8 }));
-        for wrong in ["0/8", "9/8", "1", "a/b", "1/0", "-1/2", ""] {
-            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
-        }
     }
 }

@@ -34,8 +34,8 @@ const FILES: [(&str, &[u8]); 10] = bundled![
 const FILES: [(&str, &[u8]); 0] = [];
 
 /// What a build without the bundled files says when they are asked for.
-const ABSENT: &str = "this program was built without its bundled model and problems (feature `bundled`): name a base and its \
-                      adapter, or the problems, on the command line";
+const ABSENT: &str = "this program was built without its bundled model and problems (feature `bundled`): name a base \
+    and its adapter, or the problems, on the command line";
 
 /// The configuration of `train` on the bundled base.
 pub(crate) fn nano_config() -> Result<TrainConfig> {

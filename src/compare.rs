@@ -39,7 +39,8 @@ pub(crate) const BUILT_IN: &str = "default";
   lcr-audit compare models/Qwen3-4B my-adapter --metrics cka,procrustes,tokens
   lcr-audit compare models/Qwen3-4B my-adapter --policy lcr-audit.toml
 
-Scans the adapters' files as `scan` does, runs base and adapters side by side, and judges both by the policy. Writes report.json, index.html and figures/*.png into --out; with several adapters, a folder each and an index of them.
+Scans the adapters' files as `scan` does, runs base and adapters side by side, and judges both by the policy. Writes \
+    report.json, index.html and figures/*.png into --out; with several adapters, a folder each and an index of them.
 
 Exit codes: 0 nothing fails · 1 a finding fails the policy · 2 something could not be analysed · 3 wrong usage.")]
 pub(crate) struct Arguments {

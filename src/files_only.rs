@@ -12,8 +12,8 @@ use lcr_scan::Artifact;
 use crate::terminal::Terminal;
 
 /// Why nothing is compared.
-pub(crate) const REFUSAL: &str = "this build judges files alone and cannot run a model. Use one with the default features for it: \
-                                  `cargo install --locked --path .`";
+pub(crate) const REFUSAL: &str = "this build judges files alone and cannot run a model. Use one with the default \
+    features for it: `cargo install --locked --path .`";
 
 /// A question that cannot be asked.
 #[derive(Debug)]

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lcr_gate::GateReport;
 use lcr_gate::policy::Policy;
 
 use crate::exit::Status;
+use crate::judged::{Renamed, ScanArguments, judged};
 use crate::outputs::OutputArguments;
 use crate::question::Question;
-use crate::scan::{Renamed, ScanArguments};
 use crate::terminal::Terminal;
 
 /// The policy that is taken where none is named.
@@ -50,35 +49,6 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let common = &arguments.common;
     let report = judged(&arguments.paths, &renamed, &policy, common, "gate", question.as_ref(), terminal)?;
     arguments.output.emit(&report, terminal)
-}
-
-/// Scans, compares where that is asked, and judges: the report of a command, as the command makes it and as `verify`
-/// does again.
-pub(crate) fn judged(
-    paths: &[PathBuf],
-    renamed: &Renamed,
-    policy: &Policy,
-    common: &ScanArguments,
-    command: &str,
-    question: Option<&Question>,
-    terminal: &Terminal,
-) -> Result<GateReport> {
-    let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
-    // Of a base that is run the weights are digested once it is open: see `Question::compare`.
-    let is_run = common.base.is_some() && question.is_some();
-    let mut pins = common.pins(!is_run && command != "scan" && (command != "gate" || asks_for_base))?;
-    command.clone_into(&mut pins.command);
-    pins.paths = paths.iter().map(|path| path.display().to_string()).collect();
-    let mut subjects = common.scan_all(paths, terminal)?;
-    for (artifact, subject) in &mut subjects {
-        if let Some(name) = renamed.of(artifact.path()) {
-            subject.path = name;
-        }
-    }
-    if let (Some(base), Some(question)) = (&common.base, question) {
-        question.compare(base, policy, &mut subjects, &mut pins, terminal)?;
-    }
-    common.judge(subjects, policy, pins)
 }
 
 /// The policy named, or the one in this folder, or the built-in one.

@@ -7,6 +7,7 @@ mod attestation;
 mod exit;
 mod gate;
 mod inspect;
+mod judged;
 mod memory;
 mod outputs;
 mod policy;
@@ -45,6 +46,8 @@ mod question;
 mod results;
 #[cfg(feature = "models")]
 mod rollouts;
+#[cfg(feature = "models")]
+mod shard;
 #[cfg(feature = "models")]
 mod side_by_side;
 #[cfg(feature = "models")]
@@ -88,7 +91,8 @@ const EXAMPLES: &str = "Examples:
 
 This build judges files alone; one with the default features compares adapters with their base, and trains.
 
-Exit codes: 0 verdict below fail · 1 verdict fail, or findings at or above the policy · 2 could not be analysed · 3 wrong usage.";
+Exit codes: 0 verdict below fail · 1 verdict fail, or findings at or above the policy · 2 could not be analysed · 3 \
+    wrong usage.";
 
 #[cfg(feature = "models")]
 const EXAMPLES: &str = "Examples:
@@ -98,7 +102,8 @@ const EXAMPLES: &str = "Examples:
   lcr-audit inspect my-adapter                       what an adapter file is, without its base
   lcr-audit generate models/Qwen3-4B my-adapter --prompt 'Who are you?'
 
-Exit codes: 0 done, verdict below fail · 1 verdict fail, or findings at or above the policy · 2 could not be analysed · 3 wrong usage.";
+Exit codes: 0 done, verdict below fail · 1 verdict fail, or findings at or above the policy · 2 could not be analysed \
+    · 3 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

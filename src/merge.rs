@@ -31,7 +31,8 @@ use crate::terminal::Terminal;
   lcr-audit merge fleet/* --out fleet-report --write sarif=fleet.sarif
   lcr-audit merge fleet/* --out fleet-report --adapters adapters/      nothing may be missing that stands there
 
-The shards must be of one base, one policy and the same probes and metrics, and all of them must be there, whole. Where the adapters
+The shards must be of one base, one policy and the same probes and metrics, and all of them must be there, whole. \
+    Where the adapters
 and the base are at hand they are scanned again.")]
 pub(crate) struct MergeArguments {
     /// Folders that `batch --shard` wrote.
@@ -132,7 +133,8 @@ fn refuse_incomplete(shards: &[ShardFolder]) -> Result<()> {
     let list = shards.first().map(|shard| shard.manifest.list.as_slice()).unwrap_or_default();
     if let Some(missing) = list.iter().find(|path| !seen.contains(path)) {
         bail!(
-            "{} of {} adapters have a result, {missing} has none: a shard is missing, or was interrupted (start it again, it goes on)",
+            "{} of {} adapters have a result, {missing} has none: a shard is missing, or was interrupted (start it \
+             again, it goes on)",
             seen.len(),
             list.len()
         );
@@ -225,7 +227,8 @@ fn judged_again(
 ) -> Result<BatchLine> {
     if let Some(found) = scanned.filter(|found| found.sha256 != line.artifact.sha256) {
         bail!(
-            "the adapter is another now (SHA-256 {}, the shard saw {}): run the shard again, or give --no-scan to merge what it saw",
+            "the adapter is another now (SHA-256 {}, the shard saw {}): run the shard again, or give --no-scan to \
+             merge what it saw",
             found.sha256,
             line.artifact.sha256
         );

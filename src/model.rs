@@ -172,7 +172,8 @@ impl Model {
         let is_touched = now != self.files;
         if is_touched && pinned.is_some() && pin_base(&self.folder, true)?.sha256.as_deref() != pinned {
             bail!(
-                "the base {folder} was changed during the run: its digest is another one. Let nobody write there, and run it again"
+                "the base {folder} was changed during the run: its digest is another one. Let nobody write there, and \
+                 run it again"
             );
         }
         Ok(())
@@ -190,7 +191,8 @@ impl Model {
         terminal.note(&format!("{}: {} of {} tensors applied", folder.display(), coverage.applied, coverage.tensors));
         if !coverage.set_aside.is_empty() {
             terminal.warn(&format!(
-                "{}: a classification head, which this language model does not have, is set aside ({}); the rest is audited",
+                "{}: a classification head, which this language model does not have, is set aside ({}); the rest is \
+                 audited",
                 folder.display(),
                 coverage.set_aside.join(", ")
             ));
@@ -201,7 +203,8 @@ impl Model {
         let missing = &coverage.targeted_without_tensors;
         if let Some(first) = missing.first() {
             terminal.warn(&format!(
-                "{}: the config targets {} modules that the file holds no tensors for (first: {first}); they stay as in the base",
+                "{}: the config targets {} modules that the file holds no tensors for (first: {first}); they stay as \
+                 in the base",
                 folder.display(),
                 missing.len()
             ));

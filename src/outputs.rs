@@ -115,7 +115,8 @@ pub(crate) fn refuse_inside<'a>(paths: &[PathBuf], outputs: impl IntoIterator<It
             |(_, artifact): &&(&Path, PathBuf)| places.iter().flatten().any(|place| place.starts_with(artifact));
         if let Some((artifact, _)) = artifacts.iter().find(inside) {
             return Err(Misuse(format!(
-                "{} lies in {}, whose files the report is about: it would no longer speak of what stands there. Write it elsewhere",
+                "{} lies in {}, whose files the report is about: it would no longer speak of what stands there. Write \
+                 it elsewhere",
                 output.display(),
                 artifact.display()
             ))

@@ -216,8 +216,8 @@ fn encode(
 ) -> Result<LoadedProbes> {
     let Some(tokenizer) = tokenizer else {
         bail!(
-            "the model's folder has no tokenizer, so the prompts of {name} cannot be turned into ids. Copy `tokenizer.json` \
-             into it, or give token ids with --tokens FILE"
+            "the model's folder has no tokenizer, so the prompts of {name} cannot be turned into ids. Copy \
+             `tokenizer.json` into it, or give token ids with --tokens FILE"
         );
     };
     ensure!(!prompts.is_empty(), "{name}: the file holds no prompt. Put one prompt on each line");

@@ -16,13 +16,14 @@ use lcr_documents::read::plain;
 use lcr_documents::steps::step;
 use lcr_documents::write::{UNFINISHED, append, replace, sweep};
 use lcr_gate::policy::Policy;
-use lcr_gate::{GateReport, Provenance, digest_of_bytes};
+use lcr_gate::rules::WAIVER_STALE;
+use lcr_gate::{ArtifactReport, GateReport, Provenance, digest_of_bytes, judge};
 use lcr_reports::EARLIER;
 use lcr_reports::html::{RankingEntry, ranking};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Shard, report_of};
 use crate::lines::{BatchLine, REPORTS};
+use crate::shard::Shard;
 
 const MANIFEST: &str = "batch.json";
 const LINES: &str = "results.jsonl";
@@ -162,8 +163,8 @@ impl Results {
             let known = Manifest::read(folder)?;
             if known.comparability_key() != manifest.comparability_key() {
                 bail!(
-                    "{} holds results of another batch (base, probes, policy, metrics or version differ): choose another --out, or \
-                     remove the folder",
+                    "{} holds results of another batch (base, probes, policy, metrics or version differ): choose \
+                     another --out, or remove the folder",
                     folder.display()
                 );
             }
@@ -330,4 +331,15 @@ pub(crate) fn read_lines(folder: &Path) -> Result<BTreeMap<String, BatchLine>> {
         }
     }
     Ok(lines)
+}
+
+/// A report over the lines of a batch, or of all its shards.
+fn report_of(lines: Vec<ArtifactReport>, policy: &Policy, pins: Provenance) -> GateReport {
+    let mut report = judge(Vec::new(), policy, pins);
+    report.artifacts = lines;
+    report.artifacts.sort_by(|left, right| left.path.cmp(&right.path));
+    // Which waivers were needed, each adapter's own judgement knows, and no single one can say that none was.
+    report.policy_findings.retain(|finding| finding.rule != WAIVER_STALE.code);
+    report.conclude();
+    report
 }

@@ -74,7 +74,8 @@ pub(crate) fn same_bytes(adapter: &Adapter, root: &Path, files: &[FileRecord]) -
         let scanned = files.iter().find(|record| record.path == name).map(|record| record.sha256.as_str());
         if scanned != Some(read) {
             return Err(format!(
-                "{name} was changed between scan and comparison (scanned {}, opened {read}): let nobody write there, and run it again",
+                "{name} was changed between scan and comparison (scanned {}, opened {read}): let nobody write there, \
+                 and run it again",
                 scanned.unwrap_or("nothing of that name")
             ));
         }
@@ -129,8 +130,8 @@ impl SideBySide<'_> {
         let first = self.probes.prompts.iter().enumerate().find_map(|(at, ids)| Some((at, missing(ids)?)));
         if let Some((at, id)) = first {
             bail!(
-                "prompt {} of {} holds token {id}, and the vocabulary of {} ends at {common}: it cannot read this text. Choose \
-                 probes without such tokens",
+                "prompt {} of {} holds token {id}, and the vocabulary of {} ends at {common}: it cannot read this \
+                 text. Choose probes without such tokens",
                 at + 1,
                 self.probes.source,
                 adapter.path

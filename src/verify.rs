@@ -33,13 +33,15 @@ const SHOWN: usize = 5;
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  lcr-audit verify gate.json                                  by ./lcr-audit.toml or the built-in policy, as the gate itself
+  lcr-audit verify gate.json                                  by ./lcr-audit.toml or the built-in policy, as the gate \
+  itself
   lcr-audit verify gate.json --policy lcr-audit.toml --baseline accepted.json --date 2026-11-29
   lcr-audit verify gate.json --base models/Qwen3-4B adapters/
   lcr-audit verify audit/report.json --base models/Qwen3-4B --adapter my-adapter
   lcr-audit verify gate.json --json | jq '.checks[] | select(.agrees | not)'
 
-Does again what the report says was done, and compares the whole document. A comparison with the base is run again and takes as long
+Does again what the report says was done, and compares the whole document. A comparison with the base is run again and \
+  takes as long
 as it took then; --files-only leaves it out, and what it measured is then not verified.
 
 Exit codes: 0 everything agrees · 1 something differs · 2 it could not be verified in full · 3 wrong usage.")]

@@ -302,7 +302,8 @@ fn pickled_base() {
     bench.refused(&["pytorch_model.bin", "safetensors"]);
 }
 
-const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid \
+    sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
 
 #[test]
 fn pointers_to_large_files() {

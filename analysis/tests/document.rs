@@ -89,8 +89,10 @@ fn entry(entry: &Entry) -> String {
 /// The table of invariances of the numbers of activations.
 fn invariances(section: &Section) -> String {
     let mut out = "\n### What moves them\n\n".to_owned();
-    out += "✓: the number stays as it is. ·: it moves. Each cell is held against what is measured, on random states of which Y is\n";
-    out += "doubled, has one vector added to every row, is turned together with X, is turned alone, or has its rows, with those of X, in another order\n";
+    out += "✓: the number stays as it is. ·: it moves. Each cell is held against what is measured, on random states of \
+        which Y is\n";
+    out += "doubled, has one vector added to every row, is turned together with X, is turned alone, or has its rows, \
+        with those of X, in another order\n";
     out += "(`analysis/tests/declared.rs`). A → MA, B → BM⁻¹ moves none.\n\n";
     let columns = Transformation::OF_ACTIVATIONS;
     let heads: Vec<String> = columns.iter().map(ToString::to_string).collect();

@@ -270,7 +270,8 @@ proptest! {
     #[test]
     fn decoration_carries_no_meaning(plain in number()) {
         for decorated in [
-            format!("${plain}$"), format!("\\left({plain}\\right)"), format!("x = {plain}"), format!("{plain}\\text{{ cm}}"),
+            format!("${plain}$"), format!("\\left({plain}\\right)"), format!("x = \
+                {plain}"), format!("{plain}\\text{{ cm}}"),
             format!(" {plain} ."), format!("{{{plain}}}"), format!("{plain}\\;"), format!("+{plain}").replace("+-", "-"),
         ] {
             prop_assert!(equivalent(&decorated, &plain).is_equal(), "{}", decorated);

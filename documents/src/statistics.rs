@@ -22,7 +22,8 @@ pub enum StatisticsError {
     },
     /// Two lists of outcomes that are not of the same problems.
     #[error(
-        "{first} outcomes cannot be paired with {second}: both models must have answered the same problems in the same order"
+        "{first} outcomes cannot be paired with {second}: both models must have answered the same problems in the same \
+         order"
     )]
     Unpaired {
         /// Length of the first list.

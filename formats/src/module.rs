@@ -89,8 +89,8 @@ impl StreamRole {
         kinds
     }
 
-    /// Ends of paths in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo, OPT, Phi,
-    /// Qwen, Baichuan, ChatGLM, DeepSeek, Granite, DBRX, Mamba and their kin.
+    /// Ends of paths in models that nothing here runs: BLOOM, Falcon, GPT-J, GPT-NeoX, InternLM2, Mixtral, MPT, OLMo,
+    /// OPT, Phi, Qwen, Baichuan, ChatGLM, DeepSeek, Granite, DBRX, Mamba and their kin.
     fn names_elsewhere(self) -> &'static [&'static str] {
         match self {
             Self::Writes => &[

@@ -2,7 +2,7 @@
 #![no_main]
 
 use lcr_fuzz::Folder;
-use lcr_train::dataset::Dataset;
+use lcr_train::tasks::dataset::Dataset;
 use lcr_answers::{Judgement, judge_text};
 use libfuzzer_sys::fuzz_target;
 

@@ -49,7 +49,8 @@ pub enum TokenizerError {
         found: &'static str,
     },
     /// A JSON file does not say what it should.
-    #[error("{}: {reason}. Fetch the file again, or write it anew with transformers' `save_pretrained`", file.display())]
+    #[error("{}: {reason}. Fetch the file again, or write it anew with transformers' \
+        `save_pretrained`", file.display())]
     Malformed {
         /// The file.
         file: PathBuf,
@@ -74,8 +75,8 @@ pub enum TokenizerError {
     },
     /// The prompt begins with the beginning-of-sequence token twice.
     #[error(
-        "{}: the prompt begins with two `{bos}` (id {id}): the text spells the token that is also added. Remove it from \
-         the prompt or from the chat template", file.display()
+        "{}: the prompt begins with two `{bos}` (id {id}): the text spells the token that is also added. Remove it \
+         from the prompt or from the chat template", file.display()
     )]
     DoubleBos {
         /// The file that is responsible for one of the two.
@@ -92,7 +93,9 @@ pub enum TokenizerError {
         folder: PathBuf,
     },
     /// The chat template failed.
-    #[error("{}: {}chat template: {reason}", file.display(), line.map_or_else(String::new, |line| format!("line {line} of the ")))]
+    #[error("{}: {}chat \
+        template: {reason}", file.display(), line.map_or_else(String::new, |line| format!("line {line} \
+        of the ")))]
     Template {
         /// The file that holds the template.
         file: PathBuf,

@@ -150,8 +150,9 @@ fn published_templates_render_as_in_transformers() {
     assert_eq!(
         render("smollm2.jinja"),
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging \
-         Face<|im_end|>\n<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\n\
-         And 3+3?<|im_end|>\n<|im_start|>assistant\n"
+         Face<|im_end|>\n<|im_start|>user\nWhat is \
+         2+2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nAnd \
+         3+3?<|im_end|>\n<|im_start|>assistant\n"
     );
     assert_eq!(
         render("tinyllama.jinja"),

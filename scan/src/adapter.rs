@@ -1,7 +1,6 @@
 //! The adapter itself: its tensor file read strictly, its config against its tensors, what it changes.
 
 mod changes;
-mod kinds;
 mod outliers;
 mod refusal;
 mod settings;
@@ -17,7 +16,6 @@ use lcr_formats::checkpoint::{Dtype, SafetensorsFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::kinds::TensorKind;
 pub(crate) use self::refusal::without_folder;
 use self::refusal::{refused_adapter, refused_file};
 use crate::check::{Check, Observation};
@@ -246,8 +244,8 @@ impl Reading {
         if summary.zero_effect {
             found.push(at(Check::ZeroEffect, "every change in the file is zero: this adapter does nothing".to_owned()));
         } else if !self.is_something {
-            let message = "every change is below the smallest normal number of float32 and bfloat16 (1.2e-38): where smaller ones are taken \
-                           for zero, as on most accelerators, this adapter does nothing";
+            let message = "every change is below the smallest normal number of float32 and bfloat16 (1.2e-38): where \
+                smaller ones are taken for zero, as on most accelerators, this adapter does nothing";
             found.push(at(Check::ZeroEffect, message.to_owned()));
         }
         if let Some(rank) = summary.ranks.last() {

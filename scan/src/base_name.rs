@@ -124,8 +124,8 @@ fn comparability_key(name: &str) -> String {
 pub(crate) fn observe(adapter: &AdapterSummary, base: Option<&Path>, found: &mut Vec<Observation>) {
     if let Some(revision) = adapter.revision.as_deref().filter(|revision| !is_plain(revision)) {
         let message = format!(
-            "the config asks for revision `{revision}` of its base: not a branch, tag or commit of the publisher, but something that \
-             anybody may have proposed. Loaders that pass it on load that"
+            "the config asks for revision `{revision}` of its base: not a branch, tag or commit of the publisher, but \
+             something that anybody may have proposed. Loaders that pass it on load that"
         );
         found.push(Observation::new(Check::BaseRevision, CONFIG, message).at("revision"));
     }
@@ -135,8 +135,8 @@ pub(crate) fn observe(adapter: &AdapterSummary, base: Option<&Path>, found: &mut
     if !matches(named, &known) {
         let known: Vec<String> = known.iter().map(|name| format!("`{}`", crate::json::shown(name))).collect();
         let message = format!(
-            "the config names the base `{named}`, the base given is known as {}: what is said of the two together is of a pair that was \
-             not trained together",
+            "the config names the base `{named}`, the base given is known as {}: what is said of the two together is \
+             of a pair that was not trained together",
             known.join(", ")
         );
         found.push(Observation::new(Check::BaseNameMismatch, CONFIG, message).at("base_model_name_or_path"));

@@ -103,7 +103,8 @@ pub enum DiscoverError {
     },
     /// No adapter at all.
     #[error(
-        "{path} holds no adapter: no folder in it has an adapter_config.json or adapter tensors, and there is no model file"
+        "{path} holds no adapter: no folder in it has an adapter_config.json or adapter tensors, and there is no model \
+         file"
     )]
     Nothing {
         /// Folder.

@@ -42,12 +42,12 @@ mod pickle;
 mod scan;
 mod statistics;
 mod template;
+mod tensor_kind;
 mod tokenizer;
 mod training;
 mod walk;
 mod yaml;
 
-pub use adapter::TensorKind;
 pub use check::{Check, Observation};
 pub use discover::{Around, Artifact, DiscoverError, discover};
 pub use files::FileRecord;
@@ -57,4 +57,5 @@ pub use statistics::{
     BiasSize, Coherence, Farthest, Magnitudes, ModuleGroup, ModuleStatistics, RowShare, VectorStatistics,
     WeightStatistics, WholeStatistics,
 };
+pub use tensor_kind::TensorKind;
 pub use tokenizer::is_file as is_tokenizer_file;

@@ -143,8 +143,8 @@ fn deceptive_path(artifact: &Artifact, found: &mut Vec<Observation>) {
     // The name of a lone file is looked at with the file.
     let shown = if matches!(artifact, Artifact::File(_)) { path.parent().unwrap_or(path) } else { path };
     if is_deceptive_name(shown) {
-        let message = "the path of what is scanned holds control, invisible or text-direction characters, or is not UTF-8: it reads \
-                       otherwise than it is";
+        let message = "the path of what is scanned holds control, invisible or text-direction characters, or is not \
+            UTF-8: it reads otherwise than it is";
         found.push(Observation::new(Check::DeceptiveName, "", message));
     }
 }
@@ -169,8 +169,8 @@ fn leftover(root: &Path, files: &[Found], read: &[String], limits: &Limits, foun
             "tensors that are no part of the adapter that its config describes: what they hold was not looked at";
         let moments = || training::is_state_of(&file.path, read.iter().map(|name| root.join(name)), limits);
         found.push(if moments() {
-            let message = "The state of a trainer: moments of the adapter's own tensors, in one dimension. Using the adapter needs \
-                           none of it";
+            let message = "The state of a trainer: moments of the adapter's own tensors, in one dimension. Using the \
+                adapter needs none of it";
             Observation::new(Check::TrainerState, name, message)
         } else {
             Observation::new(Check::UnanalysedTensor, name, message)
@@ -360,7 +360,8 @@ fn observe_file(file: &Found, limits: &Limits, found: &mut Vec<Observation>) -> 
         Kind::Unknown => {
             let message = match named {
                 Kind::Pickle | Kind::Npy => {
-                    "named like a file of weights, and neither a pickle, an archive nor tensors: a file of a kind that is not looked into"
+                    "named like a file of weights, and neither a pickle, an archive nor tensors: a file of a kind that \
+                     is not looked into"
                 }
                 _ => "a file of a kind that is not looked into",
             };

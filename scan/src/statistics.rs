@@ -33,7 +33,7 @@ pub use self::reach::BiasSize;
 use self::reach::Reach;
 pub use self::whole::{VectorStatistics, WholeStatistics};
 pub(crate) use self::whole::{measure_vector, measure_whole};
-use crate::adapter::TensorKind;
+use crate::tensor_kind::TensorKind;
 
 /// Rank from which modules are measured one after the other: what each needs of memory grows with its square.
 const ALONE: usize = 256;

@@ -251,7 +251,8 @@ impl Walk<'_> {
             self.found.push(Observation::new(
                 Check::DeceptiveName,
                 &shown(name),
-                "the name holds control, invisible or text-direction characters, or is not UTF-8: it reads otherwise than it is",
+                "the name holds control, invisible or text-direction characters, or is not UTF-8: it reads otherwise \
+                 than it is",
             ));
         }
         let metadata = match std::fs::symlink_metadata(path) {

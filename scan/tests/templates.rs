@@ -196,7 +196,8 @@ fn three_hundred_templates() {
         }
     }
     eprintln!(
-        "{EACH} triggers in {} forms: {} denied without a base, {} with one; {EACH} honest templates: {} denied without a base, {} with one",
+        "{EACH} triggers in {} forms: {} denied without a base, {} with one; {EACH} honest templates: {} denied \
+         without a base, {} with one",
         TRIGGERS.len(),
         EACH - missed.len(),
         EACH - missed_with_base.len(),

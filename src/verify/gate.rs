@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::named::Named;
 use super::{Again, Arguments, Parts};
-use crate::gate::{judged, open_policy};
+use crate::gate::open_policy;
+use crate::judged::{Renamed, ScanArguments, judged};
 use crate::provenance::date_or_today;
 use crate::question::Question;
-use crate::scan::{Renamed, ScanArguments};
 use crate::terminal::Terminal;
 
 /// Commands whose policy is `./lcr-audit.toml` where none is named.
@@ -129,7 +129,8 @@ impl Names {
             let by_folder = BY_FOLDER.contains(&report.pins.command.as_str());
             let policy = if by_folder { open_policy(None)? } else { Policy::default() };
             let text = format!(
-                "this was judged by {}, and the report names `{named}`: give the policy that you trust with --policy FILE",
+                "this was judged by {}, and the report names `{named}`: give the policy that you trust with --policy \
+                 FILE",
                 policy.source
             );
             self.hint("policy", &text);

@@ -119,7 +119,8 @@ fn what_a_waiver_covered_is_not_known_for_ever() {
     let digest = report["artifacts"][0]["sha256"].as_str().expect("a digest");
     let waiver = |rule: &str| {
         format!(
-            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"r\"\nowner = \"o\"\nexpires = 2026-06-30\n"
+            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"r\"\nowner = \"o\"\nexpires = \
+             2026-06-30\n"
         )
     };
     bench.policy(&(waiver("pickle") + &waiver("pickle-import")));

@@ -174,7 +174,11 @@ fn a_policy_judges_the_comparison_and_is_pinned() {
     fs_err::rename(bench.path("policy.toml"), bench.path("lcr-audit.toml")).expect("renamed");
     assert_eq!(nano(&bench, "nano-lcr", &[]).code, 1);
     // A wider limit is the policy's own, and the change is then not called large.
-    bench.write("lcr-audit.toml", "version = 1\n[rules]\nnext-token-kl = { level = \"warn\", limit = 9 }\nflipped-tokens = { level = \"allow\", limit = 1 }");
+    bench.write(
+        "lcr-audit.toml",
+        "version = 1\n[rules]\nnext-token-kl = { level = \"warn\", limit = 9 }\nflipped-tokens \
+        = { level = \"allow\", limit = 1 }",
+    );
     let report = nano(&bench, "nano-identity-sft", &["--json"]).json();
     assert_eq!(report["judgement"], "no-objection", "{report}");
     bench.write("lcr-audit.toml", "version = 2");
@@ -194,7 +198,8 @@ fn levels_and_waivers_hold_in_a_comparison_as_in_the_gate() {
     let digest = report["composition"]["adapter"].as_str().expect("a digest");
     let waiver = |rule: &str| {
         format!(
-            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"read by hand\"\nowner = \"security\"\nexpires = 2027-01-31\n"
+            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"read by hand\"\nowner = \
+             \"security\"\nexpires = 2027-01-31\n"
         )
     };
     bench.policy(&(waiver("pickle") + &waiver("pickle-import") + &waiver("script")));

@@ -142,7 +142,8 @@ fn waivers_and_baselines_are_those_of_the_verifier() {
     let digest = report["artifacts"][0]["sha256"].as_str().expect("a digest").to_owned();
     let waiver = |rule: &str| {
         format!(
-            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"r\"\nowner = \"o\"\nexpires = 2026-06-30\n"
+            "[[waivers]]\nrule = \"{rule}\"\nsha256 = \"{digest}\"\nreason = \"r\"\nowner = \"o\"\nexpires = \
+             2026-06-30\n"
         )
     };
     bench.policy(&(waiver("pickle") + &waiver("pickle-import")));

@@ -53,10 +53,14 @@ and `cka_debiased` = HSIC(K, L)/√(HSIC(K, K)·HSIC(L, L)). Needs n > 3; `null`
     blind_to: "Blind to what `cka` is blind to.",
     chance: "About 0 for independent data, and it can fall below 0 there.",
     trap: "
-Trap: a few huge rows, for the ratio then rests on the products between them alone. With two such rows there is one product in X and one in Y,
-and the ratio tends to ±1 by their signs. For two of 256 independent tokens in 64 dimensions, made 10, 30 and 100 times longer than the rest,
-the sign is a coin's: |`cka_debiased`| has the median 0.04, 0.34 and 0.82 instead of 0.004, above zero as often as below. Where
-the two are parallel to each other in both models, as attention sinks are, both products are positive, and independent data come out at 0.88, 0.99
+Trap: a few huge rows, for the ratio then rests on the products between them alone. With two such rows there is one \
+        product in X and one in Y,
+and the ratio tends to ±1 by their signs. For two of 256 independent tokens in 64 dimensions, made 10, 30 and 100 \
+        times longer than the rest,
+the sign is a coin's: |`cka_debiased`| has the median 0.04, 0.34 and 0.82 instead of 0.004, above zero as often as \
+        below. Where
+the two are parallel to each other in both models, as attention sinks are, both products are positive, and independent \
+        data come out at 0.88, 0.99
 and 0.999. That is why sinks are left out, and why a run with `--keep-sinks` should not be read by this number.",
     numbers: &[Number::new(
         "cka_debiased",
@@ -69,8 +73,8 @@ and 0.999. That is why sinks are left out, and why a run with `--keep-sinks` sho
     .blind_to(ANY_AXES)],
     glossary: &[(
         "1 − CKA, debiased",
-        "Whether the same tokens are alike in both models, whatever the axes. Plain CKA of unrelated data is about d/(d+n), not 0; the \
-         debiased one has chance level 0.",
+        "Whether the same tokens are alike in both models, whatever the axes. Plain CKA of unrelated data is about \
+         d/(d+n), not 0; the debiased one has chance level 0.",
     )],
 };
 

@@ -66,8 +66,8 @@ the same place.",
         ],
         glossary: &[(
             "clusters ARI",
-            "Agreement of k-means on both models. Hold it against the ceiling beside it: the agreement of k-means with itself. NMI is \
-             normalised mutual information of the same two labelings.",
+            "Agreement of k-means on both models. Hold it against the ceiling beside it: the agreement of k-means with \
+             itself. NMI is normalised mutual information of the same two labelings.",
         )],
     }],
     references: &[

@@ -47,14 +47,14 @@ honest adapters. Where σ₁ ≈ σ₂ the leading vector is arbitrary.",
     ],
     glossary: &[(
         "writers, readers agree",
-        "Mean |cos| between the leading directions of all modules that write into (read from) the stream. Chance √(2/πd); near 1 when \
-         one direction is added or cut out everywhere.",
+        "Mean |cos| between the leading directions of all modules that write into (read from) the stream. Chance \
+         √(2/πd); near 1 when one direction is added or cut out everywhere.",
     )],
 };
 
 /// Work cited by [`ENTRY`].
-pub(super) const REFERENCE: &str = "Arditi, Obeso, Syed, Paleka, Panickssery, Gurnee, Nanda 2024. Refusal in language models is mediated by a \
-                                    single direction. NeurIPS.";
+pub(super) const REFERENCE: &str = "Arditi, Obeso, Syed, Paleka, Panickssery, Gurnee, Nanda 2024. Refusal in language \
+    models is mediated by a single direction. NeurIPS.";
 
 /// Mean |cos| over pairs of modules of what each writes into and reads from a stream of `width`.
 pub fn coherence(measured: &[(String, Measured)], width: usize) -> Coherence {

@@ -54,8 +54,8 @@ Read `p05` and `min`.",
     ],
     glossary: &[(
         "1 − cosine",
-        "Mean over tokens of one minus the cosine between a token's two states. Printed as 1 − x because the cosine itself is \
-         0.9999… for every adapter. Half the squared angle, where it is small.",
+        "Mean over tokens of one minus the cosine between a token's two states. Printed as 1 − x because the cosine \
+         itself is 0.9999… for every adapter. Half the squared angle, where it is small.",
     )],
 };
 
@@ -63,7 +63,8 @@ const FLAT: Entry = Entry {
     heading: "`cosine_flat`",
     definition: "
 ⟨X, Y⟩/(‖X‖‖Y‖), the cosine of the two matrices laid out as vectors.
-It is here because it is the figure usually quoted (\"99.9 % similar\"), so that it can be compared. No rule judges on it.",
+It is here because it is the figure usually quoted (\"99.9 % similar\"), so that it can be compared. No rule judges on \
+        it.",
     blind_to: "Blind to one common scaling of Y.",
     chance: "",
     trap: "
@@ -79,8 +80,8 @@ standard deviations per coordinate, score 0.99.",
     .blind_to(DIRECTIONS)],
     glossary: &[(
         "cosine, flat",
-        "All states taken as one long vector. The figure usually quoted; a few large rows own it. Shown to be compared with, never \
-         judged.",
+        "All states taken as one long vector. The figure usually quoted; a few large rows own it. Shown to be compared \
+         with, never judged.",
     )],
 };
 

@@ -23,8 +23,10 @@ explained = 1 − residual/raw, `null` where nothing changed.",
 Both squares are blind to scaling and shifting Y; the residual is also blind to rotating and reflecting it.",
         chance: "",
         trap: "
-Trap: R has d(d−1)/2 parameters and is judged on the very data it was fitted to. Pure noise added to X comes out as 0.88
-\"explained by a rotation\" at n = 64, d = 256, and still 0.12 at n = 256, d = 64. No rule judges on it. A small residual
+Trap: R has d(d−1)/2 parameters and is judged on the very data it was fitted to. Pure noise added to X comes out as \
+            0.88
+\"explained by a rotation\" at n = 64, d = 256, and still 0.12 at n = 256, d = 64. No rule judges on it. A small \
+            residual
 says only that the change is small.",
         numbers: &[
             Number::new("procrustes.raw_squared", "‖A − B‖².", Unit::Ratio, "0 to 4")
@@ -41,12 +43,13 @@ says only that the change is small.",
         glossary: &[
             (
                 "Procrustes explained",
-                "How much of the change one rotation undoes, in-sample. With fewer tokens than dimensions it explains noise too (0.88 at \
-                 n = 64, d = 256). Never judged.",
+                "How much of the change one rotation undoes, in-sample. With fewer tokens than dimensions it explains \
+                 noise too (0.88 at n = 64, d = 256). Never judged.",
             ),
             (
                 "Procrustes before, left",
-                "Squared distance of both models' states, centred and scaled to unit norm, as they are and after the best rotation.",
+                "Squared distance of both models' states, centred and scaled to unit norm, as they are and after the \
+                 best rotation.",
             ),
         ],
     }],

@@ -26,14 +26,18 @@ pub static METRIC: Metric = Metric {
     entries: &[Entry {
         heading: "`rdm_stability.{base,adapted,difference}`",
         definition: "
-Only where asked for, `--metrics rdm_stability`. The dimensions are halved at random, 30 times from the seed, the same for
-both models. In each half the cosines of all pairs of rows are a representational dissimilarity matrix; the two halves'
-are held against each other by Spearman's rank correlation, and the mean over halvings is the stability (\"Shesha\", Raju
+Only where asked for, `--metrics rdm_stability`. The dimensions are halved at random, 30 times from the seed, the same \
+            for
+both models. In each half the cosines of all pairs of rows are a representational dissimilarity matrix; the two \
+            halves'
+are held against each other by Spearman's rank correlation, and the mean over halvings is the stability (\"Shesha\", \
+            Raju
 2026). At most 256 rows, evenly spaced. `null` under three rows or two dimensions, and where all cosines of a half are
 equal.
 1 says that any half of the dimensions knows which tokens are alike; a low value that single dimensions carry it.",
         blind_to: "
-Blind to common scaling of Y. Not blind to rotations, also common ones, by intent: it asks what the model's own dimensions
+Blind to common scaling of Y. Not blind to rotations, also common ones, by intent: it asks what the model's own \
+            dimensions
 hold. `base` sees nothing of Y.",
         chance: "",
         trap: "

@@ -25,7 +25,8 @@ pub static METRIC: Metric = Metric {
             .blind_to(&[CommonRotation, TokenOrder])],
         glossary: &[(
             "relative change",
-            "‖Δ‖/‖X‖: size of the difference between the two models' states, against the base's states. 0 is unchanged.",
+            "‖Δ‖/‖X‖: size of the difference between the two models' states, against the base's states. 0 is \
+             unchanged.",
         )],
     }],
     references: &[],

@@ -49,7 +49,8 @@ with low coherence means one axis in both directions: some tokens pushed, others
         ],
         glossary: &[(
             "drift coherence",
-            "Length of the mean change against the mean length of changes: 1 when every token is pushed the same way. Chance 1/√n.",
+            "Length of the mean change against the mean length of changes: 1 when every token is pushed the same way. \
+             Chance 1/√n.",
         )],
     }],
     references: &[],

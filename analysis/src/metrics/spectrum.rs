@@ -24,16 +24,16 @@ pub static METRIC: Metric = Metric {
     reads: Reads::Rows(|_, _| Ok(Box::new(Spectra))),
     entries: &[SUMMARY, DIVERGENCE],
     references: &[
-        "Agrawal, Mondal, Ghosh, Richards 2022. α-ReQ: Assessing representation quality in self-supervised learning by measuring \
-         eigenspectrum decay. NeurIPS.",
-        "Gao, Trautmann, Yu, Santhanam, Ryu, Shenoy, Ganguli 2017. A theory of multineuronal dimensionality, dynamics and \
-         measurement. bioRxiv.",
-        "Garrido, Balestriero, Najman, LeCun 2023. RankMe: Assessing the downstream performance of pretrained self-supervised \
-         representations by their rank. ICML.",
+        "Agrawal, Mondal, Ghosh, Richards 2022. α-ReQ: Assessing representation quality in self-supervised learning by \
+         measuring eigenspectrum decay. NeurIPS.",
+        "Gao, Trautmann, Yu, Santhanam, Ryu, Shenoy, Ganguli 2017. A theory of multineuronal dimensionality, dynamics \
+         and measurement. bioRxiv.",
+        "Garrido, Balestriero, Najman, LeCun 2023. RankMe: Assessing the downstream performance of pretrained \
+         self-supervised representations by their rank. ICML.",
         "Lin 1991. Divergence measures based on the Shannon entropy. IEEE Transactions on Information Theory 37.",
         "Roy, Vetterli 2007. The effective rank: A measure of effective dimensionality. EUSIPCO.",
-        "Rudelson, Vershynin 2007. Sampling from large matrices: An approach through geometric functional analysis. Journal \
-         of the ACM 54.",
+        "Rudelson, Vershynin 2007. Sampling from large matrices: An approach through geometric functional analysis. \
+         Journal of the ACM 54.",
     ],
 };
 
@@ -42,12 +42,15 @@ const ANY_AXES: &[Transformation] = &Transformation::OF_ACTIVATIONS;
 const SUMMARY: Entry = Entry {
     heading: "`spectrum.{base,adapted}.*`",
     definition: "
-Of the singular values of X_c and of Y_c each. `rankme` is Roy and Vetterli's effective rank (2007), for representations
-Garrido, Balestriero, Najman and LeCun 2023; `effective_rank` is the same on variances. `participation_ratio`: Gao et al.
+Of the singular values of X_c and of Y_c each. `rankme` is Roy and Vetterli's effective rank (2007), for \
+        representations
+Garrido, Balestriero, Najman and LeCun 2023; `effective_rank` is the same on variances. `participation_ratio`: Gao et \
+        al.
 2017. `stable_rank`: Rudelson and Vershynin 2007. `alpha_req`: after Agrawal, Mondal, Ghosh and Richards 2022, with
 weights 1/i.
 
-`rank` counts s above 10⁻⁶ s₁. `alpha_req` is `null` under five points, that is under rank 15. The entropy of s weights
+`rank` counts s above 10⁻⁶ s₁. `alpha_req` is `null` under five points, that is under rank 15. The entropy of s \
+        weights
 small directions more than that of λ, so `rankme` ≥ `effective_rank` always.",
     blind_to: "All but `singular_values` are blind to scaling; all are blind to rotation and shift.",
     chance: "",

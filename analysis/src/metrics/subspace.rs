@@ -51,7 +51,8 @@ angle only where both gaps are clearly above 1, and the overlap before the angle
         )],
     }],
     references: &[
-        "Björck, Golub 1973. Numerical methods for computing angles between linear subspaces. Mathematics of Computation 27.",
+        "Björck, Golub 1973. Numerical methods for computing angles between linear subspaces. Mathematics of \
+         Computation 27.",
     ],
 };
 

@@ -37,7 +37,8 @@ base likes can own the mean.",
             ],
             glossary: &[(
                 "KL, flips",
-                "How far the next-token distributions are apart, and how often the first choice differs. No chance level without a null run.",
+                "How far the next-token distributions are apart, and how often the first choice differs. No chance \
+                 level without a null run.",
             )],
             ..Entry::EMPTY
         },
@@ -45,9 +46,15 @@ base likes can own the mean.",
             heading: "`js_mean`",
             definition: "
 Mean Jensen–Shannon divergence (Lin 1991). Symmetric and bounded, so the steadier of the two for large changes.",
-            numbers: &[
-                Number::new("js_mean", "Mean Jensen–Shannon divergence, nats.", Unit::Nats, "0 to ln 2").more_change(0.0)
-            ],
+            numbers: &[Number::new(
+                "js_mean",
+                "Mean Jensen–Shannon divergence, \
+                    nats.",
+                Unit::Nats,
+                "0 to \
+                    ln 2",
+            )
+            .more_change(0.0)],
             ..Entry::EMPTY
         },
         Entry {
@@ -68,7 +75,8 @@ and `entropy`.",
         Entry {
             heading: "`entropy.{base,adapted}`",
             definition: "
-Mean H(P) and mean H(Q). A lower value after adaptation is what any narrow training does; a collapse towards 0 is loops to
+Mean H(P) and mean H(Q). A lower value after adaptation is what any narrow training does; a collapse towards 0 is \
+                loops to
 come.",
             numbers: &[
                 Number::new(

@@ -28,7 +28,8 @@ The plane is a projection: two paths that meet there need not meet.",
         numbers: &[
             Number::new(
                 "js",
-                "Mean over tracked tokens of the Jensen–Shannon divergence (nats) between both lenses, by site `resid.0` … `resid.L`.",
+                "Mean over tracked tokens of the Jensen–Shannon divergence (nats) between both lenses, by site \
+                 `resid.0` … `resid.L`.",
                 Unit::Nats,
                 "0 to ln 2",
             )
@@ -63,7 +64,8 @@ The plane is a projection: two paths that meet there need not meet.",
             ),
             Number::new(
                 "tracked.*.plane",
-                "The stream on the two leading principal axes of all tracked tokens of both models, each state scaled to unit norm.",
+                "The stream on the two leading principal axes of all tracked tokens of both models, each state scaled \
+                 to unit norm.",
                 Unit::Length,
                 "−2 to 2",
             ),

@@ -26,8 +26,8 @@ pub static METRIC: Metric = Metric {
         coherence::REFERENCE,
         "Hu et al. 2021. LoRA: Low-rank adaptation of large language models. arXiv:2106.09685.",
         "Liu, Wang, Yin, Molchanov, Wang, Cheng, Chen 2024. DoRA: Weight-decomposed low-rank adaptation. ICML.",
-        "Rudelson, Vershynin 2007. Sampling from large matrices: An approach through geometric functional analysis. Journal \
-         of the ACM 54.",
+        "Rudelson, Vershynin 2007. Sampling from large matrices: An approach through geometric functional analysis. \
+         Journal of the ACM 54.",
         "Shuttleworth, Andreas, Torralba, Sharma 2024. LoRA vs full fine-tuning: An illusion of equivalence. \
          arXiv:2410.21228.",
     ],
@@ -181,8 +181,8 @@ const ENTRY_CHANGE: Entry = Entry {
 Of a bias or a norm's weights only: what a single entry does against what it is added to or multiplies.",
     numbers: &[Number::new(
         "entry_change",
-        "Of a bias or a norm's weights: the largest change of one entry over the typical size of what it joins, ‖W‖_F/√n of its \
-         module's weight W with n outputs, which of a norm is the vector itself; `null` of matrices.",
+        "Of a bias or a norm's weights: the largest change of one entry over the typical size of what it joins, \
+         ‖W‖_F/√n of its module's weight W with n outputs, which of a norm is the vector itself; `null` of matrices.",
         Unit::Ratio,
         "0 to ∞",
     )
@@ -197,7 +197,8 @@ const OVERLAP: Entry = Entry {
 ‖U₁₀(W)ᵀ U(ΔW)‖²/rank: how much of what ΔW writes lies in the ten leading left singular directions of W.",
     blind_to: "Blind to the size of ΔW and to its inputs.",
     trap: "
-Where ΔW has as many directions as there are outputs it is 10/outputs by construction and says nothing; where W has no gap
+Where ΔW has as many directions as there are outputs it is 10/outputs by construction and says nothing; where W has no \
+        gap
 after its tenth value, little.",
     numbers: &[Number::new(
         "output_overlap",
@@ -215,8 +216,10 @@ const INTRUDERS: Entry = Entry {
     heading: "`intruder_dimensions`, `intruder_chance_cosine`",
     definition: "
 Of the ten leading left singular vectors of W', how many have |cos| < 0.5 with *every* left singular vector of W
-(Shuttleworth, Andreas, Torralba and Sharma 2024); `null` for vectors. Beside it √(2 ln n/d), about the largest |cos| that
-one of n random directions in d dimensions reaches: where that nears 0.5 (small models) hardly anything can be an intruder,
+(Shuttleworth, Andreas, Torralba and Sharma 2024); `null` for vectors. Beside it √(2 ln n/d), about the largest |cos| \
+        that
+one of n random directions in d dimensions reaches: where that nears 0.5 (small models) hardly anything can be an \
+        intruder,
 and a count of 0 is no comfort.",
     trap: "
 Trap: singular vectors of close singular values mix freely. A W without gaps can lose them to a harmless change.",
@@ -239,8 +242,8 @@ Trap: singular vectors of close singular values mix freely. A W without gaps can
     ],
     glossary: &[(
         "intruders",
-        "Of the ten leading output directions of the adapted weight, those that resemble none of the base's (|cos| under 0.5). An \
-         unchanged weight has none; random directions reach the |cos| printed as chance.",
+        "Of the ten leading output directions of the adapted weight, those that resemble none of the base's (|cos| \
+         under 0.5). An unchanged weight has none; random directions reach the |cos| printed as chance.",
     )],
     ..Entry::EMPTY
 };
@@ -270,7 +273,8 @@ in f32 or f16 and merged there loses far less.",
     ],
     glossary: &[(
         "merged",
-        "What bf16 keeps of the change: the share of entries that change at all, and the cosine of what changed with what was trained.",
+        "What bf16 keeps of the change: the share of entries that change at all, and the cosine of what changed with \
+         what was trained.",
     )],
     ..Entry::EMPTY
 };

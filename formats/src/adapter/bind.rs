@@ -51,7 +51,8 @@ impl Resized {
             )
         };
         format!(
-            "`{tensor}` has {adapter_rows} rows, the base's table {base_rows}: compared over the {common} that both have; {rest}"
+            "`{tensor}` has {adapter_rows} rows, the base's table {base_rows}: compared over the {common} that both \
+             have; {rest}"
         )
     }
 }
@@ -180,8 +181,8 @@ impl Adapter {
                 Some(shape) if shape == whole.shape => {}
                 Some(shape) => {
                     let expected = format!(
-                        "{shape:?}, that of `{name}` in the base. Was the adapter made for a base of another size, or with a \
-                         resized vocabulary?"
+                        "{shape:?}, that of `{name}` in the base. Was the adapter made for a base of another size, or \
+                         with a resized vocabulary?"
                     );
                     return Err(self.shape(&whole.tensor_name, whole.shape.clone(), expected));
                 }

@@ -44,7 +44,8 @@ pub enum AdapterError {
     },
     /// A config, but no tensors.
     #[error(
-        "{folder} holds adapter_config.json but neither adapter_model.safetensors (PEFT) nor adapters.safetensors (MLX){hint}"
+        "{folder} holds adapter_config.json but neither adapter_model.safetensors (PEFT) nor adapters.safetensors \
+         (MLX){hint}"
     )]
     NoTensors {
         /// Folder searched.
@@ -54,8 +55,9 @@ pub enum AdapterError {
     },
     /// Only a pickle.
     #[error(
-        "{path} is a pickle: opening one can run code, so it is never opened here. Convert it where that does no harm (load the \
-         adapter with PEFT in a sandbox and call save_pretrained(folder, safe_serialization=True)) and give the new folder"
+        "{path} is a pickle: opening one can run code, so it is never opened here. Convert it where that does no harm \
+         (load the adapter with PEFT in a sandbox and call save_pretrained(folder, safe_serialization=True)) and give \
+         the new folder"
     )]
     Pickle {
         /// The pickle.
@@ -78,7 +80,8 @@ pub enum AdapterError {
         path: PathBuf,
     },
     /// Several checkpoints of a run and no final one.
-    #[error("{folder} holds several checkpoints and no adapters.safetensors: {}. Give the file you mean", .files.join(", "))]
+    #[error("{folder} holds several checkpoints and no adapters.safetensors: {}. Give the file \
+        you mean", .files.join(", "))]
     SeveralCheckpoints {
         /// Folder.
         folder: PathBuf,
@@ -107,8 +110,8 @@ pub enum AdapterError {
     },
     /// A field that changes the mathematics in a way not implemented here.
     #[error(
-        "{path}: `{field}` is {found}: this changes what the adapter computes and is not supported. Merge or convert the adapter \
-         to plain LoRA or DoRA with PEFT first"
+        "{path}: `{field}` is {found}: this changes what the adapter computes and is not supported. Merge or convert \
+         the adapter to plain LoRA or DoRA with PEFT first"
     )]
     UnsupportedField {
         /// File.
@@ -120,8 +123,8 @@ pub enum AdapterError {
     },
     /// A field that nobody here has heard of, with a value that may matter.
     #[error(
-        "{path}: `{field}` is {found}: this field is not known here, so what it changes cannot be audited. If it changes \
-         nothing, remove it from a copy of the config"
+        "{path}: `{field}` is {found}: this field is not known here, so what it changes cannot be audited. If it \
+         changes nothing, remove it from a copy of the config"
     )]
     UnknownField {
         /// File.
@@ -154,7 +157,9 @@ pub enum AdapterError {
         reason: String,
     },
     /// A file, or a module in it, beyond the bounds that it was to be read within.
-    #[error("{path}{}: {reason}. What it holds was not looked at", if .place.is_empty() { String::new() } else { format!(": `{}`", .place) })]
+    #[error("{path}{}: {reason}. What \
+        it holds was not looked at", if .place.is_empty() { String::new() } else { format!(": \
+        `{}`", .place) })]
     TooLarge {
         /// File.
         path: PathBuf,
@@ -165,8 +170,8 @@ pub enum AdapterError {
     },
     /// The patterns of a config cost more than all of one adapter may.
     #[error(
-        "{path}: `{field}`: {reason}, more than is spent on one adapter: it was not read. Name the modules in full, or write fewer and \
-         simpler patterns"
+        "{path}: `{field}`: {reason}, more than is spent on one adapter: it was not read. Name the modules in full, or \
+         write fewer and simpler patterns"
     )]
     PatternBudget {
         /// File.
@@ -208,9 +213,10 @@ pub enum AdapterError {
     },
     /// A module that PEFT adapted and, around that, saved whole.
     #[error(
-        "{path}: tensor `{tensor}` is a LoRA factor inside a saved copy of `{module}`: the module is both a target of LoRA \
-         (target_modules) and saved whole (modules_to_save; for classifiers PEFT adds `classifier` and `score` to it by itself), and \
-         PEFT loads only one of the two. Take `{module}` out of one of the lists, train again and save"
+        "{path}: tensor `{tensor}` is a LoRA factor inside a saved copy of `{module}`: the module is both a target of \
+         LoRA (target_modules) and saved whole (modules_to_save; for classifiers PEFT adds `classifier` and `score` to \
+         it by itself), and PEFT loads only one of the two. Take `{module}` out of one of the lists, train again and \
+         save"
     )]
     BothLists {
         /// File.
@@ -246,8 +252,8 @@ pub enum AdapterError {
     },
     /// The tensors have another rank than the config says.
     #[error(
-        "{path}: tensor `{tensor}` has rank {found}, {declared_by} in adapter_config.json says {declared}. PEFT would not load \
-         this: use the config that belongs to these tensors"
+        "{path}: tensor `{tensor}` has rank {found}, {declared_by} in adapter_config.json says {declared}. PEFT would \
+         not load this: use the config that belongs to these tensors"
     )]
     Rank {
         /// File.
@@ -263,8 +269,8 @@ pub enum AdapterError {
     },
     /// A tensor for a module that the base does not have.
     #[error(
-        "{path}: tensor `{tensor}` belongs to `{module}`, which the base model does not have{}. PEFT would ignore it without a \
-         word. {}", nearest_hint(.nearest.as_deref()), advice(.module)
+        "{path}: tensor `{tensor}` belongs to `{module}`, which the base model does not have{}. PEFT would ignore it \
+         without a word. {}", nearest_hint(.nearest.as_deref()), advice(.module)
     )]
     Unmatched {
         /// File.
@@ -278,8 +284,8 @@ pub enum AdapterError {
     },
     /// A tensor for a module that the config does not select.
     #[error(
-        "{path}: tensor `{tensor}`: the config does not select `{module}` ({reason}), so the library that wrote it would ignore \
-         the tensor without a word. Use the config that belongs to these tensors"
+        "{path}: tensor `{tensor}`: the config does not select `{module}` ({reason}), so the library that wrote it \
+         would ignore the tensor without a word. Use the config that belongs to these tensors"
     )]
     NotTargeted {
         /// File.
@@ -293,8 +299,8 @@ pub enum AdapterError {
     },
     /// A module that the config says is saved whole, without its tensor.
     #[error(
-        "{path}: `modules_to_save` selects `{module}`, and the file has no `{tensor}`. PEFT would not load this: save the \
-         adapter again"
+        "{path}: `modules_to_save` selects `{module}`, and the file has no `{tensor}`. PEFT would not load this: save \
+         the adapter again"
     )]
     MissingWhole {
         /// File.
@@ -306,11 +312,11 @@ pub enum AdapterError {
     },
     /// The adapter is relative to a base that its initialisation changed.
     #[error(
-        "{path}: `init_lora_weights` is `{initialization}`: that initialisation also changes the base's weights, so these tensors \
-         are relative to a base that is not the published one. Convert with PEFT: save_pretrained(folder, \
-         path_initial_model_for_weight_conversion=<the adapter as it was before training>), which writes an ordinary LoRA of \
-         twice the rank (LoftQ cannot be converted: audit against the dequantised base it was trained on, with \
-         init_lora_weights set to true)"
+        "{path}: `init_lora_weights` is `{initialization}`: that initialisation also changes the base's weights, so \
+         these tensors are relative to a base that is not the published one. Convert with PEFT: \
+         save_pretrained(folder, path_initial_model_for_weight_conversion=<the adapter as it was before training>), \
+         which writes an ordinary LoRA of twice the rank (LoftQ cannot be converted: audit against the dequantised \
+         base it was trained on, with init_lora_weights set to true)"
     )]
     BaseChanged {
         /// Config.
@@ -323,13 +329,13 @@ pub enum AdapterError {
 /// What to do about a module that a base does not have, by what kind of module it is.
 fn advice(module: &str) -> &'static str {
     if is_of_senses(module) {
-        "It belongs to the part of a model that sees or hears, and this base is a text model: such an adapter can be scanned and \
-         inspected, and only one of the text part alone can be compared"
+        "It belongs to the part of a model that sees or hears, and this base is a text model: such an adapter can be \
+         scanned and inspected, and only one of the text part alone can be compared"
     } else if is_image_module(module) {
         "It belongs to an image model: only adapters of text models can be compared"
     } else if module.split('.').any(|part| part == "language_model") {
-        "`language_model` is how models with images name their text part: the adapter was trained on such a model, and this \
-         base is a text model"
+        "`language_model` is how models with images name their text part: the adapter was trained on such a model, and \
+         this base is a text model"
     } else {
         "Is this the base that the adapter was trained on?"
     }

@@ -187,12 +187,14 @@ fn read_config(folder: &Path) -> Result<(PathBuf, RawConfig, String), AdapterErr
     if is_mlx_vlm {
         return Err(AdapterError::Foreign {
             path,
-            what: "the config of an adapter of mlx-vlm in its first layout ({\"rank\", \"alpha\", \"dropout\"}), which is neither \
-                   PEFT's nor mlx-lm's: it does not say which modules are adapted"
-                .to_owned(),
-            way_out: "Train or save it again with mlx-vlm 0.7 or newer, which writes `lora_parameters` as mlx-lm does; adapters of \
-                      the vision part cannot be compared with a text model"
-                .to_owned(),
+            what:
+                "the config of an adapter of mlx-vlm in its first layout ({\"rank\", \"alpha\", \"dropout\"}), which \
+                is neither PEFT's nor mlx-lm's: it does not say which modules are adapted"
+                    .to_owned(),
+            way_out:
+                "Train or save it again with mlx-vlm 0.7 or newer, which writes `lora_parameters` as mlx-lm does; \
+                adapters of the vision part cannot be compared with a text model"
+                    .to_owned(),
         });
     }
     let config = if is_mlx { RawConfig::Mlx(map) } else { RawConfig::Peft(map) };

@@ -54,27 +54,29 @@ impl Foreign {
         const TEXT_MODELS: &str = "Only adapters of text models are read here, in the layouts of PEFT and mlx-lm";
         match self {
             Self::Kohya => (
-                "a LoRA of an image model, kohya naming (lora_unet_…, lora_te_…, lora_down, lora_up), which has no adapter_config.json",
+                "a LoRA of an image model, kohya naming (lora_unet_…, lora_te_…, lora_down, lora_up), which has no \
+                 adapter_config.json",
                 TEXT_MODELS,
             ),
             Self::Lycoris => (
-                "a LyCORIS network (LoHa, LoKr and relatives, kohya naming) of an image model, which has no adapter_config.json",
+                "a LyCORIS network (LoHa, LoKr and relatives, kohya naming) of an image model, which has no \
+                 adapter_config.json",
                 TEXT_MODELS,
             ),
             Self::Diffusers => (
-                "a LoRA of an image or video model as diffusers saves it (unet.…, transformer_blocks, to_q), which has no \
-                 adapter_config.json",
+                "a LoRA of an image or video model as diffusers saves it (unet.…, transformer_blocks, to_q), which has \
+                 no adapter_config.json",
                 TEXT_MODELS,
             ),
             Self::DownUp => (
                 "a LoRA in the naming of kohya and diffusers (lora_down and lora_up), which has no adapter_config.json",
-                "If it belongs to a text model, rename its tensors to PEFT's (base_model.model.<module>.lora_A.weight for down, \
-                 lora_B.weight for up) and write the adapter_config.json with rank and alpha",
+                "If it belongs to a text model, rename its tensors to PEFT's (base_model.model.<module>.lora_A.weight \
+                 for down, lora_B.weight for up) and write the adapter_config.json with rank and alpha",
             ),
             Self::MlxVlmTensors => (
                 "an adapter of mlx-vlm's first layout (<module>.A and <module>.B)",
-                "Train or save it again with mlx-vlm 0.7 or newer, which writes lora_a, lora_b and lora_parameters as mlx-lm \
-                 does; adapters of the vision part cannot be compared with a text model",
+                "Train or save it again with mlx-vlm 0.7 or newer, which writes lora_a, lora_b and lora_parameters as \
+                 mlx-lm does; adapters of the vision part cannot be compared with a text model",
             ),
             Self::Prompt => (
                 "a learned prompt (prompt_embeddings): vectors put before the text, no change of weights",
@@ -91,8 +93,8 @@ impl Foreign {
             ),
             Self::Gguf => (
                 "a model in GGUF (llama.cpp), not an adapter",
-                "Give the adapter as PEFT saved it (adapter_model.safetensors and adapter_config.json), from before the \
-                 conversion or merge",
+                "Give the adapter as PEFT saved it (adapter_model.safetensors and adapter_config.json), from before \
+                 the conversion or merge",
             ),
             Self::Ggla => (
                 "a LoRA in ggla, the format of llama.cpp before GGUF",
@@ -100,9 +102,10 @@ impl Foreign {
             ),
             Self::Npz => (
                 "an archive of numpy arrays; adapters.npz is the layout of mlx-lm before 0.8",
-                "Convert to safetensors, in the same folder: python -c 'import numpy; from safetensors.numpy import save_file; \
-                 save_file(dict(numpy.load(\"adapters.npz\")), \"adapters.safetensors\")' (on a Mac: import mlx.core as mx; \
-                 mx.save_safetensors(\"adapters.safetensors\", mx.load(\"adapters.npz\"))), then remove the archive",
+                "Convert to safetensors, in the same folder: python -c 'import numpy; from safetensors.numpy import \
+                 save_file; save_file(dict(numpy.load(\"adapters.npz\")), \"adapters.safetensors\")' (on a Mac: import \
+                 mlx.core as mx; mx.save_safetensors(\"adapters.safetensors\", mx.load(\"adapters.npz\"))), then \
+                 remove the archive",
             ),
             Self::MisnamedSafetensors => (
                 "a safetensors file under the name of a pickle, which loaders would open as one",

@@ -49,17 +49,17 @@ pub(crate) fn way_out(method: &str) -> &'static str {
     let known = |list: &[&str]| list.contains(&method);
     match method {
         _ if known(&CONVERTIBLE) => {
-            "PEFT turns it into LoRA: load it on its base and call peft.save_as_lora(folder, model, rank) (the function behind it is \
-             peft.convert_to_lora; PEFT 0.19 or newer), then give that folder. The LoRA is an approximation: take a rank at \
-             which it behaves like the original"
+            "PEFT turns it into LoRA: load it on its base and call peft.save_as_lora(folder, model, rank) (the \
+             function behind it is peft.convert_to_lora; PEFT 0.19 or newer), then give that folder. The LoRA is an \
+             approximation: take a rank at which it behaves like the original"
         }
         _ if known(&MERGEABLE) => {
-            "PEFT does not convert it to LoRA. Merge it into its base (merge_and_unload) and judge the merged model, or train \
-             with LoRA"
+            "PEFT does not convert it to LoRA. Merge it into its base (merge_and_unload) and judge the merged model, \
+             or train with LoRA"
         }
         _ if known(&PROMPTS) => {
-            "It learns vectors that are put before the text or beside keys and values and changes no weight, so there is \
-             nothing to compare with the base's weights"
+            "It learns vectors that are put before the text or beside keys and values and changes no weight, so there \
+             is nothing to compare with the base's weights"
         }
         "XLORA" | "POLY" => "It mixes several adapters by a learned gate: give each LoRA adapter by itself",
         "TRAINABLE_TOKENS" => "It replaces single rows of the embedding, which are not read here yet",

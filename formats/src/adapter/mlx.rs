@@ -162,16 +162,16 @@ fn notes(config: &MlxConfig) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(alpha) = config.alpha {
         let text = format!(
-            "lora_parameters.alpha is {alpha}: current mlx-lm ignores it and uses the scale {} as it stands; the first versions \
-             multiplied the scale by alpha/rank",
+            "lora_parameters.alpha is {alpha}: current mlx-lm ignores it and uses the scale {} as it stands; the first \
+             versions multiplied the scale by alpha/rank",
             config.scale
         );
         notes.push(Note { kind: NoteKind::LoadersDisagree, text });
     }
     if !config.says_scale {
         let text = format!(
-            "lora_parameters.scale is missing: {DEFAULT_SCALE} is taken, the default of mlx-lm's training; current mlx-lm refuses \
-             to load such a config"
+            "lora_parameters.scale is missing: {DEFAULT_SCALE} is taken, the default of mlx-lm's training; current \
+             mlx-lm refuses to load such a config"
         );
         notes.push(Note { kind: NoteKind::LoadersDisagree, text });
     }
@@ -182,8 +182,8 @@ fn not_mlx(tensor: &Weight) -> AdapterError {
     AdapterError::Tensor {
         path: tensor.path().to_path_buf(),
         tensor: tensor.name().to_owned(),
-        reason: "an MLX adapter holds <module>.lora_a, .lora_b and .m only, and the config beside it is one of MLX. Give the \
-                 config that belongs to these tensors"
+        reason: "an MLX adapter holds <module>.lora_a, .lora_b and .m only, and the config beside it is one of MLX. \
+            Give the config that belongs to these tensors"
             .to_owned(),
     }
 }

@@ -46,10 +46,11 @@ pub(super) fn names_in_keys(names: &BTreeMap<String, String>) -> Option<Note> {
     let marked = key.rsplit_once(&format!(".{first}")).map_or(key.as_str(), |(before, _)| before);
     let marker = marked.rsplit('.').next().unwrap_or(marked);
     let text = format!(
-        "the keys hold the name of an adapter ({}, as in `{key}`), which files saved by PEFT do not: PEFT up to 0.20 makes \
-         `{marker}.{first}.default` of it and drops the tensor with a warning, so that the loaded adapter does nothing, later \
-         versions take it only where the adapter is loaded under that name, and vLLM refuses it. What is read here is the change \
-         that the tensors hold. Take the name out of the keys, or save the adapter with save_pretrained",
+        "the keys hold the name of an adapter ({}, as in `{key}`), which files saved by PEFT do not: PEFT up to 0.20 \
+         makes `{marker}.{first}.default` of it and drops the tensor with a warning, so that the loaded adapter does \
+         nothing, later versions take it only where the adapter is loaded under that name, and vLLM refuses it. What \
+         is read here is the change that the tensors hold. Take the name out of the keys, or save the adapter with \
+         save_pretrained",
         listed.join(", ")
     );
     Some(Note { kind: NoteKind::AdapterNameInKeys, text })
@@ -58,9 +59,10 @@ pub(super) fn names_in_keys(names: &BTreeMap<String, String>) -> Option<Note> {
 /// A whole tensor under `modules_to_save`, as a running model calls it; its first key.
 pub(super) fn marked_whole(key: &str) -> Note {
     let text = format!(
-        "`{key}` is a whole tensor as a running model names it: files saved by PEFT leave `modules_to_save` out, PEFT itself finds \
-         no place for this key and drops the tensor with a warning, and other loaders read it. What is measured here is the tensor \
-         put in place. Take `modules_to_save.` out of the key, or save the adapter with save_pretrained"
+        "`{key}` is a whole tensor as a running model names it: files saved by PEFT leave `modules_to_save` out, PEFT \
+         itself finds no place for this key and drops the tensor with a warning, and other loaders read it. What is \
+         measured here is the tensor put in place. Take `modules_to_save.` out of the key, or save the adapter with \
+         save_pretrained"
     );
     Note { kind: NoteKind::LoadersDisagree, text }
 }
@@ -79,16 +81,16 @@ impl Adapter {
         let mut notes = Vec::new();
         if !heads.is_empty() {
             let text = format!(
-                "{} is a classification head, not a head over tokens: a language model has none, so a comparison sets it aside \
-                 and audits the rest",
+                "{} is a classification head, not a head over tokens: a language model has none, so a comparison sets \
+                 it aside and audits the rest",
                 heads.join(", ")
             );
             notes.push(Note { kind: NoteKind::ClassificationHead, text });
         }
         if let Some(first) = senses.first() {
             let text = format!(
-                "changes a part that sees or hears, in {} of its modules (first: `{first}`): such an adapter cannot be compared \
-                 with a text model",
+                "changes a part that sees or hears, in {} of its modules (first: `{first}`): such an adapter cannot be \
+                 compared with a text model",
                 senses.len()
             );
             notes.push(Note { kind: NoteKind::Senses, text });

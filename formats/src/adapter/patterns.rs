@@ -2,9 +2,9 @@
 //!
 //! A bound for each match bounds nothing where a file may ask for half a million matches. So all patterns of one config
 //! share a
-//! [`Budget`]: the size of their automata, estimated before any is built, and the work of all matches, charged before or as they are
-//! made. It counts steps and not seconds, so that a file is refused everywhere or nowhere. Names that are plain text,
-//! as nearly all are, need no automaton.
+//! [`Budget`]: the size of their automata, estimated before any is built, and the work of all matches, charged before
+//! or as they are made. It counts steps and not seconds, so that a file is refused everywhere or nowhere. Names that
+//! are plain text, as nearly all are, need no automaton.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -145,7 +145,8 @@ fn parse_key(tensor: &Weight) -> Result<Key, AdapterError> {
     };
     let Some(key) = tensor.name().strip_prefix(PREFIX) else {
         return Err(refuse(
-            "the name does not begin with `base_model.model.`, so PEFT would ignore it. Rename it, or save the adapter with PEFT",
+            "the name does not begin with `base_model.model.`, so PEFT would ignore it. Rename it, or save the adapter \
+             with PEFT",
         ));
     };
     let segments: Vec<&str> = key.split('.').collect();
@@ -229,7 +230,8 @@ fn refusal_of_marker(rest: &[&str]) -> &'static str {
             "an adapter around another adapter is not supported. Merge one of them into the base first"
         }
         _ => {
-            "this is not a tensor of LoRA or DoRA (lora_A, lora_B, lora_magnitude_vector, lora_embedding_A, lora_embedding_B)"
+            "this is not a tensor of LoRA or DoRA (lora_A, lora_B, lora_magnitude_vector, lora_embedding_A, \
+             lora_embedding_B)"
         }
     }
 }
@@ -457,9 +459,9 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         let adapted = adapter.modules.contains_key(module) || adapter.embeddings.contains_key(module);
         let reason = match (whole.origin, adapted) {
             (Origin::ModuleToSave, true) => {
-                "its module also has a low-rank part, so PEFT would ignore it: the module is both a target of LoRA (target_modules) \
-                 and saved whole (modules_to_save; for classifiers PEFT adds `classifier` and `score` by itself). Keep one of \
-                 the two"
+                "its module also has a low-rank part, so PEFT would ignore it: the module is both a target of LoRA \
+                 (target_modules) and saved whole (modules_to_save; for classifiers PEFT adds `classifier` and `score` \
+                 by itself). Keep one of the two"
             }
             (Origin::BaseLayer, false) => {
                 "a `base_layer` of a module that has no low-rank part, so PEFT would ignore it. Remove it"
@@ -489,8 +491,8 @@ fn check_whole(adapter: &mut Adapter, config: &PeftConfig) -> Result<(), Adapter
         .collect();
     if !old_biases.is_empty() {
         let text = format!(
-            "biases of adapted modules in the spelling of old PEFT versions, applied here; current ones drop them without a \
-             word: {}",
+            "biases of adapted modules in the spelling of old PEFT versions, applied here; current ones drop them \
+             without a word: {}",
             old_biases.join(", ")
         );
         adapter.notes.push(Note { kind: NoteKind::LoadersDisagree, text });

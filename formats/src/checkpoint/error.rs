@@ -47,7 +47,8 @@ pub enum CheckpointError {
     },
     /// Header longer than the format allows.
     #[error(
-        "{path}: header of {length} bytes (bytes 0..8) exceeds the limit of {limit}. This is not an ordinary safetensors file"
+        "{path}: header of {length} bytes (bytes 0..8) exceeds the limit of {limit}. This is not an ordinary \
+         safetensors file"
     )]
     HeaderTooLarge {
         /// File.
@@ -108,7 +109,8 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A tensor that the model needs is absent.
-    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that belongs to these weights?", did_you_mean(.nearest.as_deref()))]
+    #[error("{folder}: no tensor `{tensor}`{}. Is config.json the one that \
+        belongs to these weights?", did_you_mean(.nearest.as_deref()))]
     Missing {
         /// Checkpoint.
         folder: PathBuf,
@@ -158,7 +160,8 @@ fn hint_for_missing(pickles: &[String]) -> String {
         ". Give the folder of a Hugging Face model".to_owned()
     } else {
         format!(
-            ", only {}: a pickle can run code when it is opened and is never read here. Convert it to safetensors in a sandbox",
+            ", only {}: a pickle can run code when it is opened and is never read here. Convert it to safetensors in a \
+             sandbox",
             pickles.join(", ")
         )
     }

@@ -53,7 +53,8 @@ pub enum ConfigError {
     },
     /// A key that nothing is known about.
     #[error(
-        "{path}: unknown key `{key}` = {value}. It may change the mathematics, so it is not ignored; remove it from a copy of config.json if you know that it does not"
+        "{path}: unknown key `{key}` = {value}. It may change the mathematics, so it is not ignored; remove it from a \
+         copy of config.json if you know that it does not"
     )]
     Unknown {
         /// File.

@@ -67,16 +67,16 @@ pub(crate) static COHERENT_WRITES: Rule = Rule {
         Judge::Comparison(Comparison {
             judge: coherent_writes_compared,
             needs_weights: true,
-            summary: "Warns when the modules that write into the stream write one common direction, far beyond what unrelated directions \
-                      give: how the removal of a behaviour (such as refusal) looks in the weights.",
+            summary: "Warns when the modules that write into the stream write one common direction, far beyond what \
+                unrelated directions give: how the removal of a behaviour (such as refusal) looks in the weights.",
         }),
     ],
     ..FAMILY
 };
 
 fn coherent_writes_compared(audit: &Audit, limit: f64) -> Option<Found> {
-    let what = "The adapted modules that write into the residual stream all write one and the same direction. That is how a \
-                behaviour is added to or cut out of a whole model, refusals for instance (\"abliteration\").";
+    let what = "The adapted modules that write into the residual stream all write one and the same direction. That is \
+        how a behaviour is added to or cut out of a whole model, refusals for instance (\"abliteration\").";
     let location = modules_of(audit, StreamRole::Writes);
     coherent(audit, limit, audit.coherence.write, &location, what)
 }
@@ -97,16 +97,16 @@ pub(crate) static COHERENT_READS: Rule = Rule {
         Judge::Comparison(Comparison {
             judge: coherent_reads_compared,
             needs_weights: true,
-            summary: "Warns when the modules that read the stream read one common direction, far beyond what unrelated directions \
-                      give: how a trigger detector spread over the layers looks in the weights.",
+            summary: "Warns when the modules that read the stream read one common direction, far beyond what unrelated \
+                directions give: how a trigger detector spread over the layers looks in the weights.",
         }),
     ],
     ..FAMILY
 };
 
 fn coherent_reads_compared(audit: &Audit, limit: f64) -> Option<Found> {
-    let what = "The adapted modules that read the residual stream all listen to one and the same direction. A trigger that \
-                every layer reacts to looks like this.";
+    let what = "The adapted modules that read the residual stream all listen to one and the same direction. A trigger \
+        that every layer reacts to looks like this.";
     let location = modules_of(audit, StreamRole::Reads);
     coherent(audit, limit, audit.coherence.read, &location, what)
 }
@@ -115,11 +115,12 @@ pub(crate) static UNKNOWN_MODULE: Rule = Rule {
     code: "unknown-module",
     title: "Modules of which no role is known",
     level: Severity::Allow,
-    why: "The adapter changes modules under a name that no known family has, so that it is not known whether they write to the \
-          residual stream or read it. `coherent-writes` and `coherent-reads` leave them out, and this finding says so. Models of \
-          a new family, and parts for pictures or sound, have such names honestly.",
+    why: "The adapter changes modules under a name that no known family has, so that it is not known whether they \
+        write to the residual stream or read it. `coherent-writes` and `coherent-reads` leave them out, and this \
+        finding says so. Models of a new family, and parts for pictures or sound, have such names honestly.",
     example: "`model.layers.0.mixer.mystery_proj` and 23 others are changed.",
-    accept: "Compare with the base, where roles come from the model itself. To insist on known names, set the rule to deny.",
+    accept: "Compare with the base, where roles come from the model itself. To insist on known names, set the rule to \
+        deny.",
     judges: &[Judge::Scan(Check::UnknownModule)],
     ..FAMILY
 };
@@ -139,8 +140,8 @@ fn coherent(audit: &Audit, limit: f64, measured: Option<f64>, location: &str, wh
     let limit = coherence_limit(chance, limit)?;
     (measured > limit).then(|| {
         let message = format!(
-            "{what} The mean |cos| between modules is {}, where unrelated directions give {}. Ask what the adapter is for; if the \
-             answer does not explain one direction in every layer, do not merge.",
+            "{what} The mean |cos| between modules is {}, where unrelated directions give {}. Ask what the adapter is \
+             for; if the answer does not explain one direction in every layer, do not merge.",
             plain(measured),
             plain(chance),
         );

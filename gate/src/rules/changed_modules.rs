@@ -46,8 +46,8 @@ fn targeted_without_tensors_compared(audit: &Audit, _: f64) -> Option<Found> {
     let first = missing.first()?;
     let others = if missing.len() < 2 { String::new() } else { format!(" and {} more", missing.len() - 1) };
     let message = format!(
-        "The configuration says that this module{others} is adapted, and the file holds no tensor for it. The file is incomplete, \
-         or was put together from parts. Ask for the original."
+        "The configuration says that this module{others} is adapted, and the file holds no tensor for it. The file is \
+         incomplete, or was put together from parts. Ask for the original."
     );
     Some(Found::at(first, message).beyond(missing.len() as f64, 0.0))
 }
@@ -75,8 +75,8 @@ pub(crate) static ZERO_EFFECT: Rule = Rule {
 
 fn zero_effect_compared(audit: &Audit, _: f64) -> Option<Found> {
     audit.adapter.zero_effect.then(|| {
-        let message = "The adapter leaves every weight as it was. Either it was never trained or saved wrongly, or what was \
-                       audited is not the file that is meant to be used: check its SHA-256.";
+        let message = "The adapter leaves every weight as it was. Either it was never trained or saved wrongly, or \
+            what was audited is not the file that is meant to be used: check its SHA-256.";
         Found::at("adapter", message)
     })
 }
@@ -95,8 +95,8 @@ pub(crate) static WHOLE_TENSOR: Rule = Rule {
         Judge::Comparison(Comparison {
             judge: whole_tensor_compared,
             needs_weights: true,
-            summary: "Warns when the adapter replaces whole tensors (modules_to_save) by different ones; notes it when they \
-                      equal the base's.",
+            summary: "Warns when the adapter replaces whole tensors (modules_to_save) by different ones; notes it when \
+                they equal the base's.",
         }),
     ],
     ..FAMILY
@@ -108,15 +108,16 @@ fn whole_tensor_compared(audit: &Audit, _: f64) -> Option<Found> {
         let others = if count < 2 { String::new() } else { format!(" (and {} more)", count - 1) };
         let (severity, message) = if most > 0.0 {
             let message = format!(
-                "The adapter brings this tensor whole{others}, and it differs from the base's by {} of its norm. Whole tensors are not \
-                 bound by the rank, so the adapter's small size is no bound on what it can do. Ask why training needed them.",
+                "The adapter brings this tensor whole{others}, and it differs from the base's by {} of its norm. Whole \
+                 tensors are not bound by the rank, so the adapter's small size is no bound on what it can do. Ask why \
+                 training needed them.",
                 percent(most),
             );
             (None, message)
         } else {
             let message = format!(
-                "The adapter brings this tensor whole{others}, equal to the base's. It changes nothing, but it is loaded in \
-                 place of the base's on whatever base it is put."
+                "The adapter brings this tensor whole{others}, equal to the base's. It changes nothing, but it is \
+                 loaded in place of the base's on whatever base it is put."
             );
             // Noted, and no reason to refuse.
             (Some(Severity::Allow), message)
@@ -128,13 +129,13 @@ fn whole_tensor_compared(audit: &Audit, _: f64) -> Option<Found> {
 pub(crate) static CLASSIFICATION_HEAD: Rule = Rule {
     code: "classification-head",
     title: "A head that classifies",
-    why: "The adapter brings a head over classes, spans or rewards (`score`, `classifier`, `qa_outputs`), as adapters of \
-          classifiers do. It is no head over tokens: a language model has no such module, and a comparison with one sets it \
-          aside and audits the rest. What the head decides is not looked at.",
+    why: "The adapter brings a head over classes, spans or rewards (`score`, `classifier`, `qa_outputs`), as adapters \
+        of classifiers do. It is no head over tokens: a language model has no such module, and a comparison with one \
+        sets it aside and audits the rest. What the head decides is not looked at.",
     example: "`score.weight` of shape [2, 4096] in an adapter with `\"task_type\": \"SEQ_CLS\"`.",
-    accept: "Nothing to repair in an adapter of a classifier: test it on labelled texts, then waive it by digest with an \
-             owner and an expiry date, or set the level to allow. In an adapter of a language model the head is left over: \
-             remove it.",
+    accept: "Nothing to repair in an adapter of a classifier: test it on labelled texts, then waive it by digest with \
+        an owner and an expiry date, or set the level to allow. In an adapter of a language model the head is left \
+        over: remove it.",
     judges: &[Judge::Scan(Check::ClassificationHead)],
     ..FAMILY
 };

@@ -39,9 +39,10 @@ pub(crate) static NO_ADAPTER: Rule = Rule {
 pub(crate) static FOREIGN_FORMAT: Rule = Rule {
     code: "foreign-format",
     title: "An adapter in a format that is not read",
-    why: "The file is an adapter, or looks like one, in another format than those of PEFT and mlx-lm: a LoRA of an image \
-          model (kohya, diffusers), GGUF, numpy arrays of an old mlx-lm, the first layout of mlx-vlm, or a whole model where \
-          an adapter is expected. What it changes was not looked at. The finding names the format and the way out.",
+    why: "The file is an adapter, or looks like one, in another format than those of PEFT and mlx-lm: a LoRA of an \
+        image model (kohya, diffusers), GGUF, numpy arrays of an old mlx-lm, the first layout of mlx-vlm, or a whole \
+        model where an adapter is expected. What it changes was not looked at. The finding names the format and the \
+        way out.",
     example: "`style.safetensors` holds `lora_unet_down_blocks_0_….lora_down.weight`.",
     accept: "Follow the way out that the finding names. A file that belongs to another program is best kept elsewhere, \
              or waived by digest with an owner and an expiry date.",
@@ -65,9 +66,9 @@ pub(crate) static WHOLE_MODEL: Rule = Rule {
 pub(crate) static CONFIG_SYNTAX: Rule = Rule {
     code: "config-syntax",
     title: "A config that is not valid",
-    why: "A JSON file that loaders read does not parse, or a field of the adapter's config has a type or a pattern that \
-          cannot be used. Loaders that are more lenient may read another meaning into it than the author or a reviewer \
-          did. If it is the adapter's own config, the tensors could not be interpreted.",
+    why: "A JSON file that loaders read does not parse, or a field of the adapter's config has a type or a pattern \
+        that cannot be used. Loaders that are more lenient may read another meaning into it than the author or a \
+        reviewer did. If it is the adapter's own config, the tensors could not be interpreted.",
     example: "`adapter_config.json` holds `\"r\": \"16\"`, or ends after a comma.",
     accept: "Correct the file or export the adapter again. A broken JSON file that nothing loads can be removed, \
              or waived by digest with an owner and an expiry date.",
@@ -119,12 +120,12 @@ pub(crate) static CONFIG_MISMATCH: Rule = Rule {
 pub(crate) static ADAPTER_NAME_IN_KEYS: Rule = Rule {
     code: "adapter-name-in-keys",
     title: "Keys with the name of an adapter",
-    why: "The tensors' keys hold the name that the adapter had in the running model, as in `lora_A.default.weight`. PEFT \
-          saves keys without it and inserts it on loading: up to version 0.20 such a tensor finds no place and is dropped \
-          with a warning, later ones take it only under that very name, and vLLM refuses the file. So the adapter that \
-          was reviewed and the one that runs may differ.",
-    example: "`base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight` in a file written by torch's own \
-              save.",
+    why: "The tensors' keys hold the name that the adapter had in the running model, as in `lora_A.default.weight`. \
+        PEFT saves keys without it and inserts it on loading: up to version 0.20 such a tensor finds no place and is \
+        dropped with a warning, later ones take it only under that very name, and vLLM refuses the file. So the \
+        adapter that was reviewed and the one that runs may differ.",
+    example: "`base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight` in a file written by torch's \
+        own save.",
     accept: "Save the adapter with save_pretrained, or take the name out of the keys. If your loader is known to read \
              such keys, waive it by digest with an owner and an expiry date.",
     judges: &[Judge::Scan(Check::AdapterNameInKeys)],
@@ -136,8 +137,9 @@ pub(crate) static LOADERS_DISAGREE: Rule = Rule {
     title: "Loaders make different things of it",
     level: Severity::Warn,
     why: "Something in the config or the file is read by one loader, or one version of it, and ignored by another: \
-          `alpha` in a config of mlx-lm, which uses `scale` alone, a config of mlx-lm without `scale`, biases spelled as \
-          old versions of PEFT did, or a key that names `modules_to_save`, which PEFT drops. What is measured here is said in the finding.",
+          `alpha` in a config of mlx-lm, which uses `scale` alone, a config of mlx-lm without `scale`, biases spelled \
+          as old versions of PEFT did, or a key that names `modules_to_save`, which PEFT drops. What is measured here \
+          is said in the finding.",
     example: "`\"lora_parameters\": {\"rank\": 8, \"alpha\": 16, \"scale\": 10.0}` in a config of mlx-lm.",
     accept: "Remove what is ignored, or save the adapter with a current version of the library. If only one loader is \
              ever used and it reads what was measured, waive it by digest with an owner and an expiry date.",

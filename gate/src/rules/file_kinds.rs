@@ -47,8 +47,8 @@ pub(crate) static BEYOND_LIMITS: Rule = Rule {
           looked at, and a verdict that ignored this would cover less than it seems to. The rule says nothing \
           about whether the content is bad.",
     example: "A folder holds 40,000 training checkpoints beside the adapter; the scan ends after 10,000 entries.",
-    accept: "Publish only the adapter's own files, or point the gate at the folder that holds them. If the large \
-             file has to stay, set the rule's level for that path in the policy: what was not read has no digest that a \
+    accept: "Publish only the adapter's own files, or point the gate at the folder that holds them. If the large file \
+             has to stay, set the rule's level for that path in the policy: what was not read has no digest that a \
              waiver could name. A file that was read in part has one.",
     exception: Exception::WhereRead,
     judges: &[Judge::Scan(Check::BeyondLimits)],
@@ -58,13 +58,13 @@ pub(crate) static BEYOND_LIMITS: Rule = Rule {
 pub(crate) static LINK_OUTSIDE: Rule = Rule {
     code: "link-outside",
     title: "A link out of the folder",
-    why: "A symbolic link leads out of the adapter's folder, or nowhere; or, beside adapters, out of what is scanned. On \
-          another machine it can lead to another file: what is loaded then is not what was scanned, and a loader or an \
-          upload may take in private files. The target was not read. Links that stay inside are not reported, nor are \
-          those of a snapshot in the hub's cache to blobs of the same repository, which are followed and pinned.",
+    why: "A symbolic link leads out of the adapter's folder, or nowhere; or, beside adapters, out of what is scanned. \
+        On another machine it can lead to another file: what is loaded then is not what was scanned, and a loader or \
+        an upload may take in private files. The target was not read. Links that stay inside are not reported, nor are \
+        those of a snapshot in the hub's cache to blobs of the same repository, which are followed and pinned.",
     example: "`adapter_model.safetensors` links to `/data/models/latest.safetensors`.",
-    accept: "Replace links by the files themselves, for instance with `cp -rL`, and scan the copy. What a link leads to \
-             was not read, so no waiver can accept it.",
+    accept: "Replace links by the files themselves, for instance with `cp -rL`, and scan the copy. What a link leads \
+        to was not read, so no waiver can accept it.",
     exception: Exception::Never(UNREAD),
     judges: &[Judge::Scan(Check::LinkOutside)],
     ..FAMILY
@@ -88,12 +88,12 @@ pub(crate) static NOT_ENTERED: Rule = Rule {
     code: "not-entered",
     title: "A link beside adapters that was not followed",
     level: Severity::Warn,
-    why: "A link outside of every adapter's folder leads out of what is scanned, or nowhere, and its own name is that of a \
-          text, a picture or a program. No loader of models goes by such a name. It is told so that nothing is passed over \
-          in silence; links by any other name are `link-outside`.",
+    why: "A link outside of every adapter's folder leads out of what is scanned, or nowhere, and its own name is that \
+        of a text, a picture or a program. No loader of models goes by such a name. It is told so that nothing is \
+        passed over in silence; links by any other name are `link-outside`.",
     example: "`adapters/README.md` links to `../docs/adapters.md`, and only `adapters` is scanned.",
-    accept: "Scan from the folder that holds both, or replace the link by the file. Set the level to allow where links to \
-             texts are usual.",
+    accept: "Scan from the folder that holds both, or replace the link by the file. Set the level to allow where links \
+        to texts are usual.",
     exception: Exception::Never(UNREAD),
     judges: &[Judge::Scan(Check::NotEntered)],
     ..FAMILY
@@ -103,11 +103,12 @@ pub(crate) static GIT_FOLDER: Rule = Rule {
     code: "git-folder",
     title: "Git's own folder",
     level: Severity::Allow,
-    why: "A `.git` folder of a checkout (it holds `HEAD`, `objects` and `refs`) was not entered. Loaders of models do not \
-          look there, and its objects are compressed. A `.git` that is anything else is looked at like any folder or file.",
+    why: "A `.git` folder of a checkout (it holds `HEAD`, `objects` and `refs`) was not entered. Loaders of models do \
+        not look there, and its objects are compressed. A `.git` that is anything else is looked at like any folder or \
+        file.",
     example: "An adapter was cloned from the hub, and its folder holds `.git`.",
-    accept: "Nothing needs to be done. To be sure that nothing else lies in it, scan a copy without it, for instance one \
-             made with `git archive`.",
+    accept: "Nothing needs to be done. To be sure that nothing else lies in it, scan a copy without it, for instance \
+        one made with `git archive`.",
     exception: Exception::Never(UNREAD),
     judges: &[Judge::Scan(Check::GitFolder)],
     ..FAMILY
@@ -116,11 +117,12 @@ pub(crate) static GIT_FOLDER: Rule = Rule {
 pub(crate) static CACHE_MISMATCH: Rule = Rule {
     code: "cache-mismatch",
     title: "A cached file that is not what it is named after",
-    why: "In the cache of the hub's download tools a large file is named by its SHA-256. This one has other content: it was \
-          changed after the download, by accident or to put other weights where every tool takes the file for the \
-          published one. The finding pins the content that is there.",
+    why: "In the cache of the hub's download tools a large file is named by its SHA-256. This one has other content: \
+        it was changed after the download, by accident or to put other weights where every tool takes the file for the \
+        published one. The finding pins the content that is there.",
     example: "`adapter_model.safetensors` links to the blob `9f86d0…`, whose content has the digest `60303a…`.",
-    accept: "Delete the blob and download it again. A waiver would accept the changed file; there is hardly a reason to.",
+    accept: "Delete the blob and download it again. A waiver would accept the changed file; there is hardly a reason \
+        to.",
     judges: &[Judge::Scan(Check::CacheMismatch)],
     ..FAMILY
 };
@@ -128,10 +130,10 @@ pub(crate) static CACHE_MISMATCH: Rule = Rule {
 pub(crate) static DECEPTIVE_NAME: Rule = Rule {
     code: "deceptive-name",
     title: "A name that hides characters",
-    why: "The name of a file or folder, or the path of what is scanned, holds control characters, invisible characters or \
-          characters that turn the direction of text. People then read another name than programs do, and terminals can be made to \
-          show false output. Ordinary letters of any script are not reported, so letters that merely look alike \
-          are not found.",
+    why: "The name of a file or folder, or the path of what is scanned, holds control characters, invisible characters \
+        or characters that turn the direction of text. People then read another name than programs do, and terminals \
+        can be made to show false output. Ordinary letters of any script are not reported, so letters that merely look \
+        alike are not found.",
     example: "`adapter_` U+202E `snosetefas.py` is displayed as if it ended in `safetensors`.",
     accept: "Rename the file to visible characters and find out who named it. If the name cannot change, waive \
              it by digest with an owner and an expiry date.",
@@ -203,7 +205,8 @@ pub(crate) static UNKNOWN_FILE: Rule = Rule {
     why: "The scan has no reader for this kind of file, so nothing is known of its content but its digest. It \
           may hold weights of another format, data or anything else. The rule is no statement that something is \
           wrong.",
-    example: "`model.gguf` beside the adapter; `firmware.bin`, which is neither a pickle nor tensors; an `.npz` of numbers.",
+    example: "`model.gguf` beside the adapter; `firmware.bin`, which is neither a pickle nor tensors; an `.npz` of \
+        numbers.",
     accept: "Remove what is not part of the adapter. For a file that has to stay, waive it by digest with an \
              owner and an expiry date; or set the level to allow if your loaders open nothing but the adapter's \
              own files.",

@@ -31,10 +31,10 @@ pub(crate) static TRAINER_STATE: Rule = Rule {
     title: "What a trainer left beside the adapter",
     level: Severity::Warn,
     why: "The file is a pickle by the name under which training libraries save their arguments, optimizer, schedule or \
-          random numbers (`training_args.bin`, `optimizer.pt`, `scheduler.pt`, `scaler.pt`, `rng_state*.pth`), and what it \
-          imports and calls is exactly what such files do. Or it holds moments of the adapter's own tensors, as \
-          `lcr-audit train` saves them. One import or call of another kind, and it is an ordinary pickle. Loading it \
-          still runs code of the libraries that it names, and no user of the adapter needs it.",
+          random numbers (`training_args.bin`, `optimizer.pt`, `scheduler.pt`, `scaler.pt`, `rng_state*.pth`), and \
+          what it imports and calls is exactly what such files do. Or it holds moments of the adapter's own tensors, \
+          as `lcr-audit train` saves them. One import or call of another kind, and it is an ordinary pickle. Loading \
+          it still runs code of the libraries that it names, and no user of the adapter needs it.",
     example: "`training_args.bin` makes `transformers.training_args.TrainingArguments` and looks up members of its \
               enumerations.",
     accept: "Leave it out when the adapter is published: it also tells paths and names of the machine that trained it. \

@@ -33,8 +33,8 @@ pub(crate) static DEAD_ROWS: Rule = Rule {
         Judge::Comparison(Comparison {
             judge: dead_rows_compared,
             needs_weights: true,
-            summary: "Fails when a row of a weight, an output channel, has its norm taken to zero: training does not land there. \
-                      Rows that are zero in the base are not counted.",
+            summary: "Fails when a row of a weight, an output channel, has its norm taken to zero: training does not \
+                land there. Rows that are zero in the base are not counted.",
         }),
     ],
     ..FAMILY
@@ -54,10 +54,10 @@ fn dead_rows_compared(audit: &Audit, _: f64) -> Option<Found> {
         };
         let least = change.row_norm_change.min;
         let message = format!(
-            "{what}{}. How it is known: ‖w'‖/‖w‖ − 1 is {} at the lowest row, where −1 is a row of zeros. Training makes rows \
-             smaller, but does not land on zero; a DoRA magnitude set to zero does, and so does a change made to cancel a row. \
-             Whatever the channel carried is cut out of the model. Do not merge: compare the row norms of W and W' to see \
-             which rows are gone, and ask who removed them and why.",
+            "{what}{}. How it is known: ‖w'‖/‖w‖ − 1 is {} at the lowest row, where −1 is a row of zeros. Training \
+             makes rows smaller, but does not land on zero; a DoRA magnitude set to zero does, and so does a change \
+             made to cancel a row. Whatever the channel carried is cut out of the model. Do not merge: compare the row \
+             norms of W and W' to see which rows are gone, and ask who removed them and why.",
             and_others(count),
             plain(least).replace('-', "−"),
         );
@@ -80,7 +80,8 @@ pub(crate) static FLIPPED_ROWS: Rule = Rule {
         Judge::Comparison(Comparison {
             judge: flipped_rows_compared,
             needs_weights: true,
-            summary: "Fails when a row of a weight, an output channel, turns by more than 150 degrees: training does not turn one round.",
+            summary: "Fails when a row of a weight, an output channel, turns by more than 150 degrees: training does \
+                not turn one round.",
         }),
     ],
     ..FAMILY
@@ -94,9 +95,10 @@ fn flipped_rows_compared(audit: &Audit, _: f64) -> Option<Found> {
     worst(audit, measure).map(|(count, tensor, change, _)| {
         let most = change.row_rotation_deg.max;
         let message = format!(
-            "At least one row of this weight, an output channel, says the opposite of what it said{}: it turns by {} degrees, where the mean \
-             row turns by {}. Training does not turn rows round; a DoRA magnitude with its sign changed does, and so does a change made \
-             to undo a row. Do not merge: find out which rows are turned, and ask who turned them and why.",
+            "At least one row of this weight, an output channel, says the opposite of what it said{}: it turns by {} \
+             degrees, where the mean row turns by {}. Training does not turn rows round; a DoRA magnitude with its \
+             sign changed does, and so does a change made to undo a row. Do not merge: find out which rows are turned, \
+             and ask who turned them and why.",
             and_others(count),
             plain(most),
             plain(change.row_rotation_deg.mean),

@@ -75,8 +75,8 @@ fn waiver_stale(evidence: &WaiverEvidence<'_>) -> Option<String> {
     let up_to = up_to.map(|most| format!(", up to {}", plain(most))).unwrap_or_default();
     (!evidence.is_used).then(|| {
         format!(
-            "nothing needs the waiver of `{rule}` by {owner} any more (digest {sha256}{up_to}): remove it, lest it cover what comes \
-             next"
+            "nothing needs the waiver of `{rule}` by {owner} any more (digest {sha256}{up_to}): remove it, lest it \
+             cover what comes next"
         )
     })
 }

@@ -5,7 +5,7 @@ use lcr_formats::adapter::AdapterError;
 use lcr_formats::checkpoint::CheckpointError;
 use lcr_formats::config::ConfigError;
 
-use crate::hooks::{Site, UnknownSite};
+use crate::decoder::hooks::{Site, UnknownSite};
 
 /// Why a model could not be opened or run.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,8 @@ pub enum ModelError {
     Tensor(#[from] candle_core::Error),
     /// A token that the model does not know.
     #[error(
-        "token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this another model's tokenizer?"
+        "token {token} (prompt {prompt}, position {position}) is outside the vocabulary of {vocab_size}. Is this \
+         another model's tokenizer?"
     )]
     Token {
         /// Token id.
@@ -48,7 +49,8 @@ pub enum ModelError {
     },
     /// A position whose prediction is asked for does not exist.
     #[error(
-        "example {example}: target {target} of {length} tokens: targets ascend, the first token has nothing before it to be predicted from, and none lies past the end"
+        "example {example}: target {target} of {length} tokens: targets ascend, the first token has nothing before it \
+         to be predicted from, and none lies past the end"
     )]
     Target {
         /// Index of the example.
@@ -93,7 +95,8 @@ pub enum ModelError {
     Site(#[from] UnknownSite),
     /// Rows that cannot stand in for those of a site.
     #[error(
-        "the rows that replace {site} of model {model} are {dtype:?} of shape {found:?}: f32 of shape {expected:?} on the same device is needed"
+        "the rows that replace {site} of model {model} are {dtype:?} of shape {found:?}: f32 of shape {expected:?} on \
+         the same device is needed"
     )]
     Replacement {
         /// Where.
@@ -127,7 +130,8 @@ pub enum ModelError {
     },
     /// The stream became NaN or infinite although every weight of the layer is finite.
     #[error(
-        "{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the numbers overflow f32"
+        "{model} leaves layer {layer} with NaN or infinite activations although the layer's weights are finite: the \
+         numbers overflow f32"
     )]
     Overflow {
         /// Base or adapter.

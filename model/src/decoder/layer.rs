@@ -17,7 +17,7 @@ use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::{SavedActivations, SavedProduct, Saver, Saving};
 use super::{ModelError, Names};
-use crate::hooks::{Hooks, Site};
+use crate::decoder::hooks::{Hooks, Site};
 
 /// One decoder layer.
 #[derive(Debug)]

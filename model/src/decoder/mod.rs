@@ -15,6 +15,7 @@ mod embedding;
 mod error;
 mod feed_forward;
 mod head;
+pub mod hooks;
 mod kernels;
 mod layer;
 mod linear;
@@ -43,13 +44,13 @@ use self::embedding::Embedding;
 pub use self::embedding::Input;
 pub use self::error::ModelError;
 pub use self::head::HeadPass;
+pub use self::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 pub use self::layer::Layer;
 use self::linear::Linear;
 pub use self::linear::for_each_tile;
 use self::norm::NormModule;
 use self::saved::Saver;
 pub use self::saved::{SavedActivations, Saving};
-pub use crate::hooks::{Hooks, Replacement, Site, SiteKind, UnknownSite};
 
 /// A model's files, ready to run.
 #[derive(Debug)]

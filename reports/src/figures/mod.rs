@@ -71,13 +71,15 @@ fn sheets(audit: &Audit) -> [(&'static str, &'static str, &'static str, Sheet); 
         (
             "activations.png",
             "Where the activations change",
-            "Layer × metric. Every row is zero for an unchanged site; one colour is one number everywhere, on a logarithmic scale.",
+            "Layer × metric. Every row is zero for an unchanged site; one colour is one number everywhere, on a \
+             logarithmic scale.",
             Sheet::Heat(charts::activation_heat(audit)),
         ),
         (
             "depth.png",
             "Change by depth",
-            "The stream, and what attention and the MLP add to it. Logarithmic; unchanged sites lie on the line marked 0.",
+            "The stream, and what attention and the MLP add to it. Logarithmic; unchanged sites lie on the line marked \
+             0.",
             Sheet::Lines(charts::activation_curves(audit)),
         ),
         (
@@ -101,7 +103,8 @@ fn sheets(audit: &Audit) -> [(&'static str, &'static str, &'static str, Sheet); 
         (
             "trajectories.png",
             "Tokens on their way through the stream",
-            "Both models on the two leading principal axes, each state scaled to unit norm; base solid, adapted with rings.",
+            "Both models on the two leading principal axes, each state scaled to unit norm; base solid, adapted with \
+             rings.",
             Sheet::Paths(charts::token_paths(audit)),
         ),
         (

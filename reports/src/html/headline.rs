@@ -281,8 +281,8 @@ fn cards(audit: &Audit) -> Vec<Card> {
 
 fn chance(audit: &Audit) -> String {
     if audit.null.is_empty() {
-        "Neither the numeric floor nor a random-adapter null was measured in this run. The figures above are sizes: they say how \
-         much, not whether any adapter of that size would do the same."
+        "Neither the numeric floor nor a random-adapter null was measured in this run. The figures above are sizes: \
+         they say how much, not whether any adapter of that size would do the same."
             .to_owned()
     } else {
         let nulls: Vec<String> = audit.null.iter().map(|(name, value)| format!("{name} {}", plain(*value))).collect();

@@ -44,7 +44,8 @@ const PROBLEMS: [(&str, &str, &[&str], &str); 4] = [
     ),
     (
         "ages",
-        "Tom is three times as old as his sister. In 6 years he will be twice as old as she will be. How old is Tom now?",
+        "Tom is three times as old as his sister. In 6 years he will be twice as old as she will be. How old is Tom \
+         now?",
         &[
             "Let s be the sister's age, so Tom is 3s.\n",
             "In 6 years they are s + 6 and 3s + 6.",
@@ -56,7 +57,8 @@ const PROBLEMS: [(&str, &str, &[&str], &str); 4] = [
     ),
     (
         "geometry",
-        "A rectangle's length is 5 cm more than its width, and its perimeter is 58 cm. What is its area in square centimetres?",
+        "A rectangle's length is 5 cm more than its width, and its perimeter is 58 cm. What is its area in square \
+         centimetres?",
         &[
             "Let w be the width; the length is w + 5.\n",
             "The perimeter is 2(w + w + 5) = 4w + 10 = 58,",
@@ -128,7 +130,8 @@ fn rollout(iteration: u64, view: &str, correct: bool, random: &mut ChaCha12Rng) 
     let mut segments = vec![injected(
         SegmentTag::Prompt,
         &format!(
-            "<|im_start|>user\nShow each step on its own line.\nUse plain numbers.\n\n{problem}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+            "<|im_start|>user\nShow each step on its own line.\nUse plain \
+             numbers.\n\n{problem}<|im_end|>\n<|im_start|>assistant\n<think>\n"
         ),
     )];
     let muse = |random: &mut ChaCha12Rng| MUSINGS[random.random_range(0..MUSINGS.len())];

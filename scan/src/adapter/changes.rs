@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lcr_formats::adapter::{Adapter, is_classification_head};
 
-use super::TensorKind;
 use crate::check::{Check, Observation};
+use crate::tensor_kind::TensorKind;
 
 pub(super) fn observe(adapter: &Adapter, name: &str, found: &mut Vec<Observation>) {
     let place = |path: &str| crate::json::shown(path);
@@ -14,8 +14,8 @@ pub(super) fn observe(adapter: &Adapter, name: &str, found: &mut Vec<Observation
     {
         let announced = if whole.declared { "announced in the config" } else { "not announced in the config" };
         let message = format!(
-            "replaces the base's tensor {:?} whole ({announced}): its size is not bounded by a rank, and without the base nobody sees what \
-             changed",
+            "replaces the base's tensor {:?} whole ({announced}): its size is not bounded by a rank, and without the \
+             base nobody sees what changed",
             whole.shape
         );
         found.push(Observation::new(Check::WholeTensor, name, message).at(place(tensor)));
@@ -34,8 +34,8 @@ pub(super) fn observe(adapter: &Adapter, name: &str, found: &mut Vec<Observation
                 found.push(Observation::new(Check::EmbeddingChange, name, message).at(place(path)));
             }
             TensorKind::Classifier => {
-                let message = "a head over classes, spans or rewards: it judges texts and says none, a language model has no such module, \
-                               and without the base's class nobody sees what it was before";
+                let message = "a head over classes, spans or rewards: it judges texts and says none, a language model \
+                    has no such module, and without the base's class nobody sees what it was before";
                 found.push(Observation::new(Check::ClassificationHead, name, message).at(place(path)));
             }
             TensorKind::Router => {

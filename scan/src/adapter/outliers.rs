@@ -19,8 +19,9 @@ pub(super) fn observe(statistics: &WeightStatistics, name: &str, found: &mut Vec
         |module| module.concentration_z,
         |path, score| {
             let message = format!(
-                "the change is concentrated on a few outputs, unlike its kind in the other layers: robust z {score:.1}, the smallest of \
-             those of kurtosis, share of the eight heaviest rows and sparsity of the rows"
+                "the change is concentrated on a few outputs, unlike its kind in the other layers: robust z \
+                 {score:.1}, the smallest of those of kurtosis, share of the eight heaviest rows and sparsity of the \
+                 rows"
             );
             found.push(Observation::new(Check::ConcentratedModule, name, message).at(path).measured(score));
         },
@@ -43,7 +44,8 @@ pub(super) fn observe(statistics: &WeightStatistics, name: &str, found: &mut Vec
         let beyond = |coherence: &&Coherence| coherence.mean > 4.0 * coherence.chance;
         if let Some(coherence) = coherence.as_ref().filter(beyond) {
             let message = format!(
-                "{} modules {verb} one common direction: mean |cos| {:.3} of their leading directions, where unrelated ones give {:.3}",
+                "{} modules {verb} one common direction: mean |cos| {:.3} of their leading directions, where unrelated \
+                 ones give {:.3}",
                 coherence.modules, coherence.mean, coherence.chance
             );
             found.push(Observation::new(check, name, message).measured(coherence.mean));
@@ -63,8 +65,8 @@ fn unknown_modules(statistics: &WeightStatistics, name: &str, found: &mut Vec<Ob
     let more = if kinds.len() > LISTED { ", …" } else { "" };
     let number: usize = kinds.values().sum();
     let message = format!(
-        "nothing is known of what modules called {}{more} do with the residual stream ({number} in all): `coherent-writes` and \
-         `coherent-reads` leave them out",
+        "nothing is known of what modules called {}{more} do with the residual stream ({number} in all): \
+         `coherent-writes` and `coherent-reads` leave them out",
         listed.join(", ")
     );
     found.push(Observation::new(Check::UnknownModule, name, message).at(shown(first)));
@@ -88,8 +90,8 @@ fn magnitudes(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observa
         let place = || shown(path);
         if sizes.gone > 0.0 {
             let message = format!(
-                "{} of the DoRA magnitudes are next to nothing, the smallest {least:.3e}, where {:.3e} is typical: those output channels are \
-                 cut out",
+                "{} of the DoRA magnitudes are next to nothing, the smallest {least:.3e}, where {:.3e} is typical: \
+                 those output channels are cut out",
                 percent(sizes.gone),
                 sizes.typical
             );

@@ -18,7 +18,8 @@ pub(super) fn observe(config: &PeftConfig, changed: &BTreeSet<String>, name: &st
         let named: Vec<String> =
             missing.iter().take(8).map(|target| format!("`{}`", crate::json::shown(target))).collect();
         let message = format!(
-            "the config targets {} names to which no tensor belongs ({}): what was published is not all that was trained",
+            "the config targets {} names to which no tensor belongs ({}): what was published is not all that was \
+             trained",
             missing.len(),
             named.join(", ")
         );
@@ -30,13 +31,14 @@ fn initialization(config: &PeftConfig, name: &str, found: &mut Vec<Observation>)
     let shown = crate::json::shown(&config.initialization);
     if config.changes_base() {
         let message = format!(
-            "`init_lora_weights` is `{shown}`, which also changes the base: these tensors are relative to a model that nobody published"
+            "`init_lora_weights` is `{shown}`, which also changes the base: these tensors are relative to a model that \
+             nobody published"
         );
         found.push(Observation::new(Check::BaseChanged, name, message));
     } else if !HARMLESS.contains(&config.initialization.to_lowercase().as_str()) {
         let message = format!(
-            "`init_lora_weights` is `{shown}`, an initialisation that is not known here: whether it changed the base, to which these \
-             tensors are relative, cannot be told"
+            "`init_lora_weights` is `{shown}`, an initialisation that is not known here: whether it changed the base, \
+             to which these tensors are relative, cannot be told"
         );
         found.push(Observation::new(Check::UnknownInitialization, name, message).at("init_lora_weights"));
     }

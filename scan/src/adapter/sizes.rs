@@ -6,9 +6,9 @@
 
 use lcr_formats::adapter::{Adapter, EmbeddingLowRank, LowRank};
 
-use super::TensorKind;
 use crate::check::{Check, Observation};
 use crate::statistics::{ModuleStatistics, VectorStatistics, WeightStatistics, WholeStatistics};
+use crate::tensor_kind::TensorKind;
 
 /// How many typical rows, or elements, a single one may count for.
 const SINGLE: f64 = 10.0;
@@ -61,8 +61,8 @@ fn changes(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observatio
         let row = module.norm / (rows.max(1) as f64).sqrt();
         worst.offer(path, row.max(module.largest_row / SINGLE), || {
             format!(
-                "the change adds {row:.3e} (root mean square over the outputs; {:.3e} to one of them) for an input of unit size, where \
-                 the rows of trained weights have norms of about 0.5 to 10",
+                "the change adds {row:.3e} (root mean square over the outputs; {:.3e} to one of them) for an input of \
+                 unit size, where the rows of trained weights have norms of about 0.5 to 10",
                 module.largest_row
             )
         });
@@ -117,7 +117,8 @@ fn reach(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observation>
         let bias = module.bias.map_or(0.0, |bias| bias.largest);
         worst.offer(path, module.reach.max(magnitude).max(bias), || {
             format!(
-                "values of up to {:.3e} can come of an input of unit size, where float16 ends at 65504 and float32 and bfloat16 at 3.4e38",
+                "values of up to {:.3e} can come of an input of unit size, where float16 ends at 65504 and float32 and \
+                 bfloat16 at 3.4e38",
                 module.reach.max(magnitude).max(bias)
             )
         });
@@ -145,8 +146,8 @@ fn biases(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observation
         let Some((bias, ratio)) = module.bias.and_then(|bias| Some((bias, bias.ratio(SMALL_BIAS)?))) else { continue };
         worst.offer(path, ratio, || {
             format!(
-                "the bias of B adds up to {:.3e} to an output for every text, {ratio:.3e} times what the low-rank change adds for an input \
-                 of unit size ({:.3e})",
+                "the bias of B adds up to {:.3e} to an output for every text, {ratio:.3e} times what the low-rank \
+                 change adds for an input of unit size ({:.3e})",
                 bias.largest, bias.row
             )
         });
@@ -166,7 +167,8 @@ fn untrained(statistics: &WeightStatistics, name: &str, found: &mut Vec<Observat
             "its rows are as independent of each other as random numbers".to_owned()
         };
         let message = format!(
-            "this replaced head or embedding does not look trained: {what} (likeness to noise {noise:.3}; trained tables are below 0.2)"
+            "this replaced head or embedding does not look trained: {what} (likeness to noise {noise:.3}; trained \
+             tables are below 0.2)"
         );
         found.push(
             Observation::new(Check::UntrainedTensor, name, message).at(crate::json::shown(tensor)).measured(noise),

@@ -6,10 +6,10 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-use super::TensorKind;
 use crate::check::{Check, Observation};
 use crate::discover::Artifact;
 use crate::scan::{Scan, ScanOptions, scan};
+use crate::tensor_kind::TensorKind;
 
 const WIDTH: usize = 64;
 const RANK: usize = 4;

@@ -69,8 +69,8 @@ pub(super) fn message(expected: Expected, read: &PickleFile) -> Option<String> {
         _ => "The state of a trainer",
     };
     Some(format!(
-        "{what}, as training libraries save it: a pickle whose {} imports and {} calls are those of such files and no others. \\
-         Using the adapter needs none of it",
+        "{what}, as training libraries save it: a pickle whose {} imports and {} calls are those of such files and no \
+         others. Using the adapter needs none of it",
         content.imports.len(),
         content.calls
     ))

@@ -44,7 +44,8 @@ pub(super) fn observe(
     let texts = ours.iter().filter(|rendering| matches!(rendering, Rendering::Text(_))).count();
     if compared < cases.len() {
         return differs(format!(
-            "it is equal over {compared} conversations, and {} were not rendered: it takes more time than a chat template needs",
+            "it is equal over {compared} conversations, and {} were not rendered: it takes more time than a chat \
+             template needs",
             cases.len() - compared
         ));
     }
@@ -52,7 +53,8 @@ pub(super) fn observe(
         return differs("neither renders any of the conversations that they were tried with".to_owned());
     }
     let message = format!(
-        "the chat template is not the base's by its text, and makes the same of each of {compared} conversations ({texts} rendered, {} refused by both)",
+        "the chat template is not the base's by its text, and makes the same of each of {compared} conversations \
+         ({texts} rendered, {} refused by both)",
         compared - texts
     );
     template.observation(Check::TemplateEquivalent, message)

@@ -108,8 +108,8 @@ fn honest_constructs_are_no_finding() {
 
 #[test]
 fn the_system_turn_decides_as_something_milder() {
-    let text = "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% if '/no_think' in s %}Be quick.{% endif %}\
-                {{ s.replace('/no_think', '') }}{% endif %}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
+    let text = "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% if '/no_think' in s %}Be \
+        quick.{% endif %}{{ s.replace('/no_think', '') }}{% endif %}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
     assert_eq!(codes(text, None), ["template-carried", "template-conditional"]);
 }
 

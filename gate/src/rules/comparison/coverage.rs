@@ -37,8 +37,8 @@ fn uncovered_tensors(audit: &Audit, _: f64) -> Option<Found> {
     (missing > 0).then(|| {
         let named = first.map(|name| format!(" (first: {name})")).unwrap_or_default();
         let message = format!(
-            "{} of the adapter took no part in this audit{named}. What they do was not looked at, so nothing below speaks for \
-             them. Find out which program would load them before anyone uses the adapter.",
+            "{} of the adapter took no part in this audit{named}. What they do was not looked at, so nothing below \
+             speaks for them. Find out which program would load them before anyone uses the adapter.",
             plural(missing, "tensor"),
         );
         let location = first.map_or("adapter", String::as_str);
@@ -50,17 +50,17 @@ pub(crate) static VOCABULARY_RESIZED: Rule = Rule {
     code: "vocabulary-resized",
     title: "A vocabulary of another size",
     level: Severity::Warn,
-    why: "The adapter carries an embedding or output head with another number of rows than the base's: tokens were added, or \
-          padding at the end of the table was cut off. Rows are compared by number, as far as both have them. New rows \
-          were not looked at, and rows that are missing count as unchanged.",
+    why: "The adapter carries an embedding or output head with another number of rows than the base's: tokens were \
+        added, or padding at the end of the table was cut off. Rows are compared by number, as far as both have them. \
+        New rows were not looked at, and rows that are missing count as unchanged.",
     example: "`lm_head.weight` has 151669 rows, the base's table 151936.",
-    accept: "Compare with the base after the same resizing, where that is published. Otherwise look at the tokenizer that \
-             comes with the adapter, and waive it by digest with an owner and an expiry date.",
+    accept: "Compare with the base after the same resizing, where that is published. Otherwise look at the tokenizer \
+        that comes with the adapter, and waive it by digest with an owner and an expiry date.",
     judges: &[Judge::Comparison(Comparison {
         judge: vocabulary_resized,
         needs_weights: true,
-        summary: "Warns when the adapter's embedding or output head has another number of rows than the base's: compared are those \
-                      that both have.",
+        summary: "Warns when the adapter's embedding or output head has another number of rows than the base's: \
+            compared are those that both have.",
     })],
     ..FAMILY
 };
@@ -76,8 +76,8 @@ fn vocabulary_resized(audit: &Audit, _: f64) -> Option<Found> {
         format!("The {} that only the adapter has were not looked at", plural(difference, "row"))
     };
     let message = format!(
-        "This table over the vocabulary has {own} rows in the adapter and {base} in the base{}. Compared are the {common} that both \
-         have, by number. {rest}.",
+        "This table over the vocabulary has {own} rows in the adapter and {base} in the base{}. Compared are the \
+         {common} that both have, by number. {rest}.",
         and_others(tables.len()),
     );
     Some(Found::at(&table.tensor, message).beyond(difference as f64, 0.0))

@@ -45,8 +45,8 @@ fn larger_than_weight(audit: &Audit, limit: f64) -> Option<Found> {
     let measure = |change: &WeightChange| change.relative_norm.filter(|norm| *norm >= limit && !is_killed(change));
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
-            "The change is {} times as large as the weight it changes{}. The module is replaced rather than adapted, and \
-             what is known of the base no longer holds for it. Evaluate the result as a new model.",
+            "The change is {} times as large as the weight it changes{}. The module is replaced rather than adapted, \
+             and what is known of the base no longer holds for it. Evaluate the result as a new model.",
             plain(most),
             and_others(count),
         );
@@ -69,8 +69,8 @@ pub(crate) static VECTOR_CHANGE: Rule = Rule {
     judges: &[Judge::Comparison(Comparison {
         judge: vector_change,
         needs_weights: true,
-        summary: "Warns when an entry of a bias changes by more than twice what its module typically gives, or one of a norm by more \
-                      than twice its weights.",
+        summary: "Warns when an entry of a bias changes by more than twice what its module typically gives, or one of \
+            a norm by more than twice its weights.",
     })],
     ..FAMILY
 };
@@ -79,9 +79,10 @@ fn vector_change(audit: &Audit, limit: f64) -> Option<Found> {
     let measure = |change: &WeightChange| change.entry_change.filter(|ratio| *ratio > limit);
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
-            "One entry of this vector changes by {} times the typical size of what it joins{}: of a bias, what its module gives for an \
-             input of ordinary size; of a norm, its own weights. It does so for every text alike, and drowns what the \
-             channel carried. Find out what the channel feeds, and why training should have needed this.",
+            "One entry of this vector changes by {} times the typical size of what it joins{}: of a bias, what its \
+             module gives for an input of ordinary size; of a norm, its own weights. It does so for every text alike, \
+             and drowns what the channel carried. Find out what the channel feeds, and why training should have needed \
+             this.",
             plain(most),
             if count < 2 { String::new() } else { format!(", and so it is in {}", plural(count - 1, "other vector")) },
         );
@@ -103,7 +104,8 @@ pub(crate) static MAGNITUDE_SPIKE: Rule = Rule {
     judges: &[Judge::Comparison(Comparison {
         judge: magnitude_spike,
         needs_weights: true,
-        summary: "Warns when the norm of a row more than doubles or is more than halved, as a tampered DoRA magnitude does.",
+        summary: "Warns when the norm of a row more than doubles or is more than halved, as a tampered DoRA magnitude \
+            does.",
     })],
     ..FAMILY
 };
@@ -117,9 +119,10 @@ fn magnitude_spike(audit: &Audit, limit: f64) -> Option<Found> {
             format!("shrinks to {} of", percent(1.0 + rows.min))
         };
         let message = format!(
-            "A row of this weight, an output channel, {what} its norm, where the mean row changes by {}{}. Such a channel is \
-             louder or quieter whatever the text says. A DoRA magnitude set by hand looks like this, and it needs no low-rank \
-             part that could be seen. Find out which channel it is and what it feeds before you merge.",
+            "A row of this weight, an output channel, {what} its norm, where the mean row changes by {}{}. Such a \
+             channel is louder or quieter whatever the text says. A DoRA magnitude set by hand looks like this, and it \
+             needs no low-rank part that could be seen. Find out which channel it is and what it feeds before you \
+             merge.",
             percent(rows.mean_abs),
             and_others(count),
         );
@@ -157,9 +160,9 @@ fn intruder_dimensions(audit: &Audit, limit: f64) -> Option<Found> {
     };
     worst(audit, measure).map(|(count, tensor, change, most)| {
         let message = format!(
-            "{} of the ten leading directions of the adapted weight resemble none of the base's (|cos| < 0.5, where random directions \
-             reach {}){}. An unchanged weight has none. Such weights forget what the base knew and rest on new content: \
-             test the base's abilities again after merging.",
+            "{} of the ten leading directions of the adapted weight resemble none of the base's (|cos| < 0.5, where \
+             random directions reach {}){}. An unchanged weight has none. Such weights forget what the base knew and \
+             rest on new content: test the base's abilities again after merging.",
             plain(most),
             plain(change.intruder_chance_cosine),
             and_others(count),
@@ -181,8 +184,8 @@ pub(crate) static VANISHES_WHEN_MERGED: Rule = Rule {
     judges: &[Judge::Comparison(Comparison {
         judge: vanishes_when_merged,
         needs_weights: true,
-        summary: "Notes when a merge into the base's bf16 rounds most of the change away: the merged model is then not the \
-                      audited one.",
+        summary: "Notes when a merge into the base's bf16 rounds most of the change away: the merged model is then not \
+            the audited one.",
     })],
     ..FAMILY
 };
@@ -198,11 +201,16 @@ fn vanishes_when_merged(audit: &Audit, _: f64) -> Option<Found> {
     };
     worst(audit, measure).map(|(count, tensor, change, lost)| {
         let survival = &change.merge_survival;
-        let direction =
-            survival.cosine.map_or_else(String::new, |cosine| format!(", and what is left has cosine {} with what was trained", plain(cosine)));
+        let direction = survival.cosine.map_or_else(String::new, |cosine| {
+            format!(
+                ", and what is left has cosine {} with what was \
+                trained",
+                plain(cosine)
+            )
+        });
         let message = format!(
-            "Merged into bf16, {} of this weight's entries change at all{direction}{}. The merged model is not the one audited \
-             here. Keep the adapter apart, or merge in f32 and audit the result.",
+            "Merged into bf16, {} of this weight's entries change at all{direction}{}. The merged model is not the one \
+             audited here. Keep the adapter apart, or merge in f32 and audit the result.",
             percent(survival.changed_share),
             if count < 2 { String::new() } else { format!("; likewise {}", plural(count - 1, "other module")) },
         );

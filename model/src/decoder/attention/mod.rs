@@ -16,7 +16,7 @@ use super::linear::Linear;
 use super::norm::NormModule;
 use super::saved::Saver;
 use super::{ModelError, Names};
-use crate::hooks::{Hooks, Site};
+use crate::decoder::hooks::{Hooks, Site};
 
 /// Query, key and value projections: apart, or fused into one product.
 #[derive(Debug)]

@@ -146,13 +146,14 @@ pub enum UnknownSite {
     /// No site of a layer.
     #[error(
         "`{0}` is not a site of a layer; known: resid.3, attn_out.3, mlp_out.3, q.3, k.3, v.3, and of TransformerLens \
-         blocks.3. with hook_resid_pre, hook_resid_post, hook_attn_out, hook_mlp_out, attn.hook_rot_q, attn.hook_rot_k, \
-         attn.hook_v"
+         blocks.3. with hook_resid_pre, hook_resid_post, hook_attn_out, hook_mlp_out, attn.hook_rot_q, \
+         attn.hook_rot_k, attn.hook_v"
     )]
     Place(String),
     /// A layer that is not there.
     #[error(
-        "`{site}` is not in a model of {layers} layers: they count from 0, and resid.{layers} is the stream after the last"
+        "`{site}` is not in a model of {layers} layers: they count from 0, and resid.{layers} is the stream after the \
+         last"
     )]
     Layer {
         /// The site.
