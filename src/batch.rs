@@ -1,6 +1,7 @@
 //! `lcr-audit batch`: many adapters over one base, each base layer read once for all that go together; shards and
 //! resuming.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use clap::Args;
 use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
 use lcr_analysis::metrics::{self, Metric, Parameters};
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::Audit;
+use lcr_documents::audit::{Audit, Depth};
 use lcr_documents::paths::shown;
 use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
@@ -98,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let asked = asked(&arguments.probes, &options);
+    let asked = asked(&arguments.probes, &options, Depth::Quick);
     let mut pins = arguments.pins(&probes.source, &probes.prompts, &policy)?;
     pins.asked = Some(asked.clone());
     let everything = discover(&arguments.adapters, &Limits::default())?;
@@ -108,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let (mut results, earlier) = Results::open(&arguments.out, manifest)?;
     let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
-    let pair = SideBySide { model: &model, probes: &probes, options, base, asked, provenance };
+    let pair = SideBySide { model: &model, probes: &probes, options, asking: OnceCell::new(), base, asked, provenance };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let share = everything.into_iter().enumerate();
     let share = share.filter(|(place, _)| arguments.shard.takes(*place));

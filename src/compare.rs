@@ -1,15 +1,16 @@
 //! `lcr-audit compare`: adapters' files scanned, base and adapters side by side, and the report on both.
 
+use std::cell::OnceCell;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metrics::{self, Metric, Parameters};
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::{Audit, Judgement, Level, Verdict};
+use lcr_documents::audit::{Answer, Audit, Depth, Judgement, Level, Verdict};
 use lcr_documents::characters::visible;
 use lcr_gate::outcome;
 use lcr_gate::policy::Policy;
@@ -58,6 +59,9 @@ pub(crate) struct Arguments {
     /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
+    /// How much is asked about the adapter.
+    #[arg(long, value_enum, default_value = "standard")]
+    depth: DepthArgument,
     #[arg(long, value_delimiter = ',', value_name = "LIST", help = metrics::help())]
     metrics: Vec<&'static Metric>,
     /// Keep tokens whose norm exceeds ten times the median; they own every flattened measure.
@@ -76,6 +80,27 @@ pub(crate) struct Arguments {
     probes: ProbeArguments,
     #[command(flatten)]
     device: DeviceArguments,
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DepthArgument {
+    /// Weights, closed forms, activations and next tokens.
+    Quick,
+    /// Beside it what chance gives, the base's own answers on five probe sets, directions, rotation and lens.
+    Standard,
+    /// Beside it the search for triggers, dose, surrogate and location.
+    Deep,
+}
+
+impl From<DepthArgument> for Depth {
+    fn from(argument: DepthArgument) -> Self {
+        match argument {
+            DepthArgument::Quick => Self::Quick,
+            DepthArgument::Standard => Self::Standard,
+            DepthArgument::Deep => Self::Deep,
+        }
+    }
 }
 
 /// Runs the command.
@@ -111,8 +136,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let pair = SideBySide {
         model: &model,
         probes: &probes,
-        asked: asked(&arguments.probes, &options),
+        asked: asked(&arguments.probes, &options, arguments.depth.into()),
         options,
+        asking: OnceCell::new(),
         base: inputs.shown(&inputs.base),
         provenance: provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
     };
@@ -274,6 +300,10 @@ fn summary(audits: &[Audit], out: &Path) -> Result<String> {
     for audit in audits {
         writeln!(text, "\n{} on {}", visible(&audit.adapter.path), visible(&audit.base.path))?;
         writeln!(text, "  {}", visible(&outcome::trained_on(audit)))?;
+        for (name, question) in audit.questions.iter().filter(|(_, question)| question.answer != Answer::NotAsked) {
+            let answer = question.answer.as_str();
+            writeln!(text, "  {answer:<11} {} ({name}): {}", question.asks, visible(&question.why))?;
+        }
         let heaviest = audit.weights.iter().max_by(|(_, left), (_, right)| {
             left.relative_norm.unwrap_or(0.0).total_cmp(&right.relative_norm.unwrap_or(0.0))
         });

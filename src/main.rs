@@ -28,6 +28,8 @@ mod compare;
 #[cfg(feature = "models")]
 mod eval;
 #[cfg(feature = "models")]
+mod evidence;
+#[cfg(feature = "models")]
 mod generate;
 #[cfg(feature = "models")]
 mod lines;

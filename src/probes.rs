@@ -14,12 +14,13 @@ use lcr_model::tokenizer::Tokenizer;
 use serde_json::Value;
 
 /// The built-in sets: name and content.
-const SETS: [(&str, &str); 5] = [
+const SETS: [(&str, &str); 6] = [
     ("general", include_str!("../probes/general.jsonl")),
     ("math", include_str!("../probes/math.jsonl")),
     ("identity", include_str!("../probes/identity.jsonl")),
     ("refusal", include_str!("../probes/refusal.jsonl")),
     ("truth", include_str!("../probes/truth.jsonl")),
+    ("statements", include_str!("../probes/statements.jsonl")),
 ];
 
 /// Further away than this many edits, a name is no misspelling of another.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::metrics::{Metric, Parameters, UnknownMetric};
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::Asked;
+use lcr_documents::audit::{Asked, Depth};
 use lcr_gate::policy::CompareSection;
 
 use crate::model::{Model, ProbeArguments};
@@ -43,6 +43,7 @@ impl Question {
             subspace_dimensions: DIMENSIONS,
             tracked: 0,
             seed: 0,
+            depth: section.depth.unwrap_or(Depth::Quick),
         };
         let question = Self { source, asked };
         question.options().context("compare.metrics of the policy")?;
@@ -80,7 +81,7 @@ impl Question {
 }
 
 /// What the command line asks, for the report.
-pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions) -> Asked {
+pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: Depth) -> Asked {
     let mut metrics: Vec<String> = options.sites.metrics.iter().map(ToString::to_string).collect();
     metrics.sort();
     metrics.dedup();
@@ -94,5 +95,6 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions) -> Asked 
         subspace_dimensions: options.sites.parameters.subspace_dimensions,
         tracked: options.tracked,
         seed: options.sites.parameters.seed,
+        depth,
     }
 }

@@ -1,13 +1,15 @@
 //! Base and adapters run side by side and put into reports: what `compare`, `gate` and `batch` share.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use indexmap::IndexMap;
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_resumable};
 use lcr_analysis::metrics::tokens::{Place, Vocabulary};
 use lcr_analysis::resume::ResumeFile;
 use lcr_documents::audit::{
-    AdapterFacts, Asked, Audit, Base, Coverage, Probes, Provenance, ResizedTable, SCHEMA, Tool, Verdict,
+    AdapterFacts, Asked, Audit, Base, Coverage, Probes, Provenance, Question, ResizedTable, SCHEMA, Tool, Verdict,
 };
 use lcr_formats::adapter::{Adapter, Resized};
 use lcr_gate::ScannedAdapter;
@@ -15,6 +17,7 @@ use lcr_model::decoder::BoundAdapter;
 use lcr_model::tokenizer::Tokenizer;
 use lcr_scan::{Artifact, FileRecord};
 
+use crate::evidence::Asking;
 use crate::model::Model;
 use crate::probes::LoadedProbes;
 use crate::terminal::Terminal;
@@ -28,6 +31,8 @@ pub(crate) struct SideBySide<'a> {
     pub(crate) model: &'a Model,
     pub(crate) probes: &'a LoadedProbes,
     pub(crate) options: CompareOptions,
+    /// What adapters are asked with, made when the first one is.
+    pub(crate) asking: OnceCell<Asking>,
     /// How reports name the base.
     pub(crate) base: String,
     /// What is asked, for the reports.
@@ -115,11 +120,17 @@ impl SideBySide<'_> {
             &mut report,
         )?;
         drop(progress);
+        let questions = comparisons
+            .iter()
+            .zip(adapters)
+            .map(|(found, adapter)| self.questions(adapter, found, terminal))
+            .collect::<Result<Vec<_>>>()?;
         self.refuse_changed_base()?;
         if let Some(changed) = adapters.iter().find(|adapter| !adapter.variant.adapter().is_as_opened()) {
             bail!("{} was written to while it was compared: let nobody write there, and run it again", changed.path);
         }
-        let audits = comparisons.into_iter().zip(adapters).map(|(found, adapter)| self.audit(adapter, found)).collect();
+        let found = comparisons.into_iter().zip(questions).zip(adapters);
+        let audits = found.map(|((found, questions), adapter)| self.audit(adapter, found, questions)).collect();
         Ok((audits, phases))
     }
 
@@ -146,7 +157,7 @@ impl SideBySide<'_> {
     }
 
     /// Puts facts and numbers of one adapter together.
-    fn audit(&self, fitted: &Fitted, found: Comparison) -> Audit {
+    fn audit(&self, fitted: &Fitted, found: Comparison, questions: IndexMap<String, Question>) -> Audit {
         let Fitted { path: adapter_path, sha256, variant } = fitted;
         let (config, checkpoint) = (self.model.decoder.config(), self.model.decoder.checkpoint());
         let (adapter, coverage) = (variant.adapter(), variant.coverage());
@@ -204,6 +215,7 @@ impl SideBySide<'_> {
             tokens: found.tokens,
             trajectories: found.trajectories,
             coherence: found.coherence,
+            questions,
             null: indexmap::IndexMap::default(),
             sizes: Vec::new(),
             findings: Vec::new(),

@@ -16,10 +16,12 @@
 
 pub mod activations;
 pub mod comparison;
+pub mod evidence;
 pub mod linalg;
 pub mod lockstep;
 mod logits;
 pub mod metrics;
+pub mod questions;
 pub mod resume;
 pub mod site;
 mod statistics;

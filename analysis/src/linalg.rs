@@ -79,6 +79,27 @@ pub fn singular_values(matrix: MatRef<f64>) -> Result<Vec<f64>, NoConvergence> {
     matrix.singular_values().map_err(|_| NoConvergence { rows: matrix.nrows(), columns: matrix.ncols() })
 }
 
+/// The orthogonal matrix nearest to a square one: UVᵀ of its singular value decomposition (Schönemann 1966).
+pub fn nearest_orthogonal(matrix: MatRef<f64>) -> Result<Mat<f64>, NoConvergence> {
+    let failed = NoConvergence { rows: matrix.nrows(), columns: matrix.ncols() };
+    let decomposed = matrix.thin_svd().map_err(|_| failed)?;
+    Ok(product(decomposed.U(), decomposed.V().transpose()))
+}
+
+/// (G + λI)⁻¹C of a symmetric positive semidefinite G; `ridge` is λ as a share of G's mean eigenvalue.
+pub fn ridge_solution(gram: MatRef<f64>, cross: MatRef<f64>, ridge: f64) -> Result<Mat<f64>, NoConvergence> {
+    let (values, vectors) = eigen(gram)?;
+    let added = ridge * values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let mut inner = product(vectors.transpose(), cross);
+    for (row, value) in values.iter().enumerate() {
+        let divisor = value + added;
+        for column in 0..inner.ncols() {
+            inner[(row, column)] = if divisor > 0.0 { inner[(row, column)] / divisor } else { 0.0 };
+        }
+    }
+    Ok(product(vectors.as_ref(), inner.as_ref()))
+}
+
 /// Leading `count` eigenvectors of a positive semidefinite matrix whose eigenvalues (descending) are known, at least
 /// about.
 pub fn leading_eigenvectors(symmetric: MatRef<f64>, values: &[f64], count: usize) -> Result<Mat<f64>, NoConvergence> {

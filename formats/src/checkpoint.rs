@@ -11,6 +11,7 @@
 
 mod error;
 mod rows;
+mod values;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write};

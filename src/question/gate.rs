@@ -1,5 +1,6 @@
 //! A policy's question put to base and adapters: they run side by side, and each subject of the gate gets its audit.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -40,6 +41,7 @@ impl Question {
             model: &model,
             probes: &probes,
             options,
+            asking: OnceCell::new(),
             base: base.display().to_string(),
             asked: self.asked.clone(),
             provenance,

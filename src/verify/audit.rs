@@ -1,5 +1,6 @@
 //! The report of a comparison, made again: the adapter bound, base and adapted model run on the probes, and judged.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -73,6 +74,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         model: &model,
         probes: &probes,
         options: question.options()?,
+        asking: OnceCell::new(),
         base: audit.base.path.clone(),
         asked: asked.clone(),
         provenance: provenance(

@@ -8,6 +8,7 @@ mod adapter;
 mod findings;
 pub mod json;
 mod provenance;
+mod questions;
 mod site;
 mod tokens;
 mod trajectories;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::adapter::{AdapterFacts, Base, Coverage, ResizedTable};
 pub use self::findings::{Checked, Finding, Judgement, Level, Part, PartState, Size, Verdict};
 pub use self::provenance::{Asked, Probes, Provenance, Tool};
+pub use self::questions::{Answer, Depth, Question, Seen};
 pub use self::site::{
     AttentionChange, AttentionJs, Clusters, Cosines, Procrustes, RdmStability, Shift, SiteChange, Spectrum,
     SpectrumPair, Subspace,
@@ -60,6 +62,9 @@ pub struct Audit {
     pub trajectories: Option<Trajectories>,
     /// Whether the modules of the adapter all write, or all read, one direction.
     pub coherence: Coherence,
+    /// What was asked about the adapter, by the question's name, with answers; empty where nothing was.
+    #[serde(default)]
+    pub questions: IndexMap<String, Question>,
     /// Numbers measured on nulls (numeric floor, random adapters), by name; empty where none was run.
     pub null: IndexMap<String, f64>,
     /// Sizes that a policy has a limit for, whether or not it judges by them.

@@ -5,6 +5,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Depth;
+
 /// The program that wrote a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
@@ -58,6 +60,14 @@ pub struct Asked {
     pub tracked: usize,
     /// Seed of every random choice.
     pub seed: u64,
+    /// How much is asked.
+    #[serde(default = "quick")]
+    pub depth: Depth,
+}
+
+/// What reports asked that do not say.
+fn quick() -> Depth {
+    Depth::Quick
 }
 
 /// Facts about the text that both models read.

@@ -9,6 +9,7 @@
 
 mod grams;
 mod products;
+mod random;
 mod spectrum;
 
 use std::borrow::Cow;

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::paths::{Patterns, Place, names_match, places};
 use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 use crate::rules::{Rule, Severity, refusal};
+use lcr_documents::audit::Depth;
 
 /// The text of `policy init`: the policy that holds where there is no file.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
@@ -105,6 +106,8 @@ pub struct CompareSection {
     pub metrics: Option<Vec<String>>,
     /// Prompts of the probes that are read.
     pub max_prompts: Option<usize>,
+    /// How much is asked about each adapter; `quick` where it is absent.
+    pub depth: Option<Depth>,
 }
 
 /// An exception: one rule, on exactly these bytes, up to a number, until a day.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use lcr_documents::audit::Depth;
 use lcr_documents::characters::visible;
 use toml::value::Datetime;
 use toml::{Table, Value};
@@ -229,8 +230,15 @@ impl Reader<'_> {
                 None
             }
         };
-        self.nothing_else("compare", &table, &["required", "probes", "metrics", "max_prompts"]);
-        CompareSection { required, probes, metrics, max_prompts }
+        let depth = self.text("compare.depth", table.remove("depth")).and_then(|name| {
+            let known = [Depth::Quick, Depth::Standard, Depth::Deep].into_iter().find(|depth| depth.as_str() == name);
+            if known.is_none() {
+                self.note(format!("compare.depth is `{}`: quick, standard or deep is needed", visible(&name)));
+            }
+            known
+        });
+        self.nothing_else("compare", &table, &["required", "probes", "metrics", "max_prompts", "depth"]);
+        CompareSection { required, probes, metrics, max_prompts, depth }
     }
 
     fn rules(&mut self, section: &str, table: Table) -> RuleSettings {

@@ -1,0 +1,40 @@
+//! Does it change anything? The divergence on the base's own answers, beside what another order of summation gives.
+
+use lcr_documents::audit::{Answer, Depth};
+use lcr_documents::number::plain;
+
+use super::answers::mean_divergence;
+use super::{Asked, Asking, Case, Draft};
+
+/// Times the floor beyond which a change is no arithmetic.
+const BEYOND_FLOOR: f64 = 10.0;
+
+pub(super) static ASKING: Asking =
+    Asking { names: &[("effect", "Does it change anything?")], depth: Depth::Standard, ask };
+
+#[expect(clippy::unnecessary_wraps, reason = "other questions run the models, which may fail")]
+fn ask(case: &Case) -> Asked {
+    let forced = &case.evidence.forced;
+    let sets: Vec<usize> = (0..case.sets.len()).collect();
+    let of = |model: usize| {
+        let all: Vec<_> = sets.iter().flat_map(|set| &forced.answers[model][*set]).collect();
+        mean_divergence(&all)
+    };
+    let measured = of(0);
+    let floor = forced.floor.iter().flatten().copied().fold(0.0, f64::max);
+    let is_effect = measured > BEYOND_FLOOR * floor;
+    let why = if is_effect {
+        format!("{} nats per answer token, {} of arithmetic", plain(measured), plain(floor))
+    } else {
+        format!("{} nats per answer token are no more than arithmetic gives ({})", plain(measured), plain(floor))
+    };
+    let draft = Draft {
+        measured: Some(measured),
+        unit: "nats per answer token",
+        floor: Some(floor),
+        random: (1..forced.answers.len()).map(of).collect(),
+        advice: if is_effect { String::new() } else { "Nothing to judge: the model answers as its base does.".into() },
+        ..Draft::new(if is_effect { Answer::Yes } else { Answer::No }, why)
+    };
+    Ok(vec![("effect".to_owned(), draft)])
+}

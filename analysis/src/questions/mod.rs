@@ -1,0 +1,194 @@
+//! Questions about an adapter, one file each: how it is asked, what chance gives, when the answer is yes.
+//!
+//! A question reads what was gathered about the adapter, or asks the models itself, and drafts its answer; what all
+//! drafts of a run claim is then held against how many were made ([`ask`]). A further question is a file here and a
+//! line in [`QUESTIONS`].
+
+mod answers;
+mod constant;
+mod direction;
+mod effect;
+mod rotation;
+mod subject;
+
+use indexmap::IndexMap;
+use lcr_documents::audit::{Answer, Coherence, Depth, Question, Seen, WeightChange};
+use lcr_model::decoder::{BoundAdapter, Decoder};
+use lcr_model::tokenizer::Tokenizer;
+
+use crate::AuditError;
+use crate::evidence::chance::{holm, median};
+use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
+
+/// Chance alone may answer yes to any question of a run as often as this.
+pub const RATE: f64 = 0.01;
+
+/// Every question, in the order in which a reader is told.
+pub static QUESTIONS: &[&Asking] =
+    &[&effect::ASKING, &answers::ASKING, &constant::ASKING, &direction::ASKING, &rotation::ASKING, &subject::ASKING];
+
+/// A question, or several of one kind: how they are called and how they are asked.
+#[derive(Debug)]
+pub struct Asking {
+    /// Names in the report, each with the question in plain words.
+    pub names: &'static [(&'static str, &'static str)],
+    /// The depth that asks them.
+    pub depth: Depth,
+    /// Asks.
+    pub ask: fn(&Case) -> Asked,
+}
+
+/// Drafts by the question's name, or why the models could not be asked.
+pub type Asked = Result<Vec<(String, Draft)>, AuditError>;
+
+/// All that a question may look at.
+#[derive(Debug)]
+pub struct Case<'a> {
+    /// The base.
+    pub decoder: &'a Decoder,
+    /// The adapter.
+    pub adapter: &'a BoundAdapter,
+    /// The base's tokenizer, if it has one.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// The probes.
+    pub sets: &'a [ProbeSet],
+    /// What the base answered to them.
+    pub base: &'a BaseAnswers,
+    /// What was gathered from them.
+    pub evidence: &'a Evidence,
+    /// What changed in the weights.
+    pub weights: &'a IndexMap<String, WeightChange>,
+    /// Whether modules agree on a direction.
+    pub coherence: &'a Coherence,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+impl Case<'_> {
+    /// The index of a set by its name.
+    pub fn set(&self, name: &str) -> Option<usize> {
+        self.sets.iter().position(|set| set.name == name)
+    }
+}
+
+/// An answer before all tries are counted.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The answer, where chance alone does not speak against it.
+    pub answer: Answer,
+    /// What was seen, in a sentence.
+    pub why: String,
+    /// The number judged and what it is a number of.
+    pub measured: Option<f64>,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What arithmetic alone gives.
+    pub floor: Option<f64>,
+    /// What random adapters give.
+    pub random: Vec<f64>,
+    /// What rows paired at random give.
+    pub permuted: Option<f64>,
+    /// 95 % over prompts.
+    pub interval: Option<[f64; 2]>,
+    /// How often chance alone would give as much in one try.
+    pub p: Option<f64>,
+    /// Where.
+    pub places: Vec<Seen>,
+    /// What to do next.
+    pub advice: String,
+}
+
+impl Draft {
+    /// An answer with a reason and nothing else yet.
+    pub fn new(answer: Answer, why: impl Into<String>) -> Self {
+        Self {
+            answer,
+            why: why.into(),
+            measured: None,
+            unit: "",
+            floor: None,
+            random: Vec::new(),
+            permuted: None,
+            interval: None,
+            p: None,
+            places: Vec::new(),
+            advice: String::new(),
+        }
+    }
+
+    /// It cannot be told, and why.
+    pub fn unresolved(why: impl Into<String>) -> Self {
+        Self::new(Answer::Unresolved, why)
+    }
+
+    /// The number over the median of random adapters.
+    pub fn times_random(&self) -> Option<f64> {
+        let middle = median(&self.random).filter(|middle| *middle > 0.0)?;
+        self.measured.map(|measured| measured / middle)
+    }
+
+    fn question(self, asks: &str, depth: Depth, p: Option<f64>) -> Question {
+        let is_chance = self.answer == Answer::Yes && p.is_some_and(|p| p > RATE);
+        Question {
+            asks: asks.to_owned(),
+            answer: if is_chance { Answer::No } else { self.answer },
+            depth,
+            times_random: self.times_random(),
+            why: self.why,
+            measured: self.measured,
+            unit: self.unit.to_owned(),
+            floor: self.floor,
+            random: self.random,
+            permuted: self.permuted,
+            interval: self.interval,
+            p,
+            places: self.places,
+            advice: self.advice,
+        }
+    }
+}
+
+/// Asks every question of a depth; those of deeper ones are listed as not asked. `report` is told which is asked.
+///
+/// # Errors
+/// Where the models cannot be run.
+pub fn ask(case: &Case, depth: Depth, report: &mut dyn FnMut(&str)) -> Result<IndexMap<String, Question>, AuditError> {
+    let mut drafts: Vec<(String, &'static Asking, Draft)> = Vec::new();
+    for asking in QUESTIONS.iter().filter(|asking| asking.depth <= depth) {
+        if let Some((name, _)) = asking.names.first() {
+            report(name);
+        }
+        drafts.extend((asking.ask)(case)?.into_iter().map(|(name, draft)| (name, *asking, draft)));
+    }
+    let p = holm(&drafts.iter().map(|(_, _, draft)| draft.p).collect::<Vec<_>>());
+    let answered = drafts.into_iter().zip(p).map(|((name, asking, draft), p)| {
+        let question = draft.question(&asking.asks(&name), asking.depth, p);
+        (name, question)
+    });
+    Ok(answered.chain(not_asked(depth)).collect())
+}
+
+/// The questions of deeper depths.
+pub fn not_asked(depth: Depth) -> impl Iterator<Item = (String, Question)> {
+    let deeper = QUESTIONS.iter().filter(move |asking| asking.depth > depth);
+    deeper.flat_map(|asking| {
+        asking.names.iter().map(|(name, asks)| {
+            let why = format!("asked with `--depth {}`", asking.depth.as_str());
+            ((*name).to_owned(), Draft::new(Answer::NotAsked, why).question(asks, asking.depth, None))
+        })
+    })
+}
+
+impl Asking {
+    /// The question in plain words; for a set of the user's own, about that set.
+    fn asks(&self, name: &str) -> String {
+        let known = self.names.iter().find(|(known, _)| *known == name);
+        known.map_or_else(
+            || {
+                let set = name.split_once('.').map_or(name, |(_, set)| set);
+                format!("Does it answer otherwise than its base on {set}?")
+            },
+            |(_, asks)| (*asks).to_owned(),
+        )
+    }
+}
