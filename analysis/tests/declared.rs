@@ -172,3 +172,12 @@ fn every_number_of_the_weights_is_declared_a_function_of_the_product() {
         assert_eq!(number.blind_to, [Transformation::FactorRewriting], "{}", number.key);
     }
 }
+
+/// docs/questions.md says of every question when its answer is yes.
+#[test]
+fn every_question_is_documented() {
+    let text = include_str!("../../docs/questions.md");
+    let names = lcr_analysis::questions::QUESTIONS.iter().flat_map(|asking| asking.names);
+    let missing: Vec<&str> = names.map(|(name, _)| *name).filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/questions.md does not name {missing:?}");
+}

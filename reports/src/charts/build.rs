@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use indexmap::IndexMap;
-use lcr_documents::audit::{Audit, SiteChange, Spectrum};
+use lcr_documents::audit::{Audit, Question, SiteChange, Spectrum};
 use lcr_documents::number::below_one;
 use lcr_documents::text;
 use lcr_formats::module::ModulePath;
@@ -180,6 +180,32 @@ pub(crate) fn attention_heat(audit: &Audit) -> HeatMap {
     };
     let rows = (0..heads).map(row).collect();
     let columns = measured.iter().map(|(site, _)| site.layer.to_string()).collect();
+    HeatMap::new("not measured", columns, vec![HeatBlock { name: String::new(), rows }])
+}
+
+/// Divergence on the base's own answers by probe set: the adapter, random adapters of its size, arithmetic alone.
+pub(crate) fn answer_heat(audit: &Audit) -> HeatMap {
+    let sets: Vec<(&str, &Question)> = audit
+        .questions
+        .iter()
+        .filter_map(|(name, question)| Some((name.strip_prefix("answers.")?, question)))
+        .filter(|(_, question)| question.measured.is_some())
+        .collect();
+    let row = |name: &str, cell: fn(&Question) -> Option<f64>| HeatRow {
+        name: name.to_owned(),
+        cells: sets.iter().map(|(_, question)| cell(question).filter(|value| value.is_finite())).collect(),
+    };
+    let largest = |question: &Question| question.random.iter().copied().reduce(f64::max);
+    let rows = if sets.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+            row("adapter", |question| question.measured),
+            row("random adapters, largest", largest),
+            row("numeric floor", |question| question.floor),
+        ]
+    };
+    let columns = sets.iter().map(|(name, _)| (*name).to_owned()).collect();
     HeatMap::new("not measured", columns, vec![HeatBlock { name: String::new(), rows }])
 }
 

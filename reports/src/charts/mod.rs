@@ -9,8 +9,8 @@ mod site;
 
 pub(crate) use axis::{Axis, whole_ticks};
 pub(crate) use build::{
-    activation_curves, activation_heat, attention_heat, entering, lens_curve, running_order, spectra, token_paths,
-    weight_heat,
+    activation_curves, activation_heat, answer_heat, attention_heat, entering, lens_curve, running_order, spectra,
+    token_paths, weight_heat,
 };
 pub(crate) use site::{Place, Site};
 

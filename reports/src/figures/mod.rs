@@ -66,8 +66,15 @@ pub fn write_figures(audit: &Audit, folder: &Path) -> Result<Vec<Figure>, Report
 }
 
 /// File name, title, caption and content of every figure.
-fn sheets(audit: &Audit) -> [(&'static str, &'static str, &'static str, Sheet); 7] {
+fn sheets(audit: &Audit) -> [(&'static str, &'static str, &'static str, Sheet); 8] {
     [
+        (
+            "answers.png",
+            "Divergence on the base's own answers",
+            "KL per answer token, by probe set, on a logarithmic scale: this adapter, the largest of the random adapters \
+             of its size, and what another order of summation gives.",
+            Sheet::Heat(charts::answer_heat(audit)),
+        ),
         (
             "activations.png",
             "Where the activations change",

@@ -280,12 +280,12 @@ fn cards(audit: &Audit) -> Vec<Card> {
 }
 
 fn chance(audit: &Audit) -> String {
-    if audit.null.is_empty() {
-        "Neither the numeric floor nor a random-adapter null was measured in this run. The figures above are sizes: \
-         they say how much, not whether any adapter of that size would do the same."
+    if audit.questions.values().any(|question| !question.random.is_empty()) {
+        "The figures above are sizes. Whether any adapter of this size would do the same is said beside each question."
             .to_owned()
     } else {
-        let nulls: Vec<String> = audit.null.iter().map(|(name, value)| format!("{name} {}", plain(*value))).collect();
-        format!("Measured on nulls: {}.", nulls.join(", "))
+        "Neither the numeric floor nor random adapters were measured in this run. The figures above are sizes: they \
+         say how much, not whether any adapter of that size would do the same."
+            .to_owned()
     }
 }

@@ -8,6 +8,7 @@
 
 mod headline;
 mod many;
+mod questions;
 mod svg;
 mod tables;
 
@@ -29,10 +30,11 @@ use crate::error::ReportError;
 use crate::scale;
 
 /// The templates by name.
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 11] = [
     ("page.html", include_str!("templates/page.html")),
     ("macros.html", include_str!("templates/macros.html")),
     ("first_screen.html", include_str!("templates/first_screen.html")),
+    ("questions.html", include_str!("templates/questions.html")),
     ("activations.html", include_str!("templates/activations.html")),
     ("weights.html", include_str!("templates/weights.html")),
     ("tokens.html", include_str!("templates/tokens.html")),
@@ -72,6 +74,8 @@ pub fn page(audit: &Audit) -> Result<String, ReportError> {
     let values = context! {
         audit => Value::from(Serde(audit)),
         headline => Value::from(Serde(headline::headline(audit))),
+        questions => Value::from(Serde(questions::answered(audit))),
+        not_asked => Value::from(Serde(questions::not_asked(audit))),
         activation_heat => draw(&charts::activation_heat(audit), "change by layer and metric"),
         activation_curves => drawn(&charts::activation_curves(audit)),
         spectra => drawn(&charts::spectra(audit)),
@@ -113,6 +117,7 @@ fn render(page: &'static str, values: Value) -> Result<String, ReportError> {
     environment.add_filter("sortable", |value: Option<f64>| {
         value.filter(|value| value.is_finite()).map_or_else(String::new, |value| value.to_string())
     });
+    environment.add_filter("lines", |value: String| value.lines().map(str::to_owned).collect::<Vec<_>>());
     environment.add_filter("token", |value: String| text::edged(&value));
     environment.add_filter("count", |value: u64| number::count(value));
     environment.add_filter("bytes", |value: u64| number::bytes(value));
