@@ -1,7 +1,10 @@
 //! Is one direction removed from what the model writes? From the weights alone.
 //!
 //! Judged by how many of the changed writers lose the same direction, or each one of its own; see
-//! [`erasure`](crate::weights::erasure) for how the directions are found.
+//! [`erasure`](crate::weights::erasure) for how the directions are found. On a real model of 30 layers, projections of
+//! one direction and of three, under noise, with other row norms or in ten of 60 writers leave 0 to 29 % of it in the
+//! middle writer; a trained adapter of a model 64 wide leaves 97.5 % of any direction at the least, and random ones of
+//! models as small 95 %. A quarter of a projection leaves 75 % and is reported, not judged.
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::{percent, plural};
@@ -45,28 +48,25 @@ fn ask(case: &Case) -> Asked {
     }
     let mut random = Vec::with_capacity(case.evidence.random.len());
     for adapter in &case.evidence.random {
-        random.push(removed(&erasure(case.decoder, adapter)?));
+        random.push(weakened(&erasure(case.decoder, adapter)?));
     }
     Ok(vec![("erasure".to_owned(), draft(&found, random))])
 }
 
-/// The share of the changed writers that lose one and the same direction.
-fn removed(found: &Erasure) -> f64 {
-    let most = found.shared.iter().map(|shared| shared.below(LOST)).max().unwrap_or(0);
-    most as f64 / found.writers.len().max(1) as f64
+/// The share of the changed writers that write much less of some direction, be it shared or their own.
+fn weakened(found: &Erasure) -> f64 {
+    let own = found.least.iter().filter(|least| **least < WEAKENED).count();
+    let shared = found.shared.iter().map(|shared| shared.below(WEAKENED)).max().unwrap_or(0);
+    own.max(shared) as f64 / found.writers.len().max(1) as f64
 }
 
 fn draft(found: &Erasure, random: Vec<f64>) -> Draft {
     let loss = loss(found);
-    let measured = match loss {
-        Loss::Weakened(shared) => shared.below(WEAKENED) as f64 / found.writers.len() as f64,
-        Loss::Own(count) => count as f64 / found.writers.len() as f64,
-        Loss::Shared(_) | Loss::None => removed(found),
-    };
+    let measured = weakened(found);
     let is_lost = loss != Loss::None;
     Draft {
         measured: Some(measured),
-        unit: "share of the changed writers",
+        unit: "share of the changed writers that write much less of a direction",
         p: beyond(measured, &random),
         random,
         places: places(found),
@@ -100,7 +100,9 @@ fn why(found: &Erasure, loss: &Loss) -> String {
     let middle = |shared: &SharedDirection| percent(median(&shared.kept).unwrap_or(1.0));
     match loss {
         Loss::Shared(shared) => format!(
-            "{} of {writers} lose one and the same direction of the stream; the middle one keeps {} of it",
+            "{} of {writers} write much less of one and the same direction of the stream, and {} of them nearly \
+             nothing of it; the middle one keeps {}",
+            shared.below(WEAKENED),
             shared.below(LOST),
             middle(shared)
         ),
@@ -161,6 +163,10 @@ mod tests {
     fn the_share_of_writers_is_measured() {
         let found = draft(&found(&[0.0, 0.1, 1.0, 1.0], &[0.0, 0.1, 1.0, 1.0]), vec![0.0; 5]);
         assert_eq!((found.measured, found.p), (Some(0.5), Some(0.0)));
-        assert!(found.why.starts_with("2 of 4 changed writers lose one and the same direction"), "{}", found.why);
+        assert!(
+            found.why.starts_with("2 of 4 changed writers write much less of one and the same direction"),
+            "{}",
+            found.why
+        );
     }
 }
