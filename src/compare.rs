@@ -161,7 +161,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         terminal.result(&summary(&audits, &arguments.out)?)?;
     }
     let failed = audits.iter().any(|audit| audit.verdict == Verdict::Fail);
-    Ok(if failed { Status::Failed } else { Status::Done })
+    let is_complete = audits.iter().all(|audit| audit.unanswered.is_empty());
+    Ok(match (failed, is_complete) {
+        (true, _) => Status::Failed,
+        (false, true) => Status::Done,
+        (false, false) => Status::Verdict(GateVerdict::Incomplete),
+    })
 }
 
 /// What the files of an adapter hold, its templates and tokenizer held against the base's.

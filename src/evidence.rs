@@ -4,9 +4,10 @@
 use anyhow::Result;
 use indexmap::IndexMap;
 use lcr_analysis::comparison::Comparison;
-use lcr_analysis::evidence::{BaseAnswers, EvidenceOptions, EvidenceProgress, ProbeSet, gather};
-use lcr_analysis::questions::{Case, ask, not_asked};
+use lcr_analysis::evidence::{BaseAnswers, Evidence, EvidenceOptions, EvidenceProgress, ProbeSet, gather};
+use lcr_analysis::questions::{Case, ask};
 use lcr_documents::audit::{Depth, Question};
+use lcr_model::decoder::BoundAdapter;
 
 use crate::probes::{ProbeOptions, ProbeSource, load};
 use crate::side_by_side::{Fitted, SideBySide};
@@ -22,8 +23,8 @@ const ANSWERED: [&str; 5] = ["general", "math", "identity", "refusal", "truth"];
 const STATEMENTS: &str = "statements";
 const REFUSAL: &str = "refusal";
 
-/// What all adapters of a base are asked with.
-#[derive(Debug)]
+/// What all adapters of a base are asked with; nothing, where questions are about the weights alone.
+#[derive(Debug, Default)]
 pub(crate) struct Asking {
     sets: Vec<ProbeSet>,
     base: BaseAnswers,
@@ -91,22 +92,14 @@ impl SideBySide<'_> {
         terminal: &Terminal,
     ) -> Result<IndexMap<String, Question>> {
         let depth = self.asked.depth;
-        if depth < Depth::Standard {
-            return Ok(not_asked(depth).collect());
-        }
-        let asking = if let Some(known) = self.asking.get() {
-            known
-        } else {
-            let made = Asking::prepare(self, terminal)?;
-            self.asking.get_or_init(|| made)
-        };
         let (decoder, adapter) = (&self.model.decoder, &fitted.variant);
-        let options = EvidenceOptions { seed: self.asked.seed, ..EvidenceOptions::default() };
-        let mut progress = terminal.progress();
-        let evidence = gather(decoder, adapter, &asking.sets, &asking.base, options, &mut |step| match step {
-            EvidenceProgress::Random(done, all) => progress.update("random adapters", done, all),
-            EvidenceProgress::Layers(done, all) => progress.update("answers", done, all),
-        })?;
+        let nothing = Asking::default();
+        let (asking, evidence) = if depth < Depth::Standard {
+            (&nothing, Evidence::default())
+        } else {
+            let asking = self.asking(terminal)?;
+            (asking, self.gathered(asking, adapter, terminal)?)
+        };
         let case = Case {
             decoder,
             adapter,
@@ -118,6 +111,47 @@ impl SideBySide<'_> {
             coherence: &found.coherence,
             seed: self.asked.seed,
         };
+        let mut progress = terminal.progress();
         Ok(ask(&case, depth, &mut |name| progress.message(name))?)
+    }
+
+    /// What adapters are asked with, made when the first one is.
+    fn asking(&self, terminal: &Terminal) -> Result<&Asking> {
+        if let Some(known) = self.asking.get() {
+            return Ok(known);
+        }
+        let made = Asking::prepare(self, terminal)?;
+        Ok(self.asking.get_or_init(|| made))
+    }
+
+    /// Base, adapter and random adapters on the base's answers.
+    fn gathered(&self, asking: &Asking, adapter: &BoundAdapter, terminal: &Terminal) -> Result<Evidence> {
+        let options = EvidenceOptions { seed: self.asked.seed, ..EvidenceOptions::default() };
+        let mut progress = terminal.progress();
+        let decoder = &self.model.decoder;
+        Ok(gather(decoder, adapter, &asking.sets, &asking.base, options, &mut |step| match step {
+            EvidenceProgress::Random(done, all) => progress.update("random adapters", done, all),
+            EvidenceProgress::Layers(done, all) => progress.update("answers", done, all),
+        })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lcr_analysis::questions::QUESTIONS;
+    use lcr_gate::rules::question_names;
+
+    /// Questions that a policy may require and that nobody asks yet: whoever asks one takes it out here.
+    const NOT_ASKED_YET: [&str; 6] =
+        ["composition", "hidden", "location", "surrogate", "trigger.phrase", "trigger.token"];
+
+    #[test]
+    fn every_question_has_a_rule_and_every_rule_a_question() {
+        let asked = QUESTIONS.iter().flat_map(|asking| asking.names).map(|(name, _)| *name);
+        let asked: BTreeSet<&str> = asked.chain(NOT_ASKED_YET).collect();
+        assert_eq!(asked, question_names().collect());
+        assert_eq!(asked.len(), QUESTIONS.iter().map(|asking| asking.names.len()).sum::<usize>() + NOT_ASKED_YET.len());
     }
 }

@@ -22,7 +22,9 @@ pub(crate) enum Question {}
 impl Question {
     /// Refuses: the policy asks for a comparison.
     pub(crate) fn of_policy(_: &CompareSection) -> Result<Self> {
-        bail!("the policy asks for a comparison with the base (`compare.required`), but {REFUSAL}")
+        bail!(
+            "the policy asks for a comparison with the base (`compare.required` or `questions.required`), but {REFUSAL}"
+        )
     }
 
     /// Refuses: the report is of a comparison.

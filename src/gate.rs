@@ -40,11 +40,11 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> {
     let policy = open_policy(arguments.policy.as_deref())?;
-    if arguments.common.base.is_none() && (policy.compare.required || policy.base.sha256.is_some()) {
+    if arguments.common.base.is_none() && (policy.asks_for_comparison() || policy.base.sha256.is_some()) {
         bail!("the policy {} asks for the base: give its folder with --base", policy.source);
     }
     arguments.output.refuse_inside(&arguments.paths)?;
-    let question = policy.compare.required.then(|| Question::of_policy(&policy.compare)).transpose()?;
+    let question = policy.asks_for_comparison().then(|| Question::of_policy(&policy.compare)).transpose()?;
     let renamed = Renamed::default();
     let common = &arguments.common;
     let report = judged(&arguments.paths, &renamed, &policy, common, "gate", question.as_ref(), terminal)?;

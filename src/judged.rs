@@ -45,7 +45,7 @@ pub(crate) fn judged(
     question: Option<&Question>,
     terminal: &Terminal,
 ) -> Result<GateReport> {
-    let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
+    let asks_for_base = policy.asks_for_comparison() || policy.base.sha256.is_some();
     // Of a base that is run the weights are digested once it is open: see `Question::compare`.
     let is_run = common.base.is_some() && question.is_some();
     let mut pins = common.pins(!is_run && command != "scan" && (command != "gate" || asks_for_base))?;

@@ -216,6 +216,7 @@ impl SideBySide<'_> {
             trajectories: found.trajectories,
             coherence: found.coherence,
             questions,
+            unanswered: Vec::new(),
             null: indexmap::IndexMap::default(),
             sizes: Vec::new(),
             findings: Vec::new(),

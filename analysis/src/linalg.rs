@@ -162,7 +162,7 @@ fn filtered(
 }
 
 /// A fixed, well-spread starting block: its entries only need to overlap every eigenvector.
-fn start_block(size: usize, block: usize) -> Mat<f64> {
+pub(crate) fn start_block(size: usize, block: usize) -> Mat<f64> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     Mat::from_fn(size, block, |_, _| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

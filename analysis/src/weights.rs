@@ -7,6 +7,7 @@
 //! (`delta` in `lcr-model`); DoRA's rescaling and whole tensors have no such factors and take the Gram way throughout.
 
 mod changed;
+pub mod erasure;
 mod gram;
 mod spectrum;
 mod sums;

@@ -25,12 +25,14 @@ pub fn judge_audit(audit: &mut Audit, scan: Scan, policy: &Policy, pins: Provena
     // comparison.
     let artifacts = judge(vec![subject], policy, pins).artifacts;
     let found: Vec<GateFinding> = artifacts.into_iter().flat_map(|artifact| artifact.findings).collect();
+    audit.unanswered = policy.unanswered(audit);
     conclude(audit, &found, policy, true);
 }
 
 /// The same of the numbers alone, where the adapter's files are not at hand.
 pub fn judge_numbers(audit: &mut Audit, policy: &Policy) {
     let found = judge_comparison(audit, policy, &audit.adapter.path, "");
+    audit.unanswered = policy.unanswered(audit);
     conclude(audit, &found, policy, false);
 }
 
@@ -87,7 +89,7 @@ fn finding_of(found: &GateFinding, origin: Option<&Found>, fail_on: Severity) ->
         measured: found.measured,
         floor: origin.and_then(|origin| origin.floor),
         null: origin.and_then(|origin| origin.null),
-        interval: None,
+        interval: origin.and_then(|origin| origin.interval),
         limit: found.limit,
         message: format!("{}{waived}", found.message),
     }
@@ -101,7 +103,11 @@ fn checked(audit: &Audit, findings: &[Finding], files: bool) -> Checked {
         Part { state, tried, rules, findings: levels().count() - notes, notes }
     };
     let size_of = |code: &str| rules::rule(code).and_then(Rule::size);
-    let of_behaviour = |finding: &Finding| size_of(&finding.rule).is_some_and(|size| size.of_behaviour);
+    let question_of = |code: &str| rules::rule(code).and_then(Rule::question);
+    let of_behaviour = |finding: &Finding| {
+        size_of(&finding.rule).is_some_and(|size| size.of_behaviour)
+            || question_of(&finding.rule).is_some_and(|question| question.of_behaviour)
+    };
     let of_weights = |finding: &Finding| {
         let is_of_comparison = rules::rule(&finding.rule).is_some_and(Rule::is_of_comparison);
         finding.file.is_empty() && is_of_comparison && !of_behaviour(finding)
@@ -118,10 +124,15 @@ fn checked(audit: &Audit, findings: &[Finding], files: bool) -> Checked {
     let comparisons = || rules::rules().filter_map(Rule::comparison);
     let on_weights = comparisons().filter(|comparison| has_weights || !comparison.needs_weights).count();
     let said = rules::rules().filter_map(Rule::size).filter(|size| size.of_behaviour).count();
-    let behaviour = match (audit.tokens.as_ref().is_some_and(|tokens| tokens.positions > 0), judged(true)) {
-        (false, _) => PartState::NotChecked,
+    let asked = |of_behaviour: bool| {
+        rules::rules().filter_map(Rule::question).filter(move |question| question.of_behaviour == of_behaviour)
+    };
+    let answered = |of_behaviour: bool| asked(of_behaviour).filter(|question| question.is_answered(audit)).count();
+    let tried = judged(true) + answered(true);
+    let behaviour = match (audit.tokens.as_ref().is_some_and(|tokens| tokens.positions > 0), tried) {
+        (_, 1..) => PartState::Judged,
         (true, 0) => PartState::Shown,
-        (true, _) => PartState::Judged,
+        (false, 0) => PartState::NotChecked,
     };
     Checked {
         files: if files {
@@ -131,10 +142,10 @@ fn checked(audit: &Audit, findings: &[Finding], files: bool) -> Checked {
         },
         weights: part(
             if has_weights { PartState::Judged } else { PartState::NotChecked },
-            on_weights + judged(false),
-            comparisons().count() + judged(false),
+            on_weights + judged(false) + answered(false),
+            comparisons().count() + judged(false) + asked(false).count(),
             &of_weights,
         ),
-        behaviour: part(behaviour, judged(true), said, &of_behaviour),
+        behaviour: part(behaviour, tried, said + asked(true).count(), &of_behaviour),
     }
 }

@@ -55,6 +55,8 @@ fn artifact(subject: ScannedAdapter, policy: &Policy, base: Option<&str>, waiver
     let evidence =
         Evidence { scan: &scan, policy, settings: &settings, base_sha256: base, not_compared: not_compared.as_deref() };
     let mut findings = of_files(&evidence, &path);
+    let unanswered = audit.as_ref().map(|audit| policy.unanswered(audit)).unwrap_or_default();
+    let error = error.or_else(|| (!unanswered.is_empty()).then(|| unanswered.join("; ")));
     if let Some(audit) = &audit {
         findings.extend(judge_comparison(audit, policy, &path, &scan.sha256));
     }

@@ -18,11 +18,12 @@ pub fn scope(audit: &Audit) -> String {
     let Some(checked) = &audit.checked else { return "the numbers of the comparison".to_owned() };
     let judged: Vec<&str> =
         parts(checked).into_iter().filter(|(_, part)| part.state == PartState::Judged).map(|(name, _)| name).collect();
-    match judged.as_slice() {
+    let parts = match judged.as_slice() {
         [] => "nothing".to_owned(),
         [one] => (*one).to_owned(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
+    };
+    if audit.unanswered.is_empty() { parts } else { format!("{parts}; incomplete: {}", audit.unanswered.join("; ")) }
 }
 
 /// The sizes beyond their limits that no rule judges: `next-token-kl 1.11 (limit 0.5), not judged`.

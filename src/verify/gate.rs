@@ -64,7 +64,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     if let (Some(found), Some(reported)) = (&mut found.pins.base, &report.pins.base) {
         found.path.clone_from(&reported.path);
     }
-    let asks_for_base = policy.compare.required || policy.base.sha256.is_some();
+    let asks_for_base = policy.asks_for_comparison() || policy.base.sha256.is_some();
     let mut found: Value = serde_json::from_str(&lcr_gate::to_string(&found)?)?;
     if base.is_none() && command != "scan" && asks_for_base {
         // No gate would have written this: without a base it refuses to begin.
@@ -80,7 +80,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
 fn asked(report: &GateReport, policy: &Policy) -> Result<Option<Question>> {
     match report.pins.command.as_str() {
         "scan" => Ok(None),
-        "gate" => policy.compare.required.then(|| Question::of_policy(&policy.compare)).transpose(),
+        "gate" => policy.asks_for_comparison().then(|| Question::of_policy(&policy.compare)).transpose(),
         _ => {
             let (Some(asked), Some(probes)) = (&report.pins.asked, &report.pins.probes) else {
                 bail!("the report does not say what was asked of the models: it is of an earlier version");

@@ -118,6 +118,11 @@ fn what_a_policy_does_not_know_is_not_passed_over() {
         ("version = 1\n[compare]\nrequire = true", vec!["`compare` has no key `require`", "`required`?"]),
         ("version = 1\n[compare]\nrequired = \"yes\"", vec!["compare.required is `yes`: true or false is needed"]),
         ("version = 1\n[compare]\nmax_prompts = -1", vec!["compare.max_prompts is -1"]),
+        (
+            "version = 1\n[questions]\nrequired = [\"trigger-token\"]",
+            vec!["`trigger-token`, which is no question (did you mean `trigger.token`?)"],
+        ),
+        ("version = 1\n[questions]\nrequired = \"effect\"", vec!["questions.required is `effect`: a list of texts"]),
         ("version = 1\n[allowed]\ntargets = \"q_proj\"", vec!["allowed.targets is `q_proj`: a list of texts"]),
         ("version = 1\n[paths]\nmatch = \"a\"", vec!["paths is a table", "`[[paths]]`"]),
         ("version = 1\n[[paths]]\n[paths.rules]\npickle = \"warn\"", vec!["paths[0].match is missing"]),

@@ -49,7 +49,7 @@ impl AnswerDivergence {
 }
 
 /// What one pass over the answers gave.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Forced {
     /// `[models][sets][prompts]`; the models are those that were given, without the base.
     pub answers: Vec<Vec<Vec<AnswerDivergence>>>,

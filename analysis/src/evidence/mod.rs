@@ -46,8 +46,8 @@ pub enum EvidenceProgress {
     Layers(usize, usize),
 }
 
-/// What was gathered about one adapter.
-#[derive(Debug)]
+/// What was gathered about one adapter; by default nothing, which is what questions about the weights alone need.
+#[derive(Debug, Default)]
 pub struct Evidence {
     /// Random adapters of its size.
     pub random: Vec<BoundAdapter>,

@@ -67,7 +67,7 @@ pub struct SiteSums {
 }
 
 /// Everything of every site `resid.0` to `resid.N`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StreamSums {
     /// By site.
     pub sites: Vec<SiteSums>,

@@ -8,6 +8,8 @@ mod answers;
 mod constant;
 mod direction;
 mod effect;
+mod erasure;
+mod magnitude;
 mod rotation;
 mod subject;
 
@@ -24,8 +26,16 @@ use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
 pub const RATE: f64 = 0.01;
 
 /// Every question, in the order in which a reader is told.
-pub static QUESTIONS: &[&Asking] =
-    &[&effect::ASKING, &answers::ASKING, &constant::ASKING, &direction::ASKING, &rotation::ASKING, &subject::ASKING];
+pub static QUESTIONS: &[&Asking] = &[
+    &effect::ASKING,
+    &answers::ASKING,
+    &erasure::ASKING,
+    &constant::ASKING,
+    &direction::ASKING,
+    &rotation::ASKING,
+    &magnitude::ASKING,
+    &subject::ASKING,
+];
 
 /// A question, or several of one kind: how they are called and how they are asked.
 #[derive(Debug)]
@@ -50,11 +60,11 @@ pub struct Case<'a> {
     pub adapter: &'a BoundAdapter,
     /// The base's tokenizer, if it has one.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// The probes.
+    /// The probes; none at depth `quick`, whose questions are about the weights alone.
     pub sets: &'a [ProbeSet],
-    /// What the base answered to them.
+    /// What the base answered to them; nothing at depth `quick`.
     pub base: &'a BaseAnswers,
-    /// What was gathered from them.
+    /// What was gathered from them; nothing at depth `quick`, not even random adapters.
     pub evidence: &'a Evidence,
     /// What changed in the weights.
     pub weights: &'a IndexMap<String, WeightChange>,

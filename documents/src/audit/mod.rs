@@ -9,6 +9,7 @@ mod findings;
 pub mod json;
 mod provenance;
 mod questions;
+mod rows;
 mod site;
 mod tokens;
 mod trajectories;
@@ -22,6 +23,7 @@ pub use self::adapter::{AdapterFacts, Base, Coverage, ResizedTable};
 pub use self::findings::{Checked, Finding, Judgement, Level, Part, PartState, Size, Verdict};
 pub use self::provenance::{Asked, Probes, Provenance, Tool};
 pub use self::questions::{Answer, Depth, Question, Seen};
+pub use self::rows::{ROW_FACTOR, ROW_GONE, ROW_TURNED};
 pub use self::site::{
     AttentionChange, AttentionJs, Clusters, Cosines, Procrustes, RdmStability, Shift, SiteChange, Spectrum,
     SpectrumPair, Subspace,
@@ -65,6 +67,9 @@ pub struct Audit {
     /// What was asked about the adapter, by the question's name, with answers; empty where nothing was.
     #[serde(default)]
     pub questions: IndexMap<String, Question>,
+    /// Questions that the policy requires and that have no answer, each with the reason; filled by the judge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<String>,
     /// Numbers measured on nulls (numeric floor, random adapters), by name; empty where none was run.
     pub null: IndexMap<String, f64>,
     /// Sizes that a policy has a limit for, whether or not it judges by them.

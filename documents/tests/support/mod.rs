@@ -133,6 +133,8 @@ pub(crate) fn sample(plan: Plan) -> Audit {
             read: Some(0.05),
             chance: (2.0 / (std::f64::consts::PI * plan.width as f64)).sqrt(),
         },
+        questions: IndexMap::new(),
+        unanswered: Vec::new(),
         null: IndexMap::new(),
         sizes: vec![],
         findings: vec![],

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::paths::{Patterns, Place, names_match, places};
 use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
-use crate::rules::{Rule, Severity, refusal};
-use lcr_documents::audit::Depth;
+use crate::rules::{Rule, Severity, refusal, unanswered};
+use lcr_documents::audit::{Audit, Depth};
 
 /// The text of `policy init`: the policy that holds where there is no file.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
@@ -110,6 +110,13 @@ pub struct CompareSection {
     pub depth: Option<Depth>,
 }
 
+/// What must be known of an adapter.
+#[derive(Debug, Clone, Default)]
+pub struct QuestionsSection {
+    /// Questions that must have an answer, whichever it is.
+    pub required: Vec<String>,
+}
+
 /// An exception: one rule, on exactly these bytes, up to a number, until a day.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiver {
@@ -159,6 +166,8 @@ pub struct Policy {
     pub allowed: AllowedSection,
     /// Whether to compare.
     pub compare: CompareSection,
+    /// What must be answered.
+    pub questions: QuestionsSection,
     /// Exceptions.
     pub waivers: Vec<Waiver>,
     /// Places of the waivers in the list, in the order of their rules and digests.
@@ -257,6 +266,7 @@ impl Policy {
             base: file.base,
             allowed: file.allowed,
             compare: file.compare,
+            questions: file.questions,
             waivers,
             by_digest,
             names,
@@ -286,6 +296,16 @@ impl Policy {
     /// Limit of a rule for an artifact. See [`Settings::limit`].
     pub fn limit(&self, rule: &Rule, artifact: &str) -> Option<f64> {
         self.at(artifact).limit(rule)
+    }
+
+    /// Whether base and adapted model must be run side by side.
+    pub fn asks_for_comparison(&self) -> bool {
+        self.compare.required || !self.questions.required.is_empty()
+    }
+
+    /// The questions that must have an answer and have none in this audit, each with the reason.
+    pub(crate) fn unanswered(&self, audit: &Audit) -> Vec<String> {
+        self.questions.required.iter().filter_map(|name| unanswered(audit, name)).collect()
     }
 
     /// Whether an adapter may name this base.

@@ -6,4 +6,7 @@ mod paths;
 mod read;
 
 pub(crate) use file::hexadecimal;
-pub use file::{AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, Settings, Waiver};
+pub use file::{
+    AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, QuestionsSection, Settings,
+    Waiver,
+};

@@ -8,8 +8,8 @@ use lcr_documents::characters::visible;
 use toml::value::Datetime;
 use toml::{Table, Value};
 
-use super::file::{AllowedSection, BaseSection, CompareSection};
-use crate::rules::{Severity, refusal, rule, rules};
+use super::file::{AllowedSection, BaseSection, CompareSection, QuestionsSection};
+use crate::rules::{Severity, question_names, refusal, rule, rules};
 
 /// Characters of a value that a message quotes.
 const QUOTED: usize = 80;
@@ -45,6 +45,7 @@ pub(super) struct PolicyText {
     pub(super) base: BaseSection,
     pub(super) allowed: AllowedSection,
     pub(super) compare: CompareSection,
+    pub(super) questions: QuestionsSection,
     pub(super) rules: RuleSettings,
     pub(super) paths: Vec<(String, RuleSettings)>,
     /// With their place among all, which is what messages call them by.
@@ -66,15 +67,18 @@ pub(super) fn read(mut file: Table, problems: &mut Vec<String>) -> PolicyText {
     let base = reader.table(&mut file, "base");
     let allowed = reader.table(&mut file, "allowed");
     let compare = reader.table(&mut file, "compare");
+    let questions = reader.table(&mut file, "questions");
     let rules = reader.table(&mut file, "rules");
     let paths = reader.tables(&mut file, "paths");
     let waivers = reader.tables(&mut file, "waivers");
-    reader.nothing_else("", &file, &["version", "fail_on", "base", "allowed", "compare", "rules", "paths", "waivers"]);
+    let known = ["version", "fail_on", "base", "allowed", "compare", "questions", "rules", "paths", "waivers"];
+    reader.nothing_else("", &file, &known);
     PolicyText {
         fail_on: fail_on.unwrap_or(Severity::Deny),
         base: reader.base(base),
         allowed: reader.allowed(allowed),
         compare: reader.compare(compare),
+        questions: reader.questions(questions),
         rules: reader.rules("rules", rules),
         paths: paths.into_iter().filter_map(|(index, table)| reader.path(index, table)).collect(),
         waivers: waivers
@@ -239,6 +243,16 @@ impl Reader<'_> {
         });
         self.nothing_else("compare", &table, &["required", "probes", "metrics", "max_prompts", "depth"]);
         CompareSection { required, probes, metrics, max_prompts, depth }
+    }
+
+    fn questions(&mut self, mut table: Table) -> QuestionsSection {
+        let required = self.texts("questions.required", table.remove("required")).unwrap_or_default();
+        self.nothing_else("questions", &table, &["required"]);
+        for name in required.iter().filter(|name| !question_names().any(|known| known == name.as_str())) {
+            let hint = nearest(name, question_names());
+            self.note(format!("questions.required names `{}`, which is no question{hint}", visible(name)));
+        }
+        QuestionsSection { required }
     }
 
     fn rules(&mut self, section: &str, table: Table) -> RuleSettings {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use lcr_documents::audit::{Audit, ResizedTable, RowRotation, WeightChange};
+use lcr_documents::audit::{Answer, Audit, Depth, Level, Question, ResizedTable, RowRotation, WeightChange};
 use lcr_scan::{AdapterSummary, Check, FileRecord, Observation, Scan, WeightStatistics};
 
 use super::allowed::{BASE_MODEL_NOT_ALLOWED, FORMAT_NOT_ALLOWED, REVISION_NOT_ALLOWED, TARGET_NOT_ALLOWED};
@@ -44,9 +44,9 @@ use super::tensor_files::{
 };
 use super::tokenizer::{ADDED_TOKENS, TOKENIZER_CARRIED, TOKENIZER_DIFFERS, TOKENIZER_REWRITES, TOKENIZER_SETTINGS};
 use super::waivers::{WAIVER_EXPIRED, WAIVER_REFUSED, WAIVER_STALE};
-use super::{Judge, Rule, rules, support};
+use super::{Judge, Rule, question_names, rules, support};
 use crate::policy::Policy;
-use crate::{BasePin, Provenance, ScannedAdapter, judge};
+use crate::{BasePin, GateVerdict, Provenance, ScannedAdapter, judge, judge_numbers};
 
 const TENSORS: &str = "adapter_model.safetensors";
 const DAY: &str = "2026-06-30";
@@ -340,6 +340,41 @@ fn tokens(audit: &mut Audit) -> &mut lcr_documents::audit::TokenChange {
     audit.tokens.as_mut().expect("tokens")
 }
 
+/// An answer to a question.
+fn answered(answer: Answer) -> Question {
+    Question {
+        asks: "Is it so?".to_owned(),
+        answer,
+        depth: Depth::Quick,
+        why: "seen in 60 of 60".to_owned(),
+        measured: Some(1.0),
+        unit: "share".to_owned(),
+        times_random: None,
+        floor: Some(0.1),
+        random: vec![0.4, 0.2, 0.3],
+        permuted: None,
+        interval: Some([0.8, 1.0]),
+        p: None,
+        places: Vec::new(),
+        advice: "Ask what it was.".to_owned(),
+    }
+}
+
+/// For each question an audit that answers it with yes and all others with no, and one that does the opposite.
+fn of_the_questions() -> Vec<Case> {
+    let audited = |name: &'static str, own: Answer, others: Answer| {
+        Trial::sound().compared(|audit| {
+            let answer = |asked: &str| answered(if asked == name { own } else { others });
+            audit.questions = question_names().map(|asked| (asked.to_owned(), answer(asked))).collect();
+        })
+    };
+    let of = |rule: &'static Rule| {
+        let name = rule.question()?.name;
+        Some(case(rule, audited(name, Answer::Yes, Answer::No), audited(name, Answer::Unresolved, Answer::Yes)))
+    };
+    rules().filter_map(of).collect()
+}
+
 fn of_the_policy() -> Vec<Case> {
     let pinned = format!("[base]\nsha256 = \"{}\"", "b".repeat(64));
     let based = |digit: &str| Trial { base_sha256: Some(digit.repeat(64)), ..Trial::sound() };
@@ -371,7 +406,8 @@ fn of_the_policy() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    [of_files(), of_the_adapter(), of_the_comparison(), of_the_policy()].into_iter().flatten().collect()
+    let families = [of_files(), of_the_adapter(), of_the_comparison(), of_the_questions(), of_the_policy()];
+    families.into_iter().flatten().collect()
 }
 
 #[test]
@@ -390,7 +426,7 @@ fn every_judgement_of_every_rule_has_a_case() {
         cases().iter().map(|case| (case.rule.code, case.raises.audit.is_some())).collect();
     for rule in rules() {
         for judge in rule.judges {
-            let is_of_comparison = matches!(judge, Judge::Comparison(_) | Judge::Size(_));
+            let is_of_comparison = matches!(judge, Judge::Comparison(_) | Judge::Size(_) | Judge::Question(_));
             assert!(tried.contains(&(rule.code, is_of_comparison)), "{} has no case for {judge:?}", rule.code);
         }
     }
@@ -400,4 +436,41 @@ fn every_judgement_of_every_rule_has_a_case() {
 fn a_sound_adapter_passes_every_rule() {
     let raised = Trial::sound().compared(|_| ()).raised();
     assert!(raised.is_empty(), "{raised:?}");
+}
+
+/// A finding on a question has its numbers, the median of random adapters among them, and says what to do.
+#[test]
+fn a_yes_is_found_with_its_numbers() {
+    let mut audit = support::toy();
+    audit.questions.insert("erasure".to_owned(), answered(Answer::Yes));
+    judge_numbers(&mut audit, &Policy::default());
+    let found = audit.findings.iter().find(|finding| finding.rule == "question-erasure").expect("a finding");
+    assert_eq!((found.level, found.location.as_str()), (Level::Fail, "erasure"));
+    assert_eq!((found.measured, found.floor, found.null), (Some(1.0), Some(0.1), Some(0.3)));
+    assert_eq!(found.interval, Some([0.8, 1.0]));
+    assert_eq!(found.message, "Seen in 60 of 60. Ask what it was.");
+}
+
+/// What a policy requires and an audit does not answer leaves the adapter incomplete, unless it fails anyway.
+#[test]
+fn a_required_question_without_an_answer_is_incomplete() {
+    let judged = |required: &str, answer: Option<Answer>| {
+        let trial = Trial::sound().compared(|audit| {
+            audit.questions.extend(answer.map(|answer| ("trigger.token".to_owned(), answered(answer))));
+        });
+        let policy = Policy::parse("test", &format!("version = 1\n[questions]\nrequired = [{required}]"));
+        let Trial { scan, audit, .. } = trial;
+        let subject = ScannedAdapter { path: "adapter".to_owned(), scan, audit, not_compared: None, error: None };
+        let pins = Provenance { date: DAY.to_owned(), ..Provenance::default() };
+        judge(vec![subject], &policy.expect("a policy"), pins)
+    };
+    let verdict = |answer| judged("\"trigger.token\"", answer).verdict;
+    assert_eq!(verdict(Some(Answer::No)), GateVerdict::Pass);
+    assert_eq!(verdict(Some(Answer::Yes)), GateVerdict::Pass);
+    for missing in [None, Some(Answer::Unresolved), Some(Answer::NotAsked)] {
+        assert_eq!(verdict(missing), GateVerdict::Incomplete);
+        assert_eq!(judged("", missing).verdict, GateVerdict::Pass);
+    }
+    let error = judged("\"trigger.token\"", Some(Answer::Unresolved)).artifacts[0].error.clone();
+    assert_eq!(error.as_deref(), Some("`trigger.token` is required and has no answer: seen in 60 of 60"));
 }

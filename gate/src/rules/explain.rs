@@ -65,7 +65,8 @@ limit. That no rule objects does not show that an adapter is harmless: the secti
 
 Rules on files and on the adapter need no base, but use its tokenizer and template where one is given. Of those on the
 adapter, `targeted-without-tensors`, `zero-effect`, `whole-tensor`, `dead-rows`, `flipped-rows`, `coherent-writes` and
-`coherent-reads` are tried again when base and adapted model are compared.
+`coherent-reads` are tried again when base and adapted model are compared. A rule that begins with `question-` finds
+that a comparison answered the question of that name with yes.
 
 The level and the limit of a rule are set in the policy, for all adapters or for some paths:
 

@@ -21,6 +21,8 @@ pub(crate) enum Judge {
     Comparison(Comparison),
     /// It holds a size of the comparison against its limit.
     Size(Size),
+    /// It finds that a question about the adapter is answered with yes.
+    Question(Question),
     /// It holds an adapter against what the policy restricts or asks for.
     Policy(fn(&Evidence<'_>) -> Vec<Found>),
     /// It holds a waiver against the day, and what became of it in this run; it says why the waiver should go.
@@ -48,6 +50,15 @@ pub(crate) struct Size {
     pub(crate) of_behaviour: bool,
     /// What is measured, in words.
     pub(crate) meaning: &'static str,
+}
+
+/// A question that a comparison asks about an adapter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question {
+    /// What the audit calls it.
+    pub(crate) name: &'static str,
+    /// Whether it is about what the model does, and not about the weights alone.
+    pub(crate) of_behaviour: bool,
 }
 
 /// What is known of one adapter when its rules are asked.
@@ -93,6 +104,8 @@ pub(crate) struct Found {
     pub(crate) floor: Option<f64>,
     /// What chance gives.
     pub(crate) null: Option<f64>,
+    /// 95 % interval of the number.
+    pub(crate) interval: Option<[f64; 2]>,
     /// What was seen.
     pub(crate) message: String,
     /// Further files that it rests on.

@@ -24,6 +24,7 @@ mod file_kinds;
 mod judgement;
 mod kinds;
 mod pickles_and_archives;
+mod questions;
 mod rests_on;
 mod rows;
 mod severity;
@@ -39,7 +40,9 @@ pub use self::demands::NOT_COMPARED;
 pub(crate) use self::exceptions::{Exception, UNREAD, refusal, refusal_of};
 pub use self::explain::{explain, markdown};
 pub use self::judgement::Comparison;
-pub(crate) use self::judgement::{Evidence, Found, Judge, Size, WaiverEvidence, observed};
+pub(crate) use self::judgement::{Evidence, Found, Judge, Question, Size, WaiverEvidence, observed};
+pub use self::questions::question_names;
+pub(crate) use self::questions::unanswered;
 pub(crate) use self::rests_on::RestsOn;
 pub use self::severity::Severity;
 pub(crate) use self::severity::verdict_of;
@@ -49,7 +52,7 @@ use lcr_documents::audit::Audit;
 use lcr_scan::Check;
 
 /// The families, in the order in which rules are listed.
-static FAMILIES: [&[&Rule]; 17] = [
+static FAMILIES: [&[&Rule]; 18] = [
     file_kinds::RULES,
     pickles_and_archives::RULES,
     tensor_files::RULES,
@@ -63,6 +66,7 @@ static FAMILIES: [&[&Rule]; 17] = [
     comparison::coverage::RULES,
     comparison::weights::RULES,
     comparison::sizes::RULES,
+    questions::RULES,
     allowed::RULES,
     base::RULES,
     demands::RULES,
@@ -170,9 +174,14 @@ impl Rule {
         self.judges.iter().find_map(|judge| if let Judge::Size(size) = judge { Some(size) } else { None })
     }
 
+    /// The question whose answer it judges, where it is about one.
+    pub(crate) fn question(&self) -> Option<&'static Question> {
+        self.judges.iter().find_map(|judge| if let Judge::Question(question) = judge { Some(question) } else { None })
+    }
+
     /// Whether it judges base and adapted model side by side.
     pub fn is_of_comparison(&self) -> bool {
-        self.comparison().is_some() || self.size().is_some()
+        self.comparison().is_some() || self.size().is_some() || self.question().is_some()
     }
 }
 
@@ -194,12 +203,15 @@ pub(crate) fn rule_of_check(check: Check) -> &'static Rule {
         .unwrap_or_else(|| unreachable!("no rule judges `{}`", check.code()))
 }
 
-/// What the rules of a comparison say of an audit under limits by rule.
+/// What the rules of a comparison say of an audit under limits by rule, and of the answers in it.
 pub(crate) fn compared(audit: &Audit, limit: impl Fn(&Rule) -> Option<f64>) -> Vec<(&'static Rule, Found)> {
     let judged = rules().filter_map(|rule| {
-        // A rule without a limit is given none, and looks at none.
-        let found = (rule.comparison()?.judge)(audit, limit(rule).unwrap_or(f64::NAN))?;
-        Some((rule, found))
+        let found = match (rule.comparison(), rule.question()) {
+            // A rule without a limit is given none, and looks at none.
+            (Some(comparison), _) => (comparison.judge)(audit, limit(rule).unwrap_or(f64::NAN)),
+            (None, question) => question?.judge(audit),
+        };
+        Some((rule, found?))
     });
     judged.collect()
 }

@@ -1,10 +1,10 @@
 //! Rules on single rows of a weight, its output channels: cut out, turned round, or far from the others.
 
-use lcr_documents::audit::{Audit, WeightChange};
+use lcr_documents::audit::{Audit, ROW_GONE, ROW_TURNED, WeightChange};
 use lcr_documents::number::plain;
 use lcr_scan::Check;
 
-use crate::rules::comparison::{ROW_GONE, and_others, is_killed, worst};
+use crate::rules::comparison::{and_others, worst};
 use crate::rules::{Comparison, Found, Judge, RestsOn, Rule, Severity, Stage};
 
 /// Every rule of the family.
@@ -12,10 +12,6 @@ pub(crate) static RULES: &[&Rule] = &[&DEAD_ROWS, &FLIPPED_ROWS, &MAGNITUDE_OUTL
 
 /// What these rules share.
 const FAMILY: Rule = Rule { stage: Stage::Adapter, level: Severity::Deny, rests_on: RestsOn::Adapter, ..Rule::NONE };
-
-/// Angle between a row and what it becomes, degrees, from which it says the opposite: a change in a direction of its
-/// own, however large, turns it by a right angle.
-const ROW_TURNED: f64 = 150.0;
 
 pub(crate) static DEAD_ROWS: Rule = Rule {
     code: "dead-rows",
@@ -42,12 +38,11 @@ pub(crate) static DEAD_ROWS: Rule = Rule {
 
 fn dead_rows_compared(audit: &Audit, _: f64) -> Option<Found> {
     let measure = |change: &WeightChange| {
-        let rows = &change.row_norm_change;
         // Where several modules lost rows, the one that lost most of them is named.
-        (rows.min <= ROW_GONE).then_some(rows.mean_abs)
+        change.loses_rows().then_some(change.row_norm_change.mean_abs)
     };
     worst(audit, measure).map(|(count, tensor, change, _)| {
-        let what = if is_killed(change) {
+        let what = if change.loses_every_row() {
             "Every row of this weight is gone, and the module gives nothing any more"
         } else {
             "At least one row of this weight, an output channel, is gone"
@@ -88,10 +83,7 @@ pub(crate) static FLIPPED_ROWS: Rule = Rule {
 };
 
 fn flipped_rows_compared(audit: &Audit, _: f64) -> Option<Found> {
-    let measure = |change: &WeightChange| {
-        let [rows, columns] = change.shape;
-        (rows > 1 && columns > 1 && change.row_rotation_deg.max >= ROW_TURNED).then_some(change.row_rotation_deg.mean)
-    };
+    let measure = |change: &WeightChange| change.turns_rows().then_some(change.row_rotation_deg.mean);
     worst(audit, measure).map(|(count, tensor, change, _)| {
         let most = change.row_rotation_deg.max;
         let message = format!(

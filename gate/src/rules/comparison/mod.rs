@@ -10,15 +10,6 @@ pub(crate) mod weights;
 use lcr_documents::audit::{Audit, WeightChange};
 use lcr_documents::number::plural;
 
-/// ‖w'‖/‖w‖ − 1 of a row that is gone; −1 but for rounding.
-pub(super) const ROW_GONE: f64 = -0.999;
-
-/// ‖w'‖/‖w‖ − 1 of a row whose norm doubles.
-const ROW_DOUBLED: f64 = 1.0;
-
-/// What rounding may add to a row that is exactly doubled, halved or gone.
-pub(super) const ROW_NORM_ROUNDING: f64 = 1e-3;
-
 /// The modules that `measure` gives a number for: how many, and the one with the largest.
 pub(super) fn worst(
     audit: &Audit,
@@ -41,12 +32,4 @@ pub(super) fn worst(
 /// `, and in 3 other modules`, or nothing.
 pub(super) fn and_others(count: usize) -> String {
     if count < 2 { String::new() } else { format!(", and in {}", plural(count - 1, "other module")) }
-}
-
-/// Whether every row is gone, as far as the statistics over rows say: the norms of all change by the whole row, and
-/// none grows beyond its double. (Some of them may be doubled instead; that one is gone is certain, and `dead-rows`
-/// says so.)
-pub(super) fn is_killed(change: &WeightChange) -> bool {
-    let rows = &change.row_norm_change;
-    rows.min <= ROW_GONE && rows.mean_abs >= -ROW_GONE && rows.max_abs <= ROW_DOUBLED + ROW_NORM_ROUNDING
 }

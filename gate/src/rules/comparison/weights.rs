@@ -1,9 +1,9 @@
 //! Rules that hold a change against the base's own weight.
 
-use lcr_documents::audit::{Audit, WeightChange};
+use lcr_documents::audit::{Audit, ROW_FACTOR, WeightChange};
 use lcr_documents::number::{below_one, percent, plain, plural};
 
-use super::{ROW_GONE, ROW_NORM_ROUNDING, and_others, is_killed, worst};
+use super::{and_others, worst};
 use crate::rules::{Comparison, Found, Judge, RestsOn, Rule, Severity, Stage};
 
 /// Every rule of the family.
@@ -42,7 +42,8 @@ pub(crate) static LARGER_THAN_WEIGHT: Rule = Rule {
 };
 
 fn larger_than_weight(audit: &Audit, limit: f64) -> Option<Found> {
-    let measure = |change: &WeightChange| change.relative_norm.filter(|norm| *norm >= limit && !is_killed(change));
+    let measure =
+        |change: &WeightChange| change.relative_norm.filter(|norm| *norm >= limit && !change.loses_every_row());
     worst(audit, measure).map(|(count, tensor, _, most)| {
         let message = format!(
             "The change is {} times as large as the weight it changes{}. The module is replaced rather than adapted, \
@@ -93,7 +94,7 @@ fn vector_change(audit: &Audit, limit: f64) -> Option<Found> {
 pub(crate) static MAGNITUDE_SPIKE: Rule = Rule {
     code: "magnitude-spike",
     title: "A row whose norm doubles or halves",
-    limit: Some(2.0),
+    limit: Some(ROW_FACTOR),
     measure: "factor by which the norm of a row grows or shrinks",
     why: "The norm of one output channel more than doubles, or is more than halved. Such a channel is louder or \
           quieter whatever the text says, and a DoRA magnitude set by hand does this without any visible \
@@ -111,9 +112,9 @@ pub(crate) static MAGNITUDE_SPIKE: Rule = Rule {
 };
 
 fn magnitude_spike(audit: &Audit, limit: f64) -> Option<Found> {
-    worst(audit, |change| spike(change, limit)).map(|(count, tensor, change, factor)| {
+    worst(audit, |change| change.row_factor(limit)).map(|(count, tensor, change, factor)| {
         let rows = &change.row_norm_change;
-        let what = if factor <= 1.0 + rows.max_abs && !is_shrinking(change) {
+        let what = if factor <= 1.0 + rows.max_abs && !change.may_only_shrink_rows() {
             format!("grows to {} times", plain(factor))
         } else {
             format!("shrinks to {} of", percent(1.0 + rows.min))
@@ -155,7 +156,7 @@ pub(crate) static INTRUDER_DIMENSIONS: Rule = Rule {
 fn intruder_dimensions(audit: &Audit, limit: f64) -> Option<Found> {
     let measure = |change: &WeightChange| {
         let intruders = change.intruder_dimensions? as f64;
-        let resolvable = change.intruder_chance_cosine < INTRUDER_COSINE && !is_killed(change);
+        let resolvable = change.intruder_chance_cosine < INTRUDER_COSINE && !change.loses_every_row();
         (intruders > limit && resolvable).then_some(intruders)
     };
     worst(audit, measure).map(|(count, tensor, change, most)| {
@@ -216,23 +217,4 @@ fn vanishes_when_merged(audit: &Audit, _: f64) -> Option<Found> {
         );
         Found::at(tensor, message).beyond(1.0 - lost, CHANGED_SHARE_LIMIT)
     })
-}
-
-/// By which factor the norm of a row changes, if by more than `limit` either way. A norm cannot shrink by more than
-/// itself, so what changes by more has grown. Rows that are gone are left to `dead-rows`.
-fn spike(change: &WeightChange, limit: f64) -> Option<f64> {
-    let rows = &change.row_norm_change;
-    let grown = (1.0 + rows.max_abs > limit + ROW_NORM_ROUNDING && !is_shrinking(change)).then_some(1.0 + rows.max_abs);
-    let left = 1.0 + rows.min;
-    let shrunk = (rows.min > ROW_GONE && left < 1.0 / limit - ROW_NORM_ROUNDING).then(|| 1.0 / left);
-    match (grown, shrunk) {
-        (Some(grown), Some(shrunk)) => Some(grown.max(shrunk)),
-        (grown, shrunk) => grown.or(shrunk),
-    }
-}
-
-/// Whether the row that changes most may be one that shrinks: then nothing is known of how much any row grows.
-fn is_shrinking(change: &WeightChange) -> bool {
-    let rows = &change.row_norm_change;
-    rows.max_abs <= -rows.min + ROW_NORM_ROUNDING
 }
