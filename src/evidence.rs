@@ -1,6 +1,8 @@
 //! What a comparison asks beyond numbers: the probe sets, the base's own answers to them, and the questions put to each
 //! adapter.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 use indexmap::IndexMap;
 use lcr_analysis::comparison::Comparison;
@@ -102,10 +104,11 @@ impl SideBySide<'_> {
         };
         let (decoder, adapter) = (&self.model.decoder, &fitted.variant);
         let options = EvidenceOptions { seed: self.asked.seed, ..EvidenceOptions::default() };
-        let mut progress = terminal.progress();
+        let progress = RefCell::new(terminal.progress());
+        let report = |phase: &str, done, all| progress.borrow_mut().update(phase, done, all);
         let evidence = gather(decoder, adapter, &asking.sets, &asking.base, options, &mut |step| match step {
-            EvidenceProgress::Random(done, all) => progress.update("random adapters", done, all),
-            EvidenceProgress::Layers(done, all) => progress.update("answers", done, all),
+            EvidenceProgress::Random(done, all) => report("random adapters", done, all),
+            EvidenceProgress::Layers(done, all) => report("answers", done, all),
         })?;
         let case = Case {
             decoder,
@@ -117,7 +120,9 @@ impl SideBySide<'_> {
             weights: &found.weights,
             coherence: &found.coherence,
             seed: self.asked.seed,
+            sweep_budget: self.asked.sweep_budget,
+            report: &report,
         };
-        Ok(ask(&case, depth, &mut |name| progress.message(name))?)
+        Ok(ask(&case, depth, &mut |name| progress.borrow_mut().message(name))?)
     }
 }

@@ -10,6 +10,9 @@ mod direction;
 mod effect;
 mod rotation;
 mod subject;
+mod trigger;
+
+use std::fmt;
 
 use indexmap::IndexMap;
 use lcr_documents::audit::{Answer, Coherence, Depth, Question, Seen, WeightChange};
@@ -24,8 +27,15 @@ use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
 pub const RATE: f64 = 0.01;
 
 /// Every question, in the order in which a reader is told.
-pub static QUESTIONS: &[&Asking] =
-    &[&effect::ASKING, &answers::ASKING, &constant::ASKING, &direction::ASKING, &rotation::ASKING, &subject::ASKING];
+pub static QUESTIONS: &[&Asking] = &[
+    &effect::ASKING,
+    &answers::ASKING,
+    &trigger::ASKING,
+    &constant::ASKING,
+    &direction::ASKING,
+    &rotation::ASKING,
+    &subject::ASKING,
+];
 
 /// A question, or several of one kind: how they are called and how they are asked.
 #[derive(Debug)]
@@ -42,7 +52,6 @@ pub struct Asking {
 pub type Asked = Result<Vec<(String, Draft)>, AuditError>;
 
 /// All that a question may look at.
-#[derive(Debug)]
 pub struct Case<'a> {
     /// The base.
     pub decoder: &'a Decoder,
@@ -62,6 +71,18 @@ pub struct Case<'a> {
     pub coherence: &'a Coherence,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Texts that are tried as triggers.
+    pub sweep_budget: usize,
+    /// Told how far a long question has come: what it does, how many of how many.
+    pub report: &'a dyn Fn(&str, usize, usize),
+}
+
+impl fmt::Debug for Case<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sets: Vec<&str> = self.sets.iter().map(|set| set.name.as_str()).collect();
+        let adapter = &self.adapter.adapter().path;
+        f.debug_struct("Case").field("adapter", adapter).field("sets", &sets).finish_non_exhaustive()
+    }
 }
 
 impl Case<'_> {
