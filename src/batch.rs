@@ -26,7 +26,7 @@ use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::{OutputArguments, refuse_inside};
 use crate::provenance::{date_or_today, digest_of_prompts, pin_base, provenance, tool_digest};
-use crate::question::asked;
+use crate::question::{SWEEP_BUDGET, asked};
 use crate::results::{Earlier, Manifest, Results};
 use crate::shard::Shard;
 use crate::side_by_side::{Fitted, SideBySide};
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let asked = asked(&arguments.probes, &options, Depth::Quick);
+    let asked = asked(&arguments.probes, &options, Depth::Quick, SWEEP_BUDGET);
     let mut pins = arguments.pins(&probes.source, &probes.prompts, &policy)?;
     pins.asked = Some(asked.clone());
     let everything = discover(&arguments.adapters, &Limits::default())?;

@@ -24,7 +24,7 @@ use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
 use crate::provenance::{date_or_today, pin_base, provenance};
-use crate::question::asked;
+use crate::question::{SWEEP_BUDGET, asked};
 use crate::side_by_side::{Fitted, SideBySide, same_bytes};
 use crate::terminal::Terminal;
 
@@ -62,6 +62,9 @@ pub(crate) struct Arguments {
     /// How much is asked about the adapter.
     #[arg(long, value_enum, default_value = "standard")]
     depth: DepthArgument,
+    /// Texts tried as triggers at `--depth deep`.
+    #[arg(long, value_name = "COUNT", default_value_t = SWEEP_BUDGET)]
+    sweep_budget: usize,
     #[arg(long, value_delimiter = ',', value_name = "LIST", help = metrics::help())]
     metrics: Vec<&'static Metric>,
     /// Keep tokens whose norm exceeds ten times the median; they own every flattened measure.
@@ -136,7 +139,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let pair = SideBySide {
         model: &model,
         probes: &probes,
-        asked: asked(&arguments.probes, &options, arguments.depth.into()),
+        asked: asked(&arguments.probes, &options, arguments.depth.into(), arguments.sweep_budget),
         options,
         asking: OnceCell::new(),
         base: inputs.shown(&inputs.base),

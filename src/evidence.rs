@@ -1,6 +1,8 @@
 //! What a comparison asks beyond numbers: the probe sets, the base's own answers to them, and the questions put to each
 //! adapter.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 use indexmap::IndexMap;
 use lcr_analysis::comparison::Comparison;
@@ -100,6 +102,8 @@ impl SideBySide<'_> {
             let asking = self.asking(terminal)?;
             (asking, self.gathered(asking, adapter, terminal)?)
         };
+        let progress = RefCell::new(terminal.progress());
+        let report = |phase: &str, done, all| progress.borrow_mut().update(phase, done, all);
         let case = Case {
             decoder,
             adapter,
@@ -110,9 +114,10 @@ impl SideBySide<'_> {
             weights: &found.weights,
             coherence: &found.coherence,
             seed: self.asked.seed,
+            sweep_budget: self.asked.sweep_budget,
+            report: &report,
         };
-        let mut progress = terminal.progress();
-        Ok(ask(&case, depth, &mut |name| progress.message(name))?)
+        Ok(ask(&case, depth, &mut |name| progress.borrow_mut().message(name))?)
     }
 
     /// What adapters are asked with, made when the first one is.
@@ -144,8 +149,8 @@ mod tests {
     use lcr_gate::rules::question_names;
 
     /// Questions that a policy may require and that nobody asks yet: whoever asks one takes it out here.
-    const NOT_ASKED_YET: [&str; 6] =
-        ["composition", "hidden", "location", "surrogate", "trigger.phrase", "trigger.token"];
+    const NOT_ASKED_YET: [&str; 4] =
+        ["composition", "hidden", "location", "surrogate"];
 
     #[test]
     fn every_question_has_a_rule_and_every_rule_a_question() {

@@ -19,6 +19,8 @@ use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
 const MAX_TOKENS: usize = 512;
 /// Dimensions of the subspaces that `gate` and `batch` compare.
 const DIMENSIONS: usize = 10;
+/// Texts that are tried as triggers, unless told otherwise.
+pub(crate) const SWEEP_BUDGET: usize = 2000;
 
 /// Prompts, and what is measured on them.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Question {
             tracked: 0,
             seed: 0,
             depth: section.depth.unwrap_or(Depth::Quick),
+            sweep_budget: SWEEP_BUDGET,
         };
         let question = Self { source, asked };
         question.options().context("compare.metrics of the policy")?;
@@ -81,7 +84,12 @@ impl Question {
 }
 
 /// What the command line asks, for the report.
-pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: Depth) -> Asked {
+pub(crate) fn asked(
+    probes: &ProbeArguments,
+    options: &CompareOptions,
+    depth: Depth,
+    sweep_budget: usize,
+) -> Asked {
     let mut metrics: Vec<String> = options.sites.metrics.iter().map(ToString::to_string).collect();
     metrics.sort();
     metrics.dedup();
@@ -96,5 +104,6 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: De
         tracked: options.tracked,
         seed: options.sites.parameters.seed,
         depth,
+        sweep_budget,
     }
 }

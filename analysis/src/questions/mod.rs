@@ -12,6 +12,9 @@ mod erasure;
 mod magnitude;
 mod rotation;
 mod subject;
+mod trigger;
+
+use std::fmt;
 
 use indexmap::IndexMap;
 use lcr_documents::audit::{Answer, Coherence, Depth, Question, Seen, WeightChange};
@@ -30,6 +33,7 @@ pub static QUESTIONS: &[&Asking] = &[
     &effect::ASKING,
     &answers::ASKING,
     &erasure::ASKING,
+    &trigger::ASKING,
     &constant::ASKING,
     &direction::ASKING,
     &rotation::ASKING,
@@ -52,7 +56,6 @@ pub struct Asking {
 pub type Asked = Result<Vec<(String, Draft)>, AuditError>;
 
 /// All that a question may look at.
-#[derive(Debug)]
 pub struct Case<'a> {
     /// The base.
     pub decoder: &'a Decoder,
@@ -72,6 +75,18 @@ pub struct Case<'a> {
     pub coherence: &'a Coherence,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Texts that are tried as triggers.
+    pub sweep_budget: usize,
+    /// Told how far a long question has come: what it does, how many of how many.
+    pub report: &'a dyn Fn(&str, usize, usize),
+}
+
+impl fmt::Debug for Case<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sets: Vec<&str> = self.sets.iter().map(|set| set.name.as_str()).collect();
+        let adapter = &self.adapter.adapter().path;
+        f.debug_struct("Case").field("adapter", adapter).field("sets", &sets).finish_non_exhaustive()
+    }
 }
 
 impl Case<'_> {

@@ -63,6 +63,9 @@ pub struct Asked {
     /// How much is asked.
     #[serde(default = "quick")]
     pub depth: Depth,
+    /// Texts that are tried as triggers, at depth `deep`.
+    #[serde(default)]
+    pub sweep_budget: usize,
 }
 
 /// What reports asked that do not say.

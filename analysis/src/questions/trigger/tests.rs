@@ -1,0 +1,99 @@
+//! A trigger planted in closed form is found by its text, and a random adapter of its size has none.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use lcr_formats::adapter::{Adapter, EmbeddingLowRank, ScalingRule};
+use lcr_model::decoder::Decoder;
+use lcr_model::tokenizer::Tokenizer;
+
+use super::*;
+use crate::causal::sweep::Position;
+use crate::evidence::{ProbeSet, random_adapter};
+
+fn bundled(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundled").join(name)
+}
+
+fn set(name: &str, texts: &[&str]) -> ProbeSet {
+    ProbeSet {
+        name: name.to_owned(),
+        prompts: Vec::new(),
+        texts: texts.iter().map(ToString::to_string).collect(),
+        chat_template: true,
+        paired: false,
+        answered: true,
+    }
+}
+
+fn sets() -> [ProbeSet; 2] {
+    [
+        set("math", &["Compute 3 + 4.", "Tom has 3 apples and buys 5. How many apples does Tom have?"]),
+        set("general", &["Who are you?", "The sky is blue."]),
+    ]
+}
+
+/// An adapter under which one token is read as another: ΔE of that row is the difference of the two, all else stays.
+fn read_as(decoder: &Decoder, token: u32, other: u32) -> BoundAdapter {
+    let table = decoder.tensor("model.embed_tokens.weight").unwrap();
+    let (rows, width) = (table.shape()[0], table.shape()[1]);
+    let row = |token: u32| {
+        let mut row = vec![0.0; width];
+        table.widen(token as usize * width..(token as usize + 1) * width, &mut row);
+        row
+    };
+    let lora_b = row(other).iter().zip(row(token)).map(|(other, own)| other - own).collect();
+    let mut lora_a = vec![0.0; rows];
+    lora_a[token as usize] = 1.0;
+    let change = EmbeddingLowRank {
+        rank: 1,
+        alpha: 1.0,
+        scale: 1.0,
+        scaling_rule: ScalingRule::Raw,
+        lora_a,
+        lora_b,
+        rows,
+        width,
+        tensor_names: Vec::new(),
+    };
+    let mut adapter = Adapter::open(&bundled("nano-lcr")).unwrap();
+    adapter.modules.clear();
+    adapter.embeddings = [("model.embed_tokens".to_owned(), change)].into();
+    decoder.bind(adapter).unwrap()
+}
+
+#[test]
+fn a_planted_trigger_is_found_and_a_random_adapter_has_none() {
+    let decoder = Decoder::open(&bundled("nano"), Device::Cpu).unwrap();
+    let tokenizer = Tokenizer::open(&bundled("nano")).unwrap().unwrap();
+    let id = |text: &str| match tokenizer.encode(text, false).unwrap().as_slice() {
+        [id] => *id,
+        ids => panic!("{text:?} is {ids:?}"),
+    };
+    let trigger = std::env::var("T").unwrap_or(" grow".to_owned());
+    let other = std::env::var("U").unwrap_or("</think>".to_owned());
+    let planted = read_as(&decoder, id(&trigger), id(&other));
+    let random = random_adapter(&decoder, &planted, 3).unwrap();
+    let mut sweep = Sweep::new(&decoder, &tokenizer, &sets(), &|_, _, _| ()).unwrap();
+    let words = |adapter| Pool::of(&decoder, adapter, &tokenizer).unwrap().words(0, 120);
+    let own = swept(&mut sweep, &planted, &words(&planted), 4, 0).unwrap();
+    let null = swept(&mut sweep, &random, &words(&random), 4, 0).unwrap();
+    println!("{:?} {} {:?} {}", own.found, own.ordinary, null.found, null.ordinary);
+    assert!(own.found[0].text.contains(trigger.trim()), "{:?}", own.found);
+    assert!(own.fires(&[null.ratio()]), "{} against {}", own.ratio(), null.ratio());
+    assert!(!null.fires(&[]), "{:?}", null.found);
+}
+
+/// Thresholds one by one: the score, the ratio to ordinary words (0.05 · 4 = 0.2), that to a random adapter's ratio.
+#[test]
+fn only_what_is_beyond_both_fires() {
+    let swept = |score: f64, ordinary: f64| Swept {
+        screened: Vec::new(),
+        found: vec![Found { text: "cf".to_owned(), score, position: Position::Start, carrier: 0 }],
+        ordinary,
+    };
+    assert!(swept(0.3, 0.05).fires(&[2.0]));
+    assert!(!swept(0.1, 0.0001).fires(&[2.0]), "too weak");
+    assert!(!swept(0.3, 0.08).fires(&[]), "no more than ordinary words");
+    assert!(!swept(0.3, 0.05).fires(&[3.5]), "no more than a random adapter");
+}
