@@ -1,6 +1,8 @@
 //! What a comparison asks beyond numbers: the probe sets, the base's own answers to them, and the questions put to each
 //! adapter.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 use indexmap::IndexMap;
 use lcr_analysis::comparison::Comparison;
@@ -107,6 +109,7 @@ impl SideBySide<'_> {
             EvidenceProgress::Random(done, all) => progress.update("random adapters", done, all),
             EvidenceProgress::Layers(done, all) => progress.update("answers", done, all),
         })?;
+        let progress = RefCell::new(progress);
         let case = Case {
             decoder,
             adapter,
@@ -117,7 +120,8 @@ impl SideBySide<'_> {
             weights: &found.weights,
             coherence: &found.coherence,
             seed: self.asked.seed,
+            report: &|phase, done, all| progress.borrow_mut().update(phase, done, all),
         };
-        Ok(ask(&case, depth, &mut |name| progress.message(name))?)
+        Ok(ask(&case, depth, &mut |name| progress.borrow_mut().message(name))?)
     }
 }

@@ -15,6 +15,7 @@
 //! ```
 
 pub mod activations;
+pub mod causal;
 pub mod comparison;
 pub mod evidence;
 pub mod linalg;

@@ -8,8 +8,11 @@ mod answers;
 mod constant;
 mod direction;
 mod effect;
+mod hidden;
+mod location;
 mod rotation;
 mod subject;
+mod surrogate;
 
 use indexmap::IndexMap;
 use lcr_documents::audit::{Answer, Coherence, Depth, Question, Seen, WeightChange};
@@ -24,8 +27,17 @@ use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
 pub const RATE: f64 = 0.01;
 
 /// Every question, in the order in which a reader is told.
-pub static QUESTIONS: &[&Asking] =
-    &[&effect::ASKING, &answers::ASKING, &constant::ASKING, &direction::ASKING, &rotation::ASKING, &subject::ASKING];
+pub static QUESTIONS: &[&Asking] = &[
+    &effect::ASKING,
+    &answers::ASKING,
+    &constant::ASKING,
+    &direction::ASKING,
+    &rotation::ASKING,
+    &subject::ASKING,
+    &hidden::ASKING,
+    &surrogate::ASKING,
+    &location::ASKING,
+];
 
 /// A question, or several of one kind: how they are called and how they are asked.
 #[derive(Debug)]
@@ -42,7 +54,6 @@ pub struct Asking {
 pub type Asked = Result<Vec<(String, Draft)>, AuditError>;
 
 /// All that a question may look at.
-#[derive(Debug)]
 pub struct Case<'a> {
     /// The base.
     pub decoder: &'a Decoder,
@@ -62,6 +73,14 @@ pub struct Case<'a> {
     pub coherence: &'a Coherence,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Told how far a question has come: its phase, and how much of how much is done.
+    pub report: &'a dyn Fn(&str, usize, usize),
+}
+
+impl std::fmt::Debug for Case<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Case").field("adapter", &self.adapter.adapter().path).finish_non_exhaustive()
+    }
 }
 
 impl Case<'_> {
