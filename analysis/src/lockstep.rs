@@ -35,15 +35,26 @@ impl<'a> Lockstep<'a> {
         variants: &[&'a BoundAdapter],
         sites: &[SiteKind],
     ) -> Result<Self, ModelError> {
+        let models = std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
+        Self::of_models(decoder, prompts, models, Hooks::new(sites))
+    }
+
+    /// The same with any models, of which `None` is the base, as often as it is wanted: what `hooks` puts in its place
+    /// makes it another.
+    pub fn of_models(
+        decoder: &'a Decoder,
+        prompts: &[Vec<u32>],
+        models: Vec<Option<&'a BoundAdapter>>,
+        hooks: Hooks<'a>,
+    ) -> Result<Self, ModelError> {
         decoder.check_prompts(prompts)?;
+        hooks.check(decoder.layers().len())?;
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        let models: Vec<Option<&BoundAdapter>> =
-            std::iter::once(None).chain(variants.iter().copied().map(Some)).collect();
         let batch = decoder.batch(&lengths, models);
         let tokens = prompts.concat();
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
         let stream = decoder.embed(&tokens, &positions, &batch.variants)?;
-        Ok(Self { decoder, batch, stream, hooks: Hooks::new(sites), next: 0 })
+        Ok(Self { decoder, batch, stream, hooks, next: 0 })
     }
 
     /// The next layer and the stream that enters it.

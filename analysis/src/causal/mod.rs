@@ -1,3 +1,8 @@
-//! What an adapter makes of a change to its input or to its inside, tried out: not what it is, but what it does.
+//! Experiments on the models: an adapter made stronger or weaker, taken apart, replaced by something simpler, or given
+//! other text, and what becomes of its answers.
 
+pub mod dose;
+pub mod location;
+pub mod pass;
+pub mod surrogate;
 pub mod sweep;

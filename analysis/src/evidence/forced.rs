@@ -99,21 +99,12 @@ pub fn forced_answers(
             layer += 1;
             report((index * layers + layer).min(parts.len() * layers), parts.len() * layers);
         }
-        let judged: Vec<(u32, usize, usize)> = rows
-            .iter()
-            .zip(0..)
-            .filter_map(|(row, at)| row.answer.map(|position| (at, row.part_index, position)))
-            .collect();
-        for block in judged.chunks(rows_of_logits(decoder.config(), models.len())) {
-            let at: Vec<u32> = block.iter().map(|(row, _, _)| *row).collect();
-            let picked = Tensor::new(at.as_slice(), decoder.device())?;
-            let hidden = lockstep.standing().1.map(|stream| stream.index_select(&picked, 0))?;
-            let logits = lockstep.lens(&hidden)?.map(|rows| rows.to_device(&Device::Cpu))?;
+        for_each_block(decoder, &lockstep, &rows, |logits, block| {
             let places: Vec<(PromptId, usize)> =
-                block.iter().map(|(_, prompt, position)| (part[*prompt], *position)).collect();
-            add(&mut found.answers, &logits, decoder.config().vocab_size, &places)?;
-            add_floor(&mut floor, base, &logits, decoder.config().vocab_size, &places)?;
-        }
+                block.iter().map(|(prompt, position)| (part[*prompt], *position)).collect();
+            add(&mut found.answers, logits, decoder.config().vocab_size, &places)?;
+            add_floor(&mut floor, base, logits, decoder.config().vocab_size, &places)
+        })?;
     }
     decoder.release_head();
     let mean = |(sum, count): &(f64, usize)| (*count > 0).then(|| sum / *count as f64);
@@ -121,15 +112,38 @@ pub fn forced_answers(
     Ok(found)
 }
 
+/// The logits of all models at the answers' positions, after the last layer: `visit` gets a block of them on the host,
+/// and the prompt's place in the part and the position in its answer of each row.
+pub(crate) fn for_each_block(
+    decoder: &Decoder,
+    lockstep: &Lockstep,
+    rows: &[Row],
+    mut visit: impl FnMut(&Branches, &[(usize, usize)]) -> Result<(), AuditError>,
+) -> Result<(), AuditError> {
+    let stream = lockstep.standing().1;
+    let judged: Vec<(u32, (usize, usize))> = rows
+        .iter()
+        .zip(0..)
+        .filter_map(|(row, at)| row.answer.map(|position| (at, (row.part_index, position))))
+        .collect();
+    for block in judged.chunks(rows_of_logits(decoder.config(), stream.of_model().len())) {
+        let (at, places): (Vec<u32>, Vec<(usize, usize)>) = block.iter().copied().unzip();
+        let picked = Tensor::new(at.as_slice(), decoder.device())?;
+        let hidden = stream.map(|stream| stream.index_select(&picked, 0))?;
+        visit(&lockstep.lens(&hidden)?.map(|rows| rows.to_device(&Device::Cpu))?, &places)?;
+    }
+    Ok(())
+}
+
 /// A prompt and its answer, but for the answer's last token, which nothing follows.
-fn text_of(sets: &[ProbeSet], base: &BaseAnswers, id: PromptId) -> Vec<u32> {
+pub(crate) fn text_of(sets: &[ProbeSet], base: &BaseAnswers, id: PromptId) -> Vec<u32> {
     let answer = base.of(id);
     let read = &answer[..answer.len().saturating_sub(1)];
     sets[id.set].prompts[id.prompt].iter().chain(read).copied().collect()
 }
 
 /// The rows of some prompts with their answers, one prompt after another.
-fn rows_of(sets: &[ProbeSet], base: &BaseAnswers, part: &[PromptId]) -> Vec<Row> {
+pub(crate) fn rows_of(sets: &[ProbeSet], base: &BaseAnswers, part: &[PromptId]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (part_index, id) in part.iter().enumerate() {
         let prompt = sets[id.set].prompts[id.prompt].len();
@@ -146,7 +160,7 @@ fn rows_of(sets: &[ProbeSet], base: &BaseAnswers, part: &[PromptId]) -> Vec<Row>
 }
 
 /// The prompts in parts whose activations fit into memory.
-fn parts(
+pub(crate) fn parts(
     config: &Config,
     models: usize,
     sets: &[ProbeSet],
@@ -172,7 +186,7 @@ fn parts(
 }
 
 fn rows_of_logits(config: &Config, models: usize) -> usize {
-    (LOGIT_BYTES / 4 / config.vocab_size / (models + 1)).max(LOGIT_ROWS)
+    (LOGIT_BYTES / 4 / config.vocab_size / models.max(1)).max(LOGIT_ROWS)
 }
 
 /// Adds a block of answer positions of every model.

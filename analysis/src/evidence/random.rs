@@ -9,6 +9,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::causal::dose::with_ratios;
+
 /// An adapter that changes the same modules by as much in random directions.
 ///
 /// Every low-rank change keeps its singular values and gets random singular vectors; DoRA's ratios of new to old row
@@ -47,7 +49,7 @@ pub fn random_adapter(decoder: &Decoder, of: &BoundAdapter, seed: u64) -> Result
     if own.modules.values().all(|module| module.magnitude.is_none()) {
         return Ok(bound);
     }
-    decoder.bind(with_ratios(decoder, of, &bound, seed))
+    decoder.bind(with_shuffled_ratios(decoder, of, &bound, seed))
 }
 
 /// Random draws of one module under one seed.
@@ -77,16 +79,14 @@ fn random_table(table: &EmbeddingLowRank, draw: &mut ChaCha8Rng) -> EmbeddingLow
 }
 
 /// The adapter of `bound`, whose magnitudes are ones, with the ratios of `of` in another order: m'ᵢ = ratio_π(i)·n'ᵢ.
-fn with_ratios(decoder: &Decoder, of: &BoundAdapter, bound: &BoundAdapter, seed: u64) -> Adapter {
-    let mut random = bound.adapter().clone();
-    for (path, module) in &mut random.modules {
-        let (Some(own), Some(inverse)) = (of.ratio_of(decoder, path), bound.ratio_of(decoder, path)) else { continue };
-        let mut ratios = own.to_vec();
+fn with_shuffled_ratios(decoder: &Decoder, of: &BoundAdapter, bound: &BoundAdapter, seed: u64) -> Adapter {
+    let paths = bound.adapter().modules.keys();
+    let ratios = paths.filter_map(|path| {
+        let mut ratios: Vec<f64> = of.ratio_of(decoder, path)?.iter().map(|ratio| f64::from(*ratio)).collect();
         ratios.shuffle(&mut generator(seed, &format!("{path}.magnitude")));
-        let magnitude = ratios.iter().zip(inverse).map(|(ratio, inverse)| ratio / inverse).collect();
-        *module = Arc::new(LowRank { magnitude: Some(magnitude), ..(**module).clone() });
-    }
-    random
+        Some((path.clone(), ratios))
+    });
+    with_ratios(decoder, bound, &ratios.collect())
 }
 
 /// `base` plus the change that leads to `adapted`, its rows and columns in another order and with random signs.

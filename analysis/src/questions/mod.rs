@@ -9,9 +9,12 @@ mod constant;
 mod direction;
 mod effect;
 mod erasure;
+mod hidden;
+mod location;
 mod magnitude;
 mod rotation;
 mod subject;
+mod surrogate;
 mod trigger;
 
 use std::fmt;
@@ -38,6 +41,9 @@ pub static QUESTIONS: &[&Asking] = &[
     &direction::ASKING,
     &rotation::ASKING,
     &magnitude::ASKING,
+    &hidden::ASKING,
+    &surrogate::ASKING,
+    &location::ASKING,
     &subject::ASKING,
 ];
 
