@@ -149,8 +149,7 @@ mod tests {
     use lcr_gate::rules::question_names;
 
     /// Questions that a policy may require and that nobody asks yet: whoever asks one takes it out here.
-    const NOT_ASKED_YET: [&str; 1] =
-        ["composition"];
+    const NOT_ASKED_YET: [&str; 1] = ["composition"];
 
     #[test]
     fn every_question_has_a_rule_and_every_rule_a_question() {

@@ -84,12 +84,7 @@ impl Question {
 }
 
 /// What the command line asks, for the report.
-pub(crate) fn asked(
-    probes: &ProbeArguments,
-    options: &CompareOptions,
-    depth: Depth,
-    sweep_budget: usize,
-) -> Asked {
+pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: Depth, sweep_budget: usize) -> Asked {
     let mut metrics: Vec<String> = options.sites.metrics.iter().map(ToString::to_string).collect();
     metrics.sort();
     metrics.dedup();

@@ -157,9 +157,8 @@ fn a_bias_is_a_steering_vector_and_a_random_adapter_is_none() {
     let random: Vec<BoundAdapter> = (0..3).map(|seed| random_adapter(&decoder, &own, seed).unwrap()).collect();
     let models: Vec<&BoundAdapter> = std::iter::once(&planted).chain(&random).collect();
     let streams = forced_answers(&decoder, &models, &sets, &base, &mut |_, _| ()).unwrap().streams;
-    let share = |model: usize| {
-        surrogate(&decoder, models[model], &streams, model, &prompts, &mut |_, _| ()).unwrap().unwrap()
-    };
+    let share =
+        |model: usize| surrogate(&decoder, models[model], &streams, model, &prompts, &mut |_, _| ()).unwrap().unwrap();
     let found = share(0);
     assert!(found.explained > 0.95 && found.site == 3, "{found:?}");
     let mut random = [1, 2, 3].map(|model| share(model).explained);

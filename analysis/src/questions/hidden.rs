@@ -42,8 +42,11 @@ fn ask(case: &Case) -> Asked {
     Ok(vec![("hidden".to_owned(), draft)])
 }
 
+/// Doses of one adapter, ascending, each with Σ KL of every prompt.
+type ByPrompt = Vec<(f64, Vec<f64>)>;
+
 /// Σ KL of every prompt at every dose, of the adapter and then of each random adapter.
-fn responses(case: &Case, prompts: &Prompts) -> Result<Vec<Vec<(f64, Vec<f64>)>>, AuditError> {
+fn responses(case: &Case, prompts: &Prompts) -> Result<Vec<ByPrompt>, AuditError> {
     let mut adapters = vec![(case.adapter, DOSES.as_slice())];
     adapters.extend(case.evidence.random.iter().map(|random| (random, RANDOM_DOSES.as_slice())));
     let mut doses: Vec<Vec<f64>> = Vec::new();
@@ -63,14 +66,14 @@ fn responses(case: &Case, prompts: &Prompts) -> Result<Vec<Vec<(f64, Vec<f64>)>>
     let known = &case.evidence.forced.answers;
     let of_adapter = doses.into_iter().enumerate().map(|(model, doses)| {
         let own = prompts.ids.iter().map(|id| known[model][id.set][id.prompt].total()).collect();
-        let mut all: Vec<(f64, Vec<f64>)> = doses.into_iter().zip(found.by_ref()).chain([(1.0, own)]).collect();
+        let mut all: ByPrompt = doses.into_iter().zip(found.by_ref()).chain([(1.0, own)]).collect();
         all.sort_by(|left, right| left.0.total_cmp(&right.0));
         all
     });
     Ok(of_adapter.collect())
 }
 
-fn draft(case: &Case, prompts: &Prompts, responses: &[Vec<(f64, Vec<f64>)>]) -> Draft {
+fn draft(case: &Case, prompts: &Prompts, responses: &[Response]) -> Draft {
     let groups = groups(case, prompts);
     let excesses = |model: usize| -> Vec<Option<f64>> {
         groups.iter().map(|(_, places)| excess(&response(case, prompts, &responses[model], places))).collect()

@@ -36,7 +36,7 @@ const FAMILY: Rule = Rule { stage: Stage::Comparison, level: Severity::Warn, res
 
 /// The names of all questions, in the order in which a reader is told.
 pub fn question_names() -> impl Iterator<Item = &'static str> {
-    rules().filter_map(|rule| rule.question()).map(|question| question.name)
+    rules().filter_map(Rule::question).map(|question| question.name)
 }
 
 impl Question {
