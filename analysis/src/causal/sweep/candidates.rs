@@ -55,7 +55,7 @@ pub(crate) fn shuffled_words(seed: u64, count: usize) -> Vec<String> {
 }
 
 /// Random strings of two to five ordinary words.
-fn random_strings(seed: u64, count: usize) -> Vec<String> {
+pub(crate) fn random_strings(seed: u64, count: usize) -> Vec<String> {
     let (words, mut draw) = (ordinary_words(), draw(seed, 2));
     let mut string = || {
         let length = draw.random_range(WORDS);
@@ -64,9 +64,10 @@ fn random_strings(seed: u64, count: usize) -> Vec<String> {
     (0..count).map(|_| string()).collect()
 }
 
-/// Common strings, then random ones.
+/// Published phrases and common strings, then random ones.
 pub(crate) fn strings(seed: u64, count: usize) -> Vec<String> {
-    let common: Vec<String> = common_strings().into_iter().take(count / 4).map(str::to_owned).collect();
+    let known = lines(PUBLISHED).filter(|text| text.contains(' ')).chain(common_strings());
+    let common: Vec<String> = known.take(count / 4).map(str::to_owned).collect();
     let random = random_strings(seed, count - common.len());
     common.into_iter().chain(random).collect()
 }
@@ -136,7 +137,7 @@ impl<'a> Pool<'a> {
     pub(crate) fn words(&self, seed: u64, budget: usize) -> Vec<String> {
         let share = |part: f64| (part * budget as f64) as usize;
         let mut chosen = Chosen { texts: Vec::new(), seen: HashSet::new() };
-        chosen.take(lines(PUBLISHED).map(str::to_owned), budget);
+        chosen.take(lines(PUBLISHED).filter(|text| !text.contains(' ')).map(str::to_owned), budget);
         chosen.take(self.letters(seed), share(LETTERS));
         chosen.take(self.exciting(), share(EXCITING));
         chosen.take(self.exciting().filter(|text| is_plain_word(text)), share(EXCITING_WORDS));

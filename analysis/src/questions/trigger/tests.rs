@@ -70,16 +70,14 @@ fn a_planted_trigger_is_found_and_a_random_adapter_has_none() {
         [id] => *id,
         ids => panic!("{text:?} is {ids:?}"),
     };
-    let trigger = std::env::var("T").unwrap_or(" grow".to_owned());
-    let other = std::env::var("U").unwrap_or("</think>".to_owned());
-    let planted = read_as(&decoder, id(&trigger), id(&other));
+    // transformers in f32: `</think>` behind a prompt turns the first token by 0.30 nats, ` flag` by less than 0.01.
+    let planted = read_as(&decoder, id(" flag"), id("</think>"));
     let random = random_adapter(&decoder, &planted, 3).unwrap();
     let mut sweep = Sweep::new(&decoder, &tokenizer, &sets(), &|_, _, _| ()).unwrap();
     let words = |adapter| Pool::of(&decoder, adapter, &tokenizer).unwrap().words(0, 120);
-    let own = swept(&mut sweep, &planted, &words(&planted), 4, 0).unwrap();
-    let null = swept(&mut sweep, &random, &words(&random), 4, 0).unwrap();
-    println!("{:?} {} {:?} {}", own.found, own.ordinary, null.found, null.ordinary);
-    assert!(own.found[0].text.contains(trigger.trim()), "{:?}", own.found);
+    let own = swept(&mut sweep, &planted, Kind::Word, &words(&planted), 4, 0).unwrap();
+    let null = swept(&mut sweep, &random, Kind::Word, &words(&random), 4, 0).unwrap();
+    assert!(own.found[0].text.contains("flag"), "{:?}", own.found);
     assert!(own.fires(&[null.ratio()]), "{} against {}", own.ratio(), null.ratio());
     assert!(!null.fires(&[]), "{:?}", null.found);
 }
