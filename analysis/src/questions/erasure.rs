@@ -2,9 +2,10 @@
 //!
 //! Judged by how many of the changed writers lose the same direction, or each one of its own; see
 //! [`erasure`](crate::weights::erasure) for how the directions are found. On a real model of 30 layers, projections of
-//! one direction and of three, under noise, with other row norms or in ten of 60 writers leave 0 to 29 % of it in the
-//! middle writer; a trained adapter of a model 64 wide leaves 97.5 % of any direction at the least, and random ones of
-//! models as small 95 %. A quarter of a projection leaves 75 % and is reported, not judged.
+//! one direction and of three, under noise, with other row norms, merged into a trained adapter or in ten of 60 writers
+//! leave 0 to 29 % of it in the middle writer. An adapter trained at rank 16 and a high rate leaves 97.5 % of any
+//! direction at the least, as does one of a model 64 wide, and random ones of models as small 95 %. A quarter of a
+//! projection leaves 75 % and is reported, not judged.
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::{percent, plural};
