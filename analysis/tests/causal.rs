@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use lcr_analysis::causal::dose::scaled;
-use lcr_analysis::causal::location::{Part, layers_of, map_parts, restored_together};
+use lcr_analysis::causal::location::{Part, layers_of, map_parts, restored_together, restricted};
 use lcr_analysis::causal::pass::{Pair, Prompts, divergences};
 use lcr_analysis::causal::surrogate::surrogate;
 use lcr_analysis::evidence::forced::forced_answers;
 use lcr_analysis::evidence::random::random_adapter;
 use lcr_analysis::evidence::{BaseAnswers, ProbeSet};
-use lcr_formats::adapter::{Adapter, LowRank};
+use lcr_formats::adapter::{Adapter, AdapterConfig, LowRank, PeftConfig};
 use lcr_formats::module::ModulePath;
 use lcr_model::decoder::{BoundAdapter, Decoder, Hooks};
 use rand::{Rng, SeedableRng};
@@ -118,6 +118,19 @@ fn a_dose_is_the_base_and_so_many_times_the_change() {
     }
 }
 
+/// Whole tensors are parts like others: of an adapter that carries some, one layer is what its own modules make of it.
+#[test]
+fn tensors_carried_whole_are_left_out_too() {
+    let folder = folder("tests/golden/qwen3_modules_to_save");
+    let decoder = Decoder::open(&folder.join("base"), Device::Cpu).unwrap();
+    let bound = decoder.bind(Adapter::open(&folder.join("adapter")).unwrap()).unwrap();
+    assert!(!bound.adapter().modules_to_save.is_empty());
+    let none = restricted(&decoder, &bound, |_| false).unwrap();
+    assert!(none.is_zero_effect(&decoder));
+    let all = restricted(&decoder, &bound, |_| true).unwrap();
+    assert_eq!(all.adapter().modules_to_save.len(), bound.adapter().modules_to_save.len());
+}
+
 /// 0 is the base and 1 the adapter, through the whole model.
 #[test]
 fn no_dose_is_the_base_and_a_whole_one_the_adapter() {
@@ -166,9 +179,13 @@ fn a_bias_is_a_steering_vector_and_a_random_adapter_is_none() {
     assert!(random[1] < 0.2 && random[2] < 0.5, "{random:?}");
 }
 
-/// The adapter's config without a choice of modules: these are what they are.
+/// The adapter with a config that chooses every linear module.
 fn with_any_target(adapter: Adapter) -> Adapter {
-    adapter
+    let AdapterConfig::Peft(config) = &adapter.config else { panic!("of PEFT") };
+    let mut raw = config.raw.clone();
+    raw.insert("target_modules".to_owned(), "all-linear".into());
+    let config = PeftConfig::from_json(&config.path, &raw).unwrap();
+    Adapter { config: AdapterConfig::Peft(Box::new(config)), ..adapter }
 }
 
 /// Modules of all layers, of which all but those of layer 4 are zero: the map says so, in every one of its numbers.

@@ -5,6 +5,7 @@
 //! model's state entering a layer, at the prompt's last position, restores 1 − Σ KL(adapted‖patched)/D.
 
 use candle_core::Tensor;
+use lcr_formats::adapter::AdapterConfig;
 use lcr_formats::module::ModulePath;
 use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError, Site, with_values};
 
@@ -111,6 +112,10 @@ pub fn restricted(
     adapter.modules_to_save.retain(|name, _| keeps(name.strip_suffix(".weight").unwrap_or(name)));
     adapter.biases.retain(|path, _| keeps(path));
     adapter.bias_tensors.retain(|path, _| keeps(path));
+    if let AdapterConfig::Peft(config) = &mut adapter.config {
+        // What the file announces must be in it; of a part of it that does not hold.
+        config.modules_to_save.clear();
+    }
     decoder.bind(adapter)
 }
 
