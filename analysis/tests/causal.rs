@@ -70,7 +70,7 @@ fn only_bias(inputs: usize, bias: Vec<f32>, like: &LowRank) -> LowRank {
 fn dense(decoder: &Decoder, bound: &BoundAdapter, path: &str) -> Vec<f64> {
     let (weight, _) = decoder.linear_weight(path).unwrap();
     let module = &bound.adapter().modules[path];
-    let ratio = bound.ratio_of(decoder, path).map(<[f32]>::to_vec).unwrap_or_else(|| vec![1.0; module.outputs]);
+    let ratio = bound.ratio_of(decoder, path).map_or_else(|| vec![1.0; module.outputs], <[f32]>::to_vec);
     let weight = weight.to_f32();
     let mut found = Vec::with_capacity(weight.len());
     for row in 0..module.outputs {

@@ -130,6 +130,8 @@ fn nothing_is_said_of_an_adapter_that_changes_nothing() {
         weights: &IndexMap::new(),
         coherence: &Coherence::default(),
         seed: 0,
+        sweep_budget: 0,
+        report: &|_, _, _| (),
     };
     let answered = ask(&case, Depth::Standard, &mut |_| ()).unwrap();
     for (name, question) in &answered {

@@ -75,7 +75,7 @@ fn responses(case: &Case, prompts: &Prompts) -> Result<Vec<ByPrompt>, AuditError
     Ok(of_adapter.collect())
 }
 
-fn draft(case: &Case, prompts: &Prompts, responses: &[Response]) -> Draft {
+fn draft(case: &Case, prompts: &Prompts, responses: &[ByPrompt]) -> Draft {
     let groups = groups(case, prompts);
     let excesses = |model: usize| -> Vec<Option<f64>> {
         let least = if model == 0 { VISIBLE } else { 0.0 };

@@ -28,7 +28,6 @@ pub(crate) static RULES: &[&Rule] = &[
     &HIDDEN,
     &SURROGATE,
     &LOCATION,
-    &COMPOSITION,
 ];
 
 /// What these rules share.
@@ -343,19 +342,6 @@ pub(crate) static LOCATION: Rule = Rule {
     example: "Layers 12 to 15 restore 85 % of the change of the answers.",
     accept: "Nothing to repair: look at the map in the report. The default already accepts it.",
     judges: &[Judge::Question(Question { name: "location", of_behaviour: true })],
-    ..FAMILY
-};
-
-pub(crate) static COMPOSITION: Rule = Rule {
-    code: "question-composition",
-    title: "Adapters together do what none does alone",
-    why: "Applied together, the adapters of a stack change answers that none of them changes alone. A payload can be \
-          split over adapters that each pass. Adapters that were never trained together disturb each other too, which \
-          looks alike and is seldom wanted either.",
-    example: "Each of two adapters leaves refusals as they are; both together remove them.",
-    accept: "Audit the stack as it will be used and read the answers in the report. If the combination is wanted, waive \
-             it by digest with an owner and an expiry date.",
-    judges: &[Judge::Question(Question { name: "composition", of_behaviour: true })],
     ..FAMILY
 };
 

@@ -9,7 +9,8 @@ use lcr_model::tokenizer::Tokenizer;
 
 use super::*;
 use crate::causal::sweep::Position;
-use crate::evidence::{ProbeSet, random_adapter};
+use crate::evidence::ProbeSet;
+use crate::evidence::random::random_adapter;
 
 fn bundled(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundled").join(name)
