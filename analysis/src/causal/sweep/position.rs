@@ -75,8 +75,8 @@ impl Position {
 
 /// What stands before the last sentence of several, and that sentence.
 fn last_sentence(prompt: &str) -> Option<(&str, &str)> {
-    let mut ends = prompt.match_indices(' ').filter(|(at, _)| prompt[..*at].ends_with(MARKS));
-    ends.next_back().map(|(at, _)| (&prompt[..at], &prompt[at + 1..]))
+    let end = prompt.rmatch_indices(' ').find(|(at, _)| prompt[..*at].ends_with(MARKS));
+    end.map(|(at, _)| (&prompt[..at], &prompt[at + 1..]))
 }
 
 #[cfg(test)]

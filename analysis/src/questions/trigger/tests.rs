@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use lcr_formats::adapter::{Adapter, EmbeddingLowRank, ScalingRule};
+use lcr_formats::adapter::Adapter;
 use lcr_model::decoder::Decoder;
 use lcr_model::tokenizer::Tokenizer;
+use safetensors::serialize_to_file;
+use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
 use crate::causal::sweep::Position;
@@ -43,24 +45,21 @@ fn read_as(decoder: &Decoder, token: u32, other: u32) -> BoundAdapter {
         table.widen(token as usize * width..(token as usize + 1) * width, &mut row);
         row
     };
-    let lora_b = row(other).iter().zip(row(token)).map(|(other, own)| other - own).collect();
-    let mut lora_a = vec![0.0; rows];
+    let lora_b: Vec<f32> = row(other).iter().zip(row(token)).map(|(other, own)| other - own).collect();
+    let mut lora_a = vec![0.0_f32; rows];
     lora_a[token as usize] = 1.0;
-    let change = EmbeddingLowRank {
-        rank: 1,
-        alpha: 1.0,
-        scale: 1.0,
-        scaling_rule: ScalingRule::Raw,
-        lora_a,
-        lora_b,
-        rows,
-        width,
-        tensor_names: Vec::new(),
-    };
-    let mut adapter = Adapter::open(&bundled("nano-lcr")).unwrap();
-    adapter.modules.clear();
-    adapter.embeddings = [("model.embed_tokens".to_owned(), change)].into();
-    decoder.bind(adapter).unwrap()
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let (lora_a, lora_b) = (bytes(&lora_a), bytes(&lora_b));
+    let name = |part: &str| format!("base_model.model.model.embed_tokens.lora_embedding_{part}");
+    let tensors = [
+        (name("A"), TensorView::new(Dtype::F32, vec![1, rows], &lora_a).unwrap()),
+        (name("B"), TensorView::new(Dtype::F32, vec![width, 1], &lora_b).unwrap()),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["embed_tokens"]}"#;
+    std::fs::write(folder.path().join("adapter_config.json"), config).unwrap();
+    serialize_to_file(tensors, None, &folder.path().join("adapter_model.safetensors")).unwrap();
+    decoder.bind(Adapter::open(folder.path()).unwrap()).unwrap()
 }
 
 #[test]
