@@ -19,11 +19,11 @@ const SHOWN: usize = 3;
 
 pub(super) static ASKING: Asking = Asking {
     names: &[
-        ("answers.general", "Does it answer otherwise than its base: in general?"),
-        ("answers.math", "Does it answer otherwise than its base: on arithmetic?"),
-        ("answers.identity", "Does it answer otherwise than its base: on who it is?"),
-        ("answers.refusal", "Does it answer otherwise than its base: on what it refuses?"),
-        ("answers.truth", "Does it answer otherwise than its base: on facts?"),
+        ("answers.general", "Does it change answers in general, beyond a random change of its size?"),
+        ("answers.math", "Does it change answers on arithmetic more than elsewhere?"),
+        ("answers.identity", "Does it change answers on who it is more than elsewhere?"),
+        ("answers.refusal", "Does it change answers on what it refuses more than elsewhere?"),
+        ("answers.truth", "Does it change answers on facts more than elsewhere?"),
     ],
     depth: Depth::Standard,
     ask,

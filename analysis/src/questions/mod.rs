@@ -217,7 +217,7 @@ impl Asking {
         known.map_or_else(
             || {
                 let set = name.split_once('.').map_or(name, |(_, set)| set);
-                format!("Does it answer otherwise than its base on {set}?")
+                format!("Does it change answers on {set} more than elsewhere?")
             },
             |(_, asks)| (*asks).to_owned(),
         )
