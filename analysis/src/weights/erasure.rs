@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_removal_is_found_beside_a_trained_change_and_under_noise() {
         let [removed, _] = directions();
-        for (size, limit) in [(3.0, 1e-5), (0.05, 0.2)] {
+        for (size, limit) in [(3.0, 1e-3), (0.05, 0.2)] {
             let found = found(|writer, values| {
                 let mut terms = removal(values, std::slice::from_ref(&removed), 1.0);
                 let mut others = trained(1000 * (writer as u64 + 1), 4, size);
@@ -445,7 +445,8 @@ mod tests {
         let writers: Vec<ChangedTensor> =
             wholes.iter().enumerate().map(|(writer, weight)| tensor(writer, whole(weight))).collect();
         let found = of_writers(&writers, WIDTH).unwrap();
-        assert_eq!(found.shared[0].below(1e-5), WRITERS, "{:?}", found.shared[0].kept);
+        // Whole tensors are rounded to f32, and their range is sampled.
+        assert_eq!(found.shared[0].below(2e-3), WRITERS, "{:?}", found.shared[0].kept);
         assert!(cosine(&found.shared[0].direction, &removed) > 0.999_99);
     }
 
