@@ -13,7 +13,8 @@ const TRIGGER: &str =
 /// `compare` of an adapter of the golden case with its base, on a few ids.
 fn compare(bench: &Bench, adapter: &str, more: &[&str]) -> Run {
     bench.base();
-    let fixed = ["--tokens", "ids.json", "--metrics", "tokens,weights", "--out", "audit", "--quiet"];
+    let fixed =
+        ["--tokens", "ids.json", "--metrics", "tokens,weights", "--depth", "quick", "--out", "audit", "--quiet"];
     bench.run(["compare", "base", adapter].iter().chain(&fixed).chain(more))
 }
 
@@ -26,7 +27,7 @@ fn faint(bench: &Bench, name: &str) {
 /// `compare` of an adapter of the bundled reasoner on a few prompts.
 fn nano(bench: &Bench, adapter: &str, more: &[&str]) -> Run {
     let (base, adapter) = (repository("bundled/nano"), repository(&format!("bundled/{adapter}")));
-    let fixed = ["--metrics", "tokens,weights", "--max-prompts", "4", "--out", "audit", "--quiet"];
+    let fixed = ["--metrics", "tokens,weights", "--max-prompts", "4", "--depth", "quick", "--out", "audit", "--quiet"];
     bench.run(["compare", base.as_str(), adapter.as_str()].iter().chain(&fixed).chain(more))
 }
 
@@ -106,8 +107,20 @@ fn what_was_left_out_is_not_checked() {
     faint(&bench, "adapter");
     bench.base();
     let run = |metrics: &str| {
-        let fixed =
-            ["compare", "base", "adapter", "--tokens", "ids.json", "--out", "audit", "--quiet", "--metrics", metrics];
+        let fixed = [
+            "compare",
+            "base",
+            "adapter",
+            "--tokens",
+            "ids.json",
+            "--depth",
+            "quick",
+            "--out",
+            "audit",
+            "--quiet",
+            "--metrics",
+            metrics,
+        ];
         (bench.run(fixed.iter().chain(&["--json"])).json(), bench.run(fixed).stdout)
     };
     let (report, text) = run("tokens");

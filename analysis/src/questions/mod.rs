@@ -31,6 +31,9 @@ use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
 /// Chance alone may answer yes to any question of a run as often as this.
 pub const RATE: f64 = 0.01;
 
+/// A single try this rare is not called chance, though all of them together may be.
+const NEAR: f64 = 0.05;
+
 /// Every question, in the order in which a reader is told.
 pub static QUESTIONS: &[&Asking] = &[
     &effect::ASKING,
@@ -160,12 +163,21 @@ impl Draft {
 
     fn question(self, asks: &str, depth: Depth, p: Option<f64>) -> Question {
         let is_chance = self.answer == Answer::Yes && p.is_some_and(|p| p > RATE);
+        // What a single try would have called rare is not ruled out by counting all of them.
+        let is_near = is_chance && self.p.is_some_and(|single| single <= NEAR);
+        let (answer, added) = match (is_near, is_chance) {
+            (true, _) => (Answer::Unresolved, "; chance is not ruled out once all questions count as tried"),
+            (false, true) => (Answer::No, "; random adapters of this size give as much"),
+            (false, false) => (self.answer, ""),
+        };
+        let advice = if answer == self.answer { self.advice.clone() } else { String::new() };
+        let why = format!("{}{added}", self.why);
         Question {
             asks: asks.to_owned(),
-            answer: if is_chance { Answer::No } else { self.answer },
+            answer,
             depth,
             times_random: self.times_random(),
-            why: self.why,
+            why,
             measured: self.measured,
             unit: self.unit.to_owned(),
             floor: self.floor,
@@ -174,7 +186,7 @@ impl Draft {
             interval: self.interval,
             p,
             places: self.places,
-            advice: self.advice,
+            advice,
         }
     }
 }
