@@ -117,7 +117,7 @@ impl SideBySide<'_> {
             sweep_budget: self.asked.sweep_budget,
             report: &report,
         };
-        Ok(ask(&case, depth, &mut |name| progress.borrow_mut().message(name))?)
+        Ok(ask(&case, depth, &mut |name| report(name, 0, 1))?)
     }
 
     /// What adapters are asked with, made when the first one is.

@@ -170,11 +170,6 @@ impl Progress {
     /// Work after which a bar is worth showing.
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// A phase whose length nobody knows.
-    pub(crate) fn message(&mut self, phase: &str) {
-        self.update(phase, 0, 1);
-    }
-
     /// `done` of `all` in the phase of that name.
     pub(crate) fn update(&mut self, phase: &str, done: usize, all: usize) {
         if self.visible && !self.shown && self.bar.elapsed() > Self::PATIENCE {
