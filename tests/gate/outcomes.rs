@@ -127,7 +127,7 @@ fn what_was_left_out_is_not_checked() {
     assert_eq!(report["checked"]["weights"]["state"], "not-checked");
     let weights = &report["checked"]["weights"];
     assert!(weights["tried"].as_u64() < weights["rules"].as_u64(), "{weights}");
-    assert!(text.contains("weights: not checked but for 3 of ") && text.contains("no objection to files\n"), "{text}");
+    assert!(text.contains("weights: not checked but for 4 of ") && text.contains("no objection to files\n"), "{text}");
     let (report, text) = run("weights");
     assert_eq!(report["checked"]["behaviour"]["state"], "not-checked");
     assert!(text.contains("behaviour: not checked\n"), "{text}");
