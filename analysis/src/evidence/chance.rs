@@ -7,14 +7,14 @@ use crate::statistics::{mean, percentile};
 
 /// Fewer prompts than this say nothing about other prompts.
 pub const FEWEST_PROMPTS: usize = 8;
-/// Resamples of an interval: its ends then move by less than a tenth of its width from seed to seed.
+/// Resamples of an interval.
 const RESAMPLES: usize = 1000;
 
 /// The chance that one more draw of the kind of `null` is at least `measured`: a prediction by Student's t (1908) on
 /// logarithms, for sizes that are positive and spread by a factor.
 ///
 /// With five random adapters ranks alone could not say less than 1/6. That logarithms of such sizes are near normal is
-/// checked on a hundred random adapters by a test of the command. `None` for fewer than three draws or one that is not
+/// an assumption, which no population was held against yet. `None` for fewer than three draws or one that is not
 /// positive.
 pub fn beyond_sizes(measured: f64, null: &[f64]) -> Option<f64> {
     let is_size = |value: &f64| *value > 0.0 && value.is_finite();
