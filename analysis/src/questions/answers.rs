@@ -7,6 +7,7 @@
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
 
+use super::effect::BEYOND_FLOOR;
 use super::{Asked, Asking, Case, Draft};
 use crate::AuditError;
 use crate::evidence::chance::{beyond_sizes, interval_over_prompts, median};
@@ -63,7 +64,7 @@ fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
         random,
         ..Draft::new(Answer::No, "")
     };
-    if floor.is_some_and(|floor| measured <= 10.0 * floor) {
+    if floor.is_some_and(|floor| measured <= BEYOND_FLOOR * floor) {
         return Ok(Draft { why: "it answers as its base does".to_owned(), ..base });
     }
     let times = base.times_random();
@@ -71,7 +72,8 @@ fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
         let p = beyond_sizes(measured, &base.random);
         let times = times.map_or_else(String::new, |times| format!(", {} times a random adapter's", plain(times)));
         let why = format!("{flips}{times}");
-        return Ok(Draft { answer: Answer::Yes, why, p, advice: advice(&case.sets[set].name, Answer::Yes), ..base });
+        let advice = advice(&case.sets[set].name, Answer::Yes);
+        return Ok(Draft { answer: Answer::Yes, why, p, advice, ..base }.beside_chance());
     };
     let ratio = |model: usize| divergence(model, set) / divergence(model, general).max(f64::MIN_POSITIVE);
     let ratios: Vec<f64> = models.map(ratio).collect();
@@ -86,7 +88,7 @@ fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
         plain(specific)
     );
     let p = beyond_sizes(ratio(0), &ratios);
-    Ok(Draft { answer, why, p, advice: advice(&case.sets[set].name, answer), ..base })
+    Ok(Draft { answer, why, p, advice: advice(&case.sets[set].name, answer), ..base }.beside_chance())
 }
 
 fn advice(set: &str, answer: Answer) -> String {

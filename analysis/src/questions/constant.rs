@@ -63,7 +63,8 @@ fn ask(case: &Case) -> Asked {
             String::new()
         },
         ..Draft::new(if is_constant { Answer::Yes } else { Answer::No }, why)
-    };
+    }
+    .beside_chance();
     Ok(vec![("constant".to_owned(), draft)])
 }
 

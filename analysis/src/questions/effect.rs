@@ -7,7 +7,7 @@ use super::answers::mean_divergence;
 use super::{Asked, Asking, Case, Draft};
 
 /// Times the floor beyond which a change is no arithmetic.
-const BEYOND_FLOOR: f64 = 10.0;
+pub(super) const BEYOND_FLOOR: f64 = 10.0;
 
 pub(super) static ASKING: Asking =
     Asking { names: &[("effect", "Does it change anything?")], depth: Depth::Standard, ask };

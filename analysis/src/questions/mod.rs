@@ -155,6 +155,16 @@ impl Draft {
         Self::new(Answer::Unresolved, why)
     }
 
+    /// The same, but for a yes that no random adapter could be held against.
+    #[must_use]
+    pub fn beside_chance(self) -> Self {
+        if self.answer != Answer::Yes || self.p.is_some() {
+            return self;
+        }
+        let why = format!("{}; random adapters gave nothing to hold it against", self.why);
+        Self { answer: Answer::Unresolved, why, advice: String::new(), ..self }
+    }
+
     /// The number over the median of random adapters.
     pub fn times_random(&self) -> Option<f64> {
         let middle = median(&self.random).filter(|middle| *middle > 0.0)?;
