@@ -8,6 +8,11 @@ use lcr_model::decoder::{
     with_values,
 };
 
+/// Bytes of logits that stand in memory at once, of all models together.
+const LOGIT_BYTES: usize = 96 << 20;
+/// Rows of them that each model has at least: every block reads and widens the whole output head.
+const LOGIT_ROWS: usize = 32;
+
 /// What one step of the walk gave.
 #[derive(Debug)]
 pub struct Step<'a> {
@@ -107,10 +112,16 @@ impl<'a> Lockstep<'a> {
                     Some(Some(variant)) => format!("adapter {}", variant.adapter().path.display()),
                     _ => "the base".to_owned(),
                 };
-                return Err(self.decoder.explain_overflow(layer, &name));
+                return Err(self.decoder.explain_overflow(layer, &name, model));
             }
         }
         Ok(())
+    }
+
+    /// Rows of logits that stand in memory at once, of each model.
+    pub fn rows_of_logits(&self) -> usize {
+        let models = self.stream.of_model().len().max(1);
+        (LOGIT_BYTES / 4 / self.decoder.config().vocab_size / models).max(LOGIT_ROWS)
     }
 
     /// Logits of a block of rows of the final stream, `[rows, vocab]` for every model.

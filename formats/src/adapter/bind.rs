@@ -58,6 +58,18 @@ impl Resized {
 }
 
 impl Coverage {
+    /// That of two adapters together.
+    #[must_use]
+    pub fn beside(&self, other: &Self) -> Self {
+        Self {
+            tensors: self.tensors + other.tensors,
+            applied: self.applied + other.applied,
+            set_aside: [self.set_aside.as_slice(), &other.set_aside].concat(),
+            vocabulary: [self.vocabulary.as_slice(), &other.vocabulary].concat(),
+            targeted_without_tensors: Vec::new(),
+        }
+    }
+
     /// Tokens that base and adapter both have, where a table of the adapter is shorter than the base's.
     pub fn common_tokens(&self) -> Option<usize> {
         let shorter = self.vocabulary.iter().filter(|table| table.adapter_rows < table.base_rows);

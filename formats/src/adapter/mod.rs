@@ -23,6 +23,7 @@ mod parts;
 mod patterns;
 mod peft;
 mod save;
+mod stack;
 mod targets;
 mod vocabulary;
 
@@ -42,6 +43,7 @@ pub use inspect::{Inspection, ModuleInspection, WholeInspection};
 pub use mlx::MlxConfig;
 pub use notes::{Note, NoteKind};
 pub use parts::{AdapterParts, Bounds, Part};
+pub use stack::NotStackable;
 
 /// Layout of an adapter's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

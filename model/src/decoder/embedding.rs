@@ -123,7 +123,7 @@ impl Decoder {
             row.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
             if !row.iter().all(|value| value.is_finite()) {
                 weight.to_finite_f32()?;
-                return Err(ModelError::Overflow { model: format!("token {token}"), layer: 0 });
+                return Err(ModelError::Overflow { model: format!("token {token}"), place: 0, layer: 0 });
             }
         }
         Ok(())
@@ -158,7 +158,7 @@ fn add_positions(
         row.iter_mut().zip(&shift).for_each(|(value, shift)| *value += shift);
         if !row.iter().all(|value| value.is_finite()) {
             learned.to_finite_f32()?;
-            return Err(ModelError::Overflow { model: format!("position {position}"), layer: 0 });
+            return Err(ModelError::Overflow { model: format!("position {position}"), place: 0, layer: 0 });
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Why a model could not be opened or run.
 
 use candle_core::DType;
-use lcr_formats::adapter::AdapterError;
+use lcr_formats::adapter::{AdapterError, NotStackable};
 use lcr_formats::checkpoint::CheckpointError;
 use lcr_formats::config::ConfigError;
 
@@ -19,6 +19,9 @@ pub enum ModelError {
     /// The adapter.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// Two adapters that cannot be taken together.
+    #[error(transparent)]
+    Stack(#[from] NotStackable),
     /// A tensor operation failed: memory, or a device.
     #[error("a tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -136,6 +139,8 @@ pub enum ModelError {
     Overflow {
         /// Base or adapter.
         model: String,
+        /// Its place among the models that were run together; the base is 0.
+        place: usize,
         /// Layer.
         layer: usize,
     },

@@ -255,6 +255,21 @@ impl Decoder {
         Ok(BoundAdapter::new(self, adapter.without_heads(&modules), coverage))
     }
 
+    /// Adapters of this model as one that does what all of them do, each as strong as it is; `None` of none.
+    ///
+    /// # Errors
+    /// Where two change a module in ways that have no sum: see [`Adapter::beside`].
+    pub fn stack(&self, parts: &[&BoundAdapter]) -> Result<Option<BoundAdapter>, ModelError> {
+        let Some((first, others)) = parts.split_first() else { return Ok(None) };
+        let (mut adapter, mut coverage) = (first.adapter().clone(), first.coverage().clone());
+        for other in others {
+            adapter = adapter.beside(other.adapter())?;
+            coverage = coverage.beside(other.coverage());
+        }
+        // Each was fitted to this model by itself, by its own config, which says nothing about the others.
+        Ok(Some(BoundAdapter::new(self, adapter, coverage)))
+    }
+
     /// What the decoder needs to know of a batch of prompts, laid one after another.
     pub fn batch<'a>(&self, lengths: &[usize], variants: Vec<Option<&'a BoundAdapter>>) -> ForwardBatch<'a> {
         let positions: Vec<usize> = lengths.iter().flat_map(|length| 0..*length).collect();
@@ -328,14 +343,15 @@ impl Decoder {
         self.head.weight.release();
     }
 
-    /// Names the weight that made a layer's output NaN or infinite, or says that none did.
-    pub fn explain_overflow(&self, layer: usize, model: &str) -> ModelError {
+    /// Names the weight that made a layer's output NaN or infinite, or says that none did; `place` is that of the model
+    /// among those that were run together.
+    pub fn explain_overflow(&self, layer: usize, model: &str, place: usize) -> ModelError {
         let weights = self.layers.get(layer).into_iter().flat_map(Layer::linears).map(|linear| &linear.weight);
         for weight in weights {
             if let Err(error) = weight.to_finite_f32() {
                 return error.into();
             }
         }
-        ModelError::Overflow { model: model.to_owned(), layer }
+        ModelError::Overflow { model: model.to_owned(), place, layer }
     }
 }

@@ -532,7 +532,7 @@ fn check_finite(decoder: &Decoder, layer: usize, stream: &Branches, models: &[&s
         if !with_values(stream.model(model), |values| {
             values.par_chunks(1 << 16).all(|part| part.iter().all(|value| value.is_finite()))
         })? {
-            return Err(decoder.explain_overflow(layer, name));
+            return Err(decoder.explain_overflow(layer, name, model));
         }
     }
     Ok(())
