@@ -14,6 +14,7 @@ mod whole;
 
 use std::collections::BTreeMap;
 
+use lcr_documents::statistics::median;
 use lcr_formats::adapter::Adapter;
 use lcr_formats::factored::FactoredMatrix;
 use lcr_formats::module::{ModulePath, StreamRole};
@@ -25,7 +26,6 @@ pub use self::coherence::Coherence;
 use self::coherence::{MODULE_LIMIT, unit};
 pub(crate) use self::heads::Heads;
 pub use self::magnitudes::Magnitudes;
-use self::module_groups::median;
 pub use self::module_groups::{Farthest, ModuleGroup};
 pub use self::profile::RowShare;
 use self::profile::{Profile, gini};
@@ -302,7 +302,7 @@ fn attention_to_mlp(measured: &[Measured]) -> Option<f64> {
             let [outputs, inputs] = module.statistics.shape;
             module.statistics.norm / (outputs as f64 * inputs as f64).sqrt()
         });
-        median(sizes.filter(|size| *size > 0.0 && size.is_finite()).collect())
+        median(&sizes.filter(|size| *size > 0.0 && size.is_finite()).collect::<Vec<_>>())
     };
     let attention = typical(&["self_attn", "attn", "attention", "self_attention"])?;
     let mlp = typical(&["mlp", "feed_forward", "ffn", "block_sparse_moe"])?;

@@ -17,6 +17,13 @@ fn discordant(first_only: u64, second_only: u64) -> PairedOutcomes {
 }
 
 #[test]
+fn the_middle_is_that_of_numpy() {
+    assert_eq!(median(&[]), None);
+    assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+    assert_eq!(median(&[4.0, 1.0, 9.0, 2.0]), Some(3.0));
+}
+
+#[test]
 fn quantiles_are_those_of_scipy() {
     for (level, expected) in [
         (0.5, 0.674_489_750_196_081_7),

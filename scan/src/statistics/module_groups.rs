@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lcr_documents::statistics::median;
 use lcr_formats::module::ModulePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -118,12 +119,12 @@ fn robust_z(points: &[(usize, f64, f64)]) -> BTreeMap<usize, f64> {
             }
         }
     }
-    let slope = median(slopes).unwrap_or(0.0);
+    let slope = median(&slopes).unwrap_or(0.0);
     let flat: Vec<f64> = points.iter().map(|(_, layer, value)| value - slope * layer).collect();
-    let Some(middle) = median(flat.clone()) else { return BTreeMap::new() };
+    let Some(middle) = median(&flat) else { return BTreeMap::new() };
     let deviations: Vec<f64> = flat.iter().map(|value| (value - middle).abs()).collect();
     let mean = deviations.iter().sum::<f64>() / deviations.len() as f64;
-    let spread = match median(deviations) {
+    let spread = match median(&deviations) {
         Some(deviation) if deviation > 0.0 => DEVIATION_OF_MEDIAN * deviation,
         _ => DEVIATION_OF_MEAN * mean,
     };
@@ -131,12 +132,4 @@ fn robust_z(points: &[(usize, f64, f64)]) -> BTreeMap<usize, f64> {
         return BTreeMap::new();
     }
     points.iter().zip(flat).map(|((index, _, _), value)| (*index, (value - middle) / spread)).collect()
-}
-
-/// The middle value, or the mean of the middle two.
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2).copied()?;
-    let lower = values.get((values.len() - 1) / 2).copied()?;
-    Some(f64::midpoint(lower, upper))
 }

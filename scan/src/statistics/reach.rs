@@ -1,11 +1,10 @@
 //! How large the numbers get that a change gives: whether they fit into those that a model is run with, and whether a
 //! bias of B is in proportion to the rows that it joins.
 
+use lcr_documents::statistics::median;
 use lcr_formats::factored::{FactoredMatrix, Grams};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::module_groups::median;
 
 /// Sizes that s·BA reaches.
 pub(super) struct Reach {
@@ -43,8 +42,8 @@ pub struct BiasSize {
 impl BiasSize {
     pub(super) fn of(bias: &[f32], scale: f64, row_squares: &[f64]) -> Self {
         let largest = bias.iter().map(|value| f64::from(value.abs())).fold(0.0, f64::max);
-        let norms = row_squares.iter().map(|square| scale * square.sqrt()).collect();
-        Self { largest: scale * largest, row: median(norms).unwrap_or(0.0) }
+        let norms: Vec<f64> = row_squares.iter().map(|square| scale * square.sqrt()).collect();
+        Self { largest: scale * largest, row: median(&norms).unwrap_or(0.0) }
     }
 
     /// How many times as large as the change that it joins; of a bias under `smallest`, nothing is asked.

@@ -5,11 +5,10 @@
 //! independent noise, whatever its distribution, the mean squared cosine of two rows is one over their length, and that
 //! is what is measured. Matrices stay in their file: rows are widened block by block.
 
+use lcr_documents::statistics::median;
 use lcr_formats::checkpoint::Weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::module_groups::median;
 
 /// Elements that are widened at a time.
 const BLOCK: usize = 1 << 14;
@@ -93,7 +92,7 @@ fn sizes(mut values: Vec<f64>) -> [f64; 3] {
     let last = values.len().saturating_sub(1);
     let high = at(((values.len() as f64 * 0.9) as usize).min(last));
     let largest = at(last);
-    [median(values).unwrap_or(0.0), high, largest]
+    [median(&values).unwrap_or(0.0), high, largest]
 }
 
 /// See [`WholeStatistics::noise`].
