@@ -20,13 +20,13 @@ use lcr_gate::{PolicyPin, ProbesPin, Provenance, ScannedAdapter};
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
+use crate::evidence::EvidenceArguments;
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::{OutputArguments, refuse_inside};
 use crate::provenance::{date_or_today, digest_of_prompts, pin_base, provenance, tool_digest};
-use crate::question::{SWEEP_BUDGET, asked};
 use crate::results::{Earlier, Manifest, Results};
 use crate::shard::Shard;
 use crate::side_by_side::{Fitted, SideBySide};
@@ -84,6 +84,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
     #[command(flatten)]
+    evidence: EvidenceArguments,
+    #[command(flatten)]
     probes: ProbeArguments,
     #[command(flatten)]
     device: DeviceArguments,
@@ -99,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let asked = asked(&arguments.probes, &options, Depth::Quick, SWEEP_BUDGET);
+    let asked = arguments.evidence.asked(&arguments.probes, &options, Depth::Quick);
     let mut pins = arguments.pins(&probes.source, &probes.prompts, &policy)?;
     pins.asked = Some(asked.clone());
     let everything = discover(&arguments.adapters, &Limits::default())?;
@@ -109,7 +111,17 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let (mut results, earlier) = Results::open(&arguments.out, manifest)?;
     let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
-    let pair = SideBySide { model: &model, probes: &probes, options, asking: OnceCell::new(), base, asked, provenance };
+    let pair = SideBySide {
+        model: &model,
+        probes: &probes,
+        options,
+        asking: OnceCell::new(),
+        stack: Vec::new(),
+        base_cache: arguments.evidence.base_cache.clone(),
+        base,
+        asked,
+        provenance,
+    };
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let share = everything.into_iter().enumerate();
     let share = share.filter(|(place, _)| arguments.shard.takes(*place));

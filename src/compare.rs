@@ -6,26 +6,28 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lcr_analysis::comparison::{CompareOptions, Phases};
 use lcr_analysis::metrics::{self, Metric, Parameters};
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::{Answer, Audit, Depth, Judgement, Level, Verdict};
+use lcr_documents::audit::{Answer, Asked, Audit, Depth, Judgement, Level, Stacked, Verdict};
 use lcr_documents::characters::visible;
 use lcr_gate::outcome;
 use lcr_gate::policy::Policy;
 use lcr_gate::{self as gate, BasePin, GateVerdict, Provenance, ScannedAdapter, judge, judge_audit};
+use lcr_model::decoder::BoundAdapter;
 use lcr_scan::{Artifact, Limits, Scan, ScanOptions, discover, scan};
 use rayon::prelude::*;
 
 use crate::bundled::Bundle;
+use crate::evidence::EvidenceArguments;
 use crate::exit::Status;
 use crate::gate::open_policy;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
 use crate::provenance::{date_or_today, pin_base, provenance};
-use crate::question::{SWEEP_BUDGET, asked};
 use crate::side_by_side::{Fitted, SideBySide, same_bytes};
+use crate::stack::Other;
 use crate::terminal::Terminal;
 
 /// How the built-in policy names itself.
@@ -38,6 +40,8 @@ pub(crate) const BUILT_IN: &str = "default";
   lcr-audit compare models/Qwen3-4B my-adapter --out audit
   lcr-audit compare models/Qwen3-4B adapters/* --probes refusal
   lcr-audit compare models/Qwen3-4B my-adapter --metrics cka,procrustes,tokens
+  lcr-audit compare models/Qwen3-4B my-adapter --depth deep --base-cache ~/.cache/lcr-audit
+  lcr-audit compare models/Qwen3-4B my-adapter --stack style,persona=0.5
   lcr-audit compare models/Qwen3-4B my-adapter --policy lcr-audit.toml
 
 Scans the adapters' files as `scan` does, runs base and adapters side by side, and judges both by the policy. Writes \
@@ -59,12 +63,12 @@ pub(crate) struct Arguments {
     /// Day that the expiry of waivers is held against, YYYY-MM-DD [default: today, UTC].
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
-    /// How much is asked about the adapter.
-    #[arg(long, value_enum, default_value = "standard")]
-    depth: DepthArgument,
-    /// Texts tried as triggers at `--depth deep`.
-    #[arg(long, value_name = "COUNT", default_value_t = SWEEP_BUDGET)]
-    sweep_budget: usize,
+    /// Adapters that are used together with this one: what they do together that none does alone is a question of its
+    /// own. A weight stands behind the path, as in other=0.5.
+    #[arg(long, value_delimiter = ',', value_name = "OTHER[=WEIGHT]")]
+    stack: Vec<Other>,
+    #[command(flatten)]
+    evidence: EvidenceArguments,
     #[arg(long, value_delimiter = ',', value_name = "LIST", help = metrics::help())]
     metrics: Vec<&'static Metric>,
     /// Keep tokens whose norm exceeds ten times the median; they own every flattened measure.
@@ -83,27 +87,6 @@ pub(crate) struct Arguments {
     probes: ProbeArguments,
     #[command(flatten)]
     device: DeviceArguments,
-}
-
-/// How much is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DepthArgument {
-    /// Weights, closed forms, activations and next tokens.
-    Quick,
-    /// Beside it what chance gives, the base's own answers on five probe sets, directions, rotation and lens.
-    Standard,
-    /// Beside it the search for triggers, dose, surrogate and location.
-    Deep,
-}
-
-impl From<DepthArgument> for Depth {
-    fn from(argument: DepthArgument) -> Self {
-        match argument {
-            DepthArgument::Quick => Self::Quick,
-            DepthArgument::Standard => Self::Standard,
-            DepthArgument::Deep => Self::Deep,
-        }
-    }
 }
 
 /// Runs the command.
@@ -131,6 +114,15 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
             Err(error) => return scanned.refused(error, &inputs, terminal),
         }
     }
+    let mut others = Vec::new();
+    for other in &arguments.stack {
+        others.push(other.open(&model, terminal)?);
+    }
+    let (stacked, stack): (Vec<Stacked>, Vec<BoundAdapter>) = others.into_iter().unzip();
+    // What has no sum is refused before anything is run.
+    for adapter in &adapters {
+        model.decoder.stack(&std::iter::once(&adapter.variant).chain(&stack).collect::<Vec<_>>())?;
+    }
     let probes = arguments.probes.load(&model, terminal)?;
     let load = started.elapsed();
     // The built-in policy belongs to the version of the program and is not pinned by itself.
@@ -139,9 +131,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let pair = SideBySide {
         model: &model,
         probes: &probes,
-        asked: asked(&arguments.probes, &options, arguments.depth.into(), arguments.sweep_budget),
+        asked: Asked { stack: stacked, ..arguments.evidence.asked(&arguments.probes, &options, Depth::Standard) },
+        stack,
         options,
         asking: OnceCell::new(),
+        base_cache: arguments.evidence.base_cache.clone(),
         base: inputs.shown(&inputs.base),
         provenance: provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
     };

@@ -2,16 +2,21 @@
 //! adapter.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::{Args, ValueEnum};
 use indexmap::IndexMap;
-use lcr_analysis::comparison::Comparison;
-use lcr_analysis::evidence::{BaseAnswers, Evidence, EvidenceOptions, EvidenceProgress, ProbeSet, gather};
+use lcr_analysis::comparison::{CompareOptions, Comparison};
+use lcr_analysis::evidence::{BaseAnswers, Evidence, EvidenceOptions, EvidenceProgress, ProbeSet, gather, let_answer};
 use lcr_analysis::questions::{Case, ask};
-use lcr_documents::audit::{Depth, Question};
+use lcr_documents::audit::{Asked, Depth, Question};
 use lcr_model::decoder::BoundAdapter;
 
+use crate::base_cache::{BaseCache, MadeFrom};
+use crate::model::ProbeArguments;
 use crate::probes::{ProbeOptions, ProbeSource, load};
+use crate::question::{SWEEP_BUDGET, asked};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
 
@@ -25,6 +30,49 @@ const ANSWERED: [&str; 5] = ["general", "math", "identity", "refusal", "truth"];
 const STATEMENTS: &str = "statements";
 const REFUSAL: &str = "refusal";
 
+/// How much is asked, and what is kept for the next time.
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceArguments {
+    /// How much is asked about the adapter [default: standard; of batch: quick].
+    #[arg(long, value_enum)]
+    depth: Option<DepthArgument>,
+    /// Texts tried as triggers at `--depth deep`.
+    #[arg(long, value_name = "COUNT", default_value_t = SWEEP_BUDGET)]
+    sweep_budget: usize,
+    /// Keep what the base answers in this folder, for the next run; whoever may write there must be trusted as the base
+    /// is.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base_cache: Option<PathBuf>,
+}
+
+impl EvidenceArguments {
+    /// What the command line asks, for the report; `usual` is the depth where none is given.
+    pub(crate) fn asked(&self, probes: &ProbeArguments, options: &CompareOptions, usual: Depth) -> Asked {
+        asked(probes, options, self.depth.map_or(usual, Depth::from), self.sweep_budget)
+    }
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DepthArgument {
+    /// Weights, closed forms, activations and next tokens.
+    Quick,
+    /// Beside it what chance gives, the base's own answers on five probe sets, directions, rotation and lens.
+    Standard,
+    /// Beside it the search for triggers, dose, surrogate and location.
+    Deep,
+}
+
+impl From<DepthArgument> for Depth {
+    fn from(argument: DepthArgument) -> Self {
+        match argument {
+            DepthArgument::Quick => Self::Quick,
+            DepthArgument::Standard => Self::Standard,
+            DepthArgument::Deep => Self::Deep,
+        }
+    }
+}
+
 /// What all adapters of a base are asked with; nothing, where questions are about the weights alone.
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
@@ -37,13 +85,27 @@ impl Asking {
     fn prepare(pair: &SideBySide, terminal: &Terminal) -> Result<Self> {
         let sets = sets(pair)?;
         let stops = pair.model.tokenizer.as_ref().map_or(&[][..], |tokenizer| tokenizer.stop_tokens());
-        let mut progress = terminal.progress();
         let most = EvidenceOptions::default().answer_tokens;
-        let base = BaseAnswers::decode(&pair.model.decoder, &sets, stops, most, &mut |done, all| {
+        let cache = cache_of(pair, &sets, stops, most)?;
+        let config = pair.model.decoder.config();
+        if let Some(base) = cache.as_ref().and_then(|cache| cache.read(&sets, config.vocab_size)) {
+            return Ok(Self { sets, base });
+        }
+        let mut progress = terminal.progress();
+        let base = let_answer(&pair.model.decoder, &sets, stops, most, &mut |done, all| {
             progress.update("base answers", done, all);
         })?;
+        cache.map_or(Ok(()), |cache| cache.keep(&base))?;
         Ok(Self { sets, base })
     }
+}
+
+/// Where the answers are kept; nowhere without a folder for it or a digest of the base.
+fn cache_of(pair: &SideBySide, sets: &[ProbeSet], stops: &[u32], most: usize) -> Result<Option<BaseCache>> {
+    let (Some(folder), Some(base)) = (&pair.base_cache, &pair.provenance.base) else { return Ok(None) };
+    let sets = sets.iter().map(|set| (set.name.as_str(), set.prompts.as_slice(), set.answered)).collect();
+    let on_cpu = pair.model.decoder.device().is_cpu();
+    BaseCache::within(folder, &MadeFrom { base, on_cpu, sets, stops, most }).map(Some)
 }
 
 /// The built-in sets and, where it is another, the user's own; of a model without a tokenizer the user's own alone.
@@ -107,6 +169,7 @@ impl SideBySide<'_> {
         let case = Case {
             decoder,
             adapter,
+            stack: &self.stack,
             tokenizer: self.model.tokenizer.as_ref(),
             sets: &asking.sets,
             base: &asking.base,

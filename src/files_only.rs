@@ -33,6 +33,11 @@ impl Question {
     }
 
     /// Is never reached, since there is no question.
+    pub(crate) fn with_base_cache(self, _: Option<&Path>) -> Self {
+        match self {}
+    }
+
+    /// Is never reached either.
     pub(crate) fn compare(
         &self,
         _: &Path,

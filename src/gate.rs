@@ -31,6 +31,10 @@ pub(crate) struct Arguments {
     /// Policy file [default: lcr-audit.toml in this folder, else the built-in policy].
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Keep what the base answers in this folder, for the next run; whoever may write there must be trusted as the base
+    /// is.
+    #[arg(long, value_name = "DIR")]
+    base_cache: Option<PathBuf>,
     #[command(flatten)]
     common: ScanArguments,
     #[command(flatten)]
@@ -45,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     }
     arguments.output.refuse_inside(&arguments.paths)?;
     let question = policy.asks_for_comparison().then(|| Question::of_policy(&policy.compare)).transpose()?;
+    let question = question.map(|question| question.with_base_cache(arguments.base_cache.as_deref()));
     let renamed = Renamed::default();
     let common = &arguments.common;
     let report = judged(&arguments.paths, &renamed, &policy, common, "gate", question.as_ref(), terminal)?;

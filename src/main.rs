@@ -18,6 +18,8 @@ mod verify;
 
 // What runs models, or reads what only they make.
 #[cfg(feature = "models")]
+mod base_cache;
+#[cfg(feature = "models")]
 mod batch;
 #[cfg(feature = "models")]
 mod bundled;
@@ -54,6 +56,8 @@ mod shard;
 mod side_by_side;
 #[cfg(feature = "models")]
 mod signals;
+#[cfg(feature = "models")]
+mod stack;
 #[cfg(feature = "models")]
 mod train;
 

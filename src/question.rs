@@ -3,7 +3,7 @@
 
 mod gate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use lcr_analysis::comparison::CompareOptions;
@@ -27,6 +27,8 @@ pub(crate) const SWEEP_BUDGET: usize = 2000;
 pub(crate) struct Question {
     source: ProbeSource,
     pub(crate) asked: Asked,
+    /// Folder in which the base's answers are kept, if they are.
+    base_cache: Option<PathBuf>,
 }
 
 impl Question {
@@ -47,8 +49,9 @@ impl Question {
             seed: 0,
             depth: section.depth.unwrap_or(Depth::Quick),
             sweep_budget: SWEEP_BUDGET,
+            stack: Vec::new(),
         };
-        let question = Self { source, asked };
+        let question = Self { source, asked, base_cache: None };
         question.options().context("compare.metrics of the policy")?;
         Ok(question)
     }
@@ -57,7 +60,12 @@ impl Question {
     pub(crate) fn of_report(asked: &Asked, source: &str) -> Result<Self> {
         let source =
             if asked.tokens { ProbeSource::Tokens(PathBuf::from(source)) } else { ProbeSource::parse(source)? };
-        Ok(Self { source, asked: asked.clone() })
+        Ok(Self { source, asked: asked.clone(), base_cache: None })
+    }
+
+    /// The same, with the base's answers kept in a folder.
+    pub(crate) fn with_base_cache(self, folder: Option<&Path>) -> Self {
+        Self { base_cache: folder.map(Path::to_owned), ..self }
     }
 
     /// Reads the probes for a model.
@@ -100,5 +108,6 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: De
         seed: options.sites.parameters.seed,
         depth,
         sweep_budget,
+        stack: Vec::new(),
     }
 }

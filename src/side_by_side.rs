@@ -1,7 +1,7 @@
 //! Base and adapters run side by side and put into reports: what `compare`, `gate` and `batch` share.
 
 use std::cell::OnceCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use indexmap::IndexMap;
@@ -33,6 +33,10 @@ pub(crate) struct SideBySide<'a> {
     pub(crate) options: CompareOptions,
     /// What adapters are asked with, made when the first one is.
     pub(crate) asking: OnceCell<Asking>,
+    /// Other adapters that each is used together with.
+    pub(crate) stack: Vec<BoundAdapter>,
+    /// Folder in which the base's answers are kept, if they are.
+    pub(crate) base_cache: Option<PathBuf>,
     /// How reports name the base.
     pub(crate) base: String,
     /// What is asked, for the reports.

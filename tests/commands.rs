@@ -70,6 +70,35 @@ fn an_adapter_changes_what_is_written() {
     assert_ne!(write(&[]), write(&[DRAGONS]));
 }
 
+/// The second run reads what the first kept, and both say the same; verify runs a stack again.
+#[test]
+fn kept_answers_and_stacks_give_the_same_report_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let questions = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let run = compare(&[LORA], &out, &[&["--metrics", "tokens"], more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        read_json(out.join("report.json"))["questions"].clone()
+    };
+    let fresh = questions("fresh", &[]);
+    let kept = ["--base-cache", text(&cache)];
+    assert_eq!(questions("first", &kept), fresh);
+    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    assert_eq!(questions("second", &kept), fresh);
+    assert_eq!(fresh["composition"]["answer"], json!("not-asked"));
+    let other = format!("{DORA}=0.5");
+    let refused = compare(&[LORA], &folder.path().join("refused"), &["--stack", &other]);
+    assert!(refused.code == 2 && refused.stderr.contains("both change `"), "{}", refused.stderr);
+    // An adapter and its opposite are the base: the parts account for more than all.
+    let opposite = format!("{LORA}=-1");
+    let stacked = questions("stacked", &["--stack", &opposite]);
+    assert_eq!(stacked["composition"]["answer"], json!("no"), "{stacked}");
+    let report = folder.path().join("stacked/report.json");
+    let again = audit(["verify", text(&report), "--quiet"]);
+    assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
+}
+
 #[test]
 fn compare_without_arguments_writes_a_report_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

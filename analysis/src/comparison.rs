@@ -24,10 +24,6 @@ use crate::resume::{Found, ResumeFile, ResumeState, Saver};
 use crate::site::{SiteOptions, SiteResult, compare_site};
 use crate::weights::{ChangedTensor, Measured, changed_tensors, natural_key};
 
-/// Bytes of logits that stand in memory at once, of all models together.
-const LOGIT_BYTES: usize = 96 << 20;
-/// Rows of them that each model has at least: every block reads and widens the whole output head.
-const LOGIT_ROWS: usize = 32;
 /// Sites are measured when this many per thread are waiting: an even load for every core.
 const WAITING_PER_THREAD: usize = 3;
 
@@ -429,7 +425,7 @@ impl<'a> Run<'a> {
             .collect();
         while self.outputs.rows < places.len() {
             let first = self.outputs.rows;
-            let count = self.rows_of_logits().min(places.len() - first);
+            let count = lockstep.rows_of_logits().min(places.len() - first);
             let started = Instant::now();
             let logits = lockstep.logits(first, count)?.map(|rows| rows.to_device(&Device::Cpu))?;
             self.phases.forward += started.elapsed();
@@ -448,7 +444,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let started = Instant::now();
-        let sites_at_once = (self.rows_of_logits() / self.places.len()).clamp(1, self.tracked.len());
+        let sites_at_once = (lockstep.rows_of_logits() / self.places.len()).clamp(1, self.tracked.len());
         // From the last site backwards: every site is ranked by the final top token.
         while let Some(block) = self.lens.next_block(sites_at_once, self.tracked.len()) {
             let stacked = Branches::stack(&self.tracked[block.clone()])?;
@@ -458,12 +454,6 @@ impl<'a> Run<'a> {
         }
         self.phases.metrics += started.elapsed();
         Ok(())
-    }
-
-    /// Rows of logits that stand in memory at once, of each model.
-    fn rows_of_logits(&self) -> usize {
-        let rows = LOGIT_BYTES / 4 / self.decoder.config().vocab_size / (self.variants.len() + 1);
-        rows.max(LOGIT_ROWS)
     }
 
     /// What was found of every variant.

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
+use lcr_analysis::AuditError;
 use lcr_analysis::causal::dose::scaled;
 use lcr_analysis::causal::location::{Part, layers_of, map_parts, restored_together, restricted};
 use lcr_analysis::causal::pass::{Pair, Prompts, divergences};
 use lcr_analysis::causal::surrogate::surrogate;
 use lcr_analysis::evidence::forced::forced_answers;
 use lcr_analysis::evidence::random::random_adapter;
-use lcr_analysis::evidence::{BaseAnswers, ProbeSet};
+use lcr_analysis::evidence::{BaseAnswers, ProbeSet, let_answer};
 use lcr_formats::adapter::{Adapter, AdapterConfig, LowRank, PeftConfig};
 use lcr_formats::module::ModulePath;
-use lcr_model::decoder::{BoundAdapter, Decoder, Hooks};
+use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, ModelError};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -38,7 +39,7 @@ fn probes(decoder: &Decoder, most: usize) -> (Vec<ProbeSet>, BaseAnswers) {
         paired: false,
         answered: true,
     }];
-    let base = BaseAnswers::decode(decoder, &sets, &[], most, &mut |_, _| ()).unwrap();
+    let base = let_answer(decoder, &sets, &[], most, &mut |_, _| ()).unwrap();
     (sets, base)
 }
 
@@ -118,6 +119,49 @@ fn a_dose_is_the_base_and_so_many_times_the_change() {
     }
 }
 
+/// W + ΔW₁ + ½ΔW₂ of every module, where one is of rank 4 and the other the same adapter with other numbers; what both
+/// change otherwise than by low rank has no sum.
+#[test]
+fn a_stack_is_the_sum_of_its_changes() {
+    let open = |case: &str| {
+        let folder = folder("tests/golden").join(case);
+        (Decoder::open(&folder.join("base"), Device::Cpu).unwrap(), Adapter::open(&folder.join("adapter")).unwrap())
+    };
+    let (decoder, adapter) = open("qwen3_lora_qv");
+    let first = decoder.bind(adapter).unwrap();
+    let other = random_adapter(&decoder, &first, 7).unwrap();
+    let half = scaled(&decoder, &other, 0.5).unwrap();
+    let both = decoder.stack(&[&first, &half]).unwrap().unwrap();
+    for path in first.adapter().modules.keys() {
+        let weight = decoder.linear_weight(path).unwrap().0.to_f32();
+        let [first, other, both] = [&first, &other, &both].map(|bound| dense(&decoder, bound, path));
+        for (place, found) in both.iter().enumerate() {
+            let base = f64::from(weight[place]);
+            let expected = base + (first[place] - base) + 0.5 * (other[place] - base);
+            assert!((found - expected).abs() < 1e-6, "{path}: {found} {expected}");
+        }
+    }
+    assert!(decoder.stack(&[]).unwrap().is_none());
+    for case in ["qwen3_dora_qv", "qwen3_modules_to_save"] {
+        let (decoder, adapter) = open(case);
+        let bound = decoder.bind(adapter).unwrap();
+        let refused = decoder.stack(&[&bound, &bound]).unwrap_err().to_string();
+        assert!(refused.contains("both change `"), "{case}: {refused}");
+    }
+}
+
+/// The model that overflows is named by its place among all, so that a random adapter can be told from the audited one.
+#[test]
+fn an_overflow_is_of_the_model_that_made_it() {
+    let (decoder, own) = nano();
+    let (sets, base) = probes(&decoder, 2);
+    let huge = with_modules(&own, |_, module| Some(LowRank { scale: 1e40, ..module.clone() }));
+    let [own, huge] = [own, huge].map(|adapter| decoder.bind(adapter).unwrap());
+    let found = forced_answers(&decoder, &[&own, &huge, &own], &sets, &base, &mut |_, _| ());
+    let Err(AuditError::Model(ModelError::Overflow { place, .. })) = found else { panic!("1e40 overflows no f32") };
+    assert_eq!(place, 2);
+}
+
 /// Whole tensors are parts like others: of an adapter that carries some, one layer is what its own modules make of it.
 #[test]
 fn tensors_carried_whole_are_left_out_too() {
@@ -140,7 +184,7 @@ fn no_dose_is_the_base_and_a_whole_one_the_adapter() {
     let doses = [0.0, 1.0].map(|factor| scaled(&decoder, &bound, factor).unwrap());
     let mut sets = probes(&nano().0, 1).0;
     sets[0].prompts.iter_mut().flatten().for_each(|token| *token %= decoder.config().vocab_size as u32);
-    let base = BaseAnswers::decode(&decoder, &sets, &[], 4, &mut |_, _| ()).unwrap();
+    let base = let_answer(&decoder, &sets, &[], 4, &mut |_, _| ()).unwrap();
     let models = [None, Some(&bound), Some(&doses[0]), Some(&doses[1])];
     let pairs = [(0, 1), (0, 2), (1, 3)].map(|(of, to)| Pair { of, to });
     let prompts = Prompts::of_each(&sets, &base, usize::MAX);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use indexmap::IndexMap;
 use lcr_analysis::evidence::random::random_adapter;
-use lcr_analysis::evidence::{BaseAnswers, EvidenceOptions, ProbeSet, PromptId, gather};
+use lcr_analysis::evidence::{EvidenceOptions, ProbeSet, PromptId, gather, let_answer};
 use lcr_analysis::questions::{Case, ask, not_asked};
 use lcr_documents::audit::{Answer, Coherence, Depth};
 use lcr_formats::adapter::Adapter;
@@ -56,7 +56,7 @@ fn forced_answers_are_those_of_one_token_at_a_time() {
     for case in ["qwen3_lora_qv", "mistral_dora_mlp"] {
         let (decoder, adapter) = model(case);
         let sets = sets();
-        let base = BaseAnswers::decode(&decoder, &sets, &[], 5, &mut |_, _| ()).unwrap();
+        let base = let_answer(&decoder, &sets, &[], 5, &mut |_, _| ()).unwrap();
         let options = EvidenceOptions { answer_tokens: 5, random: 3, seed: 1 };
         let evidence = gather(&decoder, &adapter, &sets, &base, options, &mut |_| ()).unwrap();
         for id in [PromptId { set: 0, prompt: 3 }, PromptId { set: 1, prompt: 9 }] {
@@ -78,7 +78,7 @@ fn forced_answers_are_those_of_one_token_at_a_time() {
                 assert!((kl - expected).abs() < 1e-5 + 1e-3 * expected, "{case} {id:?} {position}: {kl} {expected}");
             }
         }
-        let floor = evidence.forced.floor[0].unwrap();
+        let floor = base.floor[0].unwrap();
         assert!(floor < 1e-9, "another order of sums moves nothing that counts: {floor}");
     }
 }
@@ -118,9 +118,10 @@ fn nothing_is_said_of_an_adapter_that_changes_nothing() {
     zero.modules.values_mut().for_each(|module| Arc::make_mut(module).lora_b.fill(0.0));
     let zero = decoder.bind(zero).unwrap();
     let sets = sets();
-    let base = BaseAnswers::decode(&decoder, &sets, &[], 5, &mut |_, _| ()).unwrap();
+    let base = let_answer(&decoder, &sets, &[], 5, &mut |_, _| ()).unwrap();
     let evidence = gather(&decoder, &zero, &sets, &base, EvidenceOptions::default(), &mut |_| ()).unwrap();
     let case = Case {
+        stack: &[],
         decoder: &decoder,
         adapter: &zero,
         tokenizer: None,

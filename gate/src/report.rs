@@ -37,7 +37,7 @@ pub struct GateReport {
 }
 
 /// Digests of what the verdict rests on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Provenance {
     /// The command that made the report: `scan`, `gate`, or `batch`, whose shards may have been merged; empty in
     /// reports of versions that did not say.

@@ -42,6 +42,8 @@ impl Question {
             probes: &probes,
             options,
             asking: OnceCell::new(),
+            stack: Vec::new(),
+            base_cache: self.base_cache.clone(),
             base: base.display().to_string(),
             asked: self.asked.clone(),
             provenance,

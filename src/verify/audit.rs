@@ -17,6 +17,7 @@ use crate::model::{Device, Model};
 use crate::provenance::{date_or_today, pin_base, provenance};
 use crate::question::Question;
 use crate::side_by_side::{Fitted, SideBySide};
+use crate::stack::reopen;
 use crate::terminal::Terminal;
 
 /// Makes the report again.
@@ -75,6 +76,8 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         probes: &probes,
         options: question.options()?,
         asking: OnceCell::new(),
+        stack: reopen(&asked.stack, &model, terminal)?,
+        base_cache: None,
         base: audit.base.path.clone(),
         asked: asked.clone(),
         provenance: provenance(

@@ -20,14 +20,23 @@ const FLOOR_PROMPTS: usize = 2;
 pub struct BaseAnswers {
     /// `[sets][prompts][tokens]`; a token that ends the answer is its last.
     pub tokens: Vec<Vec<Vec<u32>>>,
-    /// Logits of each answer position as they were when the answer was decoded token by token, for a few prompts: the
-    /// same sums in another order than one pass over the whole text makes.
-    pub stepwise: Vec<(usize, usize, Vec<Vec<f32>>)>,
+    /// Nats per answer token that another order of summation moves, by set; `None` where it was not measured.
+    pub floor: Vec<Option<f64>>,
+}
+
+/// A prompt's logits at each answer position as they were when the answer was decoded token by token: the same sums in
+/// another order than one pass over the whole text makes.
+#[derive(Debug)]
+pub struct Stepwise {
+    /// The prompt.
+    pub id: PromptId,
+    /// `[positions][vocab]`.
+    pub logits: Vec<Vec<f32>>,
 }
 
 impl BaseAnswers {
-    /// Lets the base answer, at most `most` tokens each. `stops` end an answer; `report` is told how many prompts of
-    /// how many are answered.
+    /// Lets the base answer, at most `most` tokens each, and keeps the logits of a few answers for the numeric floor.
+    /// `stops` end an answer; `report` is told how many prompts of how many are answered.
     ///
     /// # Errors
     /// As reading the prompts.
@@ -37,10 +46,11 @@ impl BaseAnswers {
         stops: &[u32],
         most: usize,
         report: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self, ModelError> {
+    ) -> Result<(Self, Vec<Stepwise>), ModelError> {
         let all: Vec<PromptId> = prompts_of(sets).filter(|id| sets[id.set].answered).collect();
-        let mut answers =
-            Self { tokens: sets.iter().map(|set| vec![Vec::new(); set.prompts.len()]).collect(), stepwise: Vec::new() };
+        let tokens = sets.iter().map(|set| vec![Vec::new(); set.prompts.len()]).collect();
+        let mut answers = Self { tokens, floor: vec![None; sets.len()] };
+        let mut stepwise = Vec::new();
         for (done, group) in all.chunks(TOGETHER).enumerate() {
             let prompts: Vec<&[u32]> = group.iter().map(|id| sets[id.set].prompts[id.prompt].as_slice()).collect();
             let mut kept: Vec<Vec<Vec<f32>>> = vec![Vec::new(); group.len()];
@@ -52,12 +62,12 @@ impl BaseAnswers {
             for ((id, tokens), logits) in group.iter().zip(found).zip(kept) {
                 answers.tokens[id.set][id.prompt] = tokens;
                 if !logits.is_empty() {
-                    answers.stepwise.push((id.set, id.prompt, logits));
+                    stepwise.push(Stepwise { id: *id, logits });
                 }
             }
             report((done * TOGETHER + group.len()).min(all.len()), all.len());
         }
-        Ok(answers)
+        Ok((answers, stepwise))
     }
 
     /// The answer to a prompt.

@@ -25,6 +25,12 @@ pub fn beyond_sizes(measured: f64, null: &[f64]) -> Option<f64> {
     if measured <= 0.0 { Some(1.0) } else { beyond(measured.ln(), &logs) }
 }
 
+/// The same for shares of 1: what is left to 1 is a size, while five shares near their bound predict nothing.
+pub fn beyond_shares(measured: f64, null: &[f64]) -> Option<f64> {
+    let over_the_rest = |share: f64| 1.0 / (1.0 - share).max(f64::EPSILON);
+    beyond_sizes(over_the_rest(measured), &null.iter().copied().map(over_the_rest).collect::<Vec<_>>())
+}
+
 /// The same on the numbers as they are.
 pub fn beyond(measured: f64, null: &[f64]) -> Option<f64> {
     let count = null.len();
@@ -135,13 +141,6 @@ pub fn interval_over_prompts(prompts: usize, seed: u64, statistic: impl Fn(&[usi
     }
     values.sort_by(f64::total_cmp);
     Some([percentile(&values, 0.025), percentile(&values, 0.975)])
-}
-
-/// The middle of some numbers.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (!sorted.is_empty()).then(|| percentile(&sorted, 0.5))
 }
 
 #[cfg(test)]

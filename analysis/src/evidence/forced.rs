@@ -17,10 +17,6 @@ use crate::metrics::tokens::{Distribution, divergence};
 
 /// Bytes of activations that one part of the prompts may take, about.
 const PART_BYTES: usize = 768 << 20;
-/// Bytes of logits that stand in memory at once, of all models together.
-const LOGIT_BYTES: usize = 96 << 20;
-/// Rows of them that each model has at least.
-const LOGIT_ROWS: usize = 16;
 
 /// One model's divergence from the base on one prompt's answer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,9 +49,6 @@ impl AnswerDivergence {
 pub struct Forced {
     /// `[models][sets][prompts]`; the models are those that were given, without the base.
     pub answers: Vec<Vec<Vec<AnswerDivergence>>>,
-    /// KL between the base's logits of one pass and those of decoding token by token, mean per answer position, by
-    /// set: what the order of summation alone moves. `None` for a set that none was kept of.
-    pub floor: Vec<Option<f64>>,
     /// What the streams showed.
     pub streams: StreamSums,
 }
@@ -78,10 +71,8 @@ pub fn forced_answers(
             sets.iter().map(|set| vec![AnswerDivergence::default(); set.prompts.len()]).collect();
             models.len()
         ],
-        floor: vec![None; sets.len()],
         streams: StreamSums::new(decoder.config(), models.len(), sets),
     };
-    let mut floor = vec![(0.0, 0_usize); sets.len()];
     let ids: Vec<PromptId> = prompts_of(sets).collect();
     let parts = parts(decoder.config(), models.len() + 1, sets, base, &ids);
     let layers = decoder.layers().len();
@@ -102,13 +93,10 @@ pub fn forced_answers(
         for_each_block(decoder, &lockstep, &rows, |logits, block| {
             let places: Vec<(PromptId, usize)> =
                 block.iter().map(|(prompt, position)| (part[*prompt], *position)).collect();
-            add(&mut found.answers, logits, decoder.config().vocab_size, &places)?;
-            add_floor(&mut floor, base, logits, decoder.config().vocab_size, &places)
+            add(&mut found.answers, logits, decoder.config().vocab_size, &places)
         })?;
     }
     decoder.release_head();
-    let mean = |(sum, count): &(f64, usize)| (*count > 0).then(|| sum / *count as f64);
-    found.floor = floor.iter().map(mean).collect();
     Ok(found)
 }
 
@@ -126,7 +114,7 @@ pub(crate) fn for_each_block(
         .zip(0..)
         .filter_map(|(row, at)| row.answer.map(|position| (at, (row.part_index, position))))
         .collect();
-    for block in judged.chunks(rows_of_logits(decoder.config(), stream.of_model().len())) {
+    for block in judged.chunks(lockstep.rows_of_logits()) {
         let (at, places): (Vec<u32>, Vec<(usize, usize)>) = block.iter().copied().unzip();
         let picked = Tensor::new(at.as_slice(), decoder.device())?;
         let hidden = stream.map(|stream| stream.index_select(&picked, 0))?;
@@ -185,10 +173,6 @@ pub(crate) fn parts(
     parts
 }
 
-fn rows_of_logits(config: &Config, models: usize) -> usize {
-    (LOGIT_BYTES / 4 / config.vocab_size / models.max(1)).max(LOGIT_ROWS)
-}
-
 /// Adds a block of answer positions of every model.
 fn add(
     answers: &mut [Vec<Vec<AnswerDivergence>>],
@@ -220,25 +204,4 @@ fn add(
         }
         Ok::<(), AuditError>(())
     })?
-}
-
-/// Adds what the base's stepwise logits differ by from those of the pass.
-fn add_floor(
-    floor: &mut [(f64, usize)],
-    base: &BaseAnswers,
-    logits: &Branches,
-    vocab_size: usize,
-    places: &[(PromptId, usize)],
-) -> Result<(), AuditError> {
-    with_values(logits.model(0), |values| {
-        for ((id, position), row) in places.iter().zip(values.chunks_exact(vocab_size)) {
-            let kept = base.stepwise.iter().find(|(set, prompt, _)| (*set, *prompt) == (id.set, id.prompt));
-            if let Some(stepwise) = kept.and_then(|(_, _, logits)| logits.get(*position)) {
-                let (sum, count) = &mut floor[id.set];
-                *sum += divergence(&Distribution::new(row), &Distribution::new(stepwise)).kl;
-                *count += 1;
-            }
-        }
-    })?;
-    Ok(())
 }

@@ -6,13 +6,14 @@
 
 pub mod base_answers;
 pub mod chance;
+mod floor;
 pub mod forced;
 pub mod probe_set;
 pub mod random;
 pub mod rotation;
 pub mod streams;
 
-use lcr_model::decoder::{BoundAdapter, Decoder};
+use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 
 pub use self::base_answers::BaseAnswers;
 pub use self::forced::{AnswerDivergence, Forced};
@@ -51,8 +52,27 @@ pub enum EvidenceProgress {
 pub struct Evidence {
     /// Random adapters of its size.
     pub random: Vec<BoundAdapter>,
+    /// Random adapters that were left out because the model computes numbers with them that are not finite.
+    pub overflowed: usize,
     /// Base, adapter (the first model) and random adapters on the base's answers.
     pub forced: Forced,
+}
+
+/// Lets the base answer every prompt of the answered sets, and measures what arithmetic alone moves. `stops` end an
+/// answer; `report` is told how many prompts of how many are answered.
+///
+/// # Errors
+/// As reading the prompts.
+pub fn let_answer(
+    decoder: &Decoder,
+    sets: &[ProbeSet],
+    stops: &[u32],
+    most: usize,
+    report: &mut dyn FnMut(usize, usize),
+) -> Result<BaseAnswers, AuditError> {
+    let (answers, stepwise) = BaseAnswers::decode(decoder, sets, stops, most, report)?;
+    let floor = floor::floor(decoder, sets, &answers, &stepwise)?;
+    Ok(BaseAnswers { floor, ..answers })
 }
 
 /// Gathers evidence about `adapter` on the answers that the base gave to the sets.
@@ -72,17 +92,14 @@ pub fn gather(
         random.push(random_adapter(decoder, adapter, options.seed.wrapping_add(draw as u64))?);
         report(EvidenceProgress::Random(draw + 1, options.random));
     }
-    let models: Vec<&BoundAdapter> = std::iter::once(adapter).chain(&random).collect();
-    let forced = forced_of(decoder, &models, sets, base, report)?;
-    Ok(Evidence { random, forced })
-}
-
-fn forced_of(
-    decoder: &Decoder,
-    models: &[&BoundAdapter],
-    sets: &[ProbeSet],
-    base: &BaseAnswers,
-    report: &mut dyn FnMut(EvidenceProgress),
-) -> Result<Forced, AuditError> {
-    forced::forced_answers(decoder, models, sets, base, &mut |done, all| report(EvidenceProgress::Layers(done, all)))
+    let mut layers = |done, all| report(EvidenceProgress::Layers(done, all));
+    let forced = loop {
+        let models: Vec<&BoundAdapter> = std::iter::once(adapter).chain(&random).collect();
+        match forced::forced_answers(decoder, &models, sets, base, &mut layers) {
+            // Chance is told by those that can be run; the base and the adapter are none of them.
+            Err(AuditError::Model(ModelError::Overflow { place, .. })) if place > 1 => drop(random.remove(place - 2)),
+            found => break found?,
+        }
+    };
+    Ok(Evidence { overflowed: options.random - random.len(), random, forced })
 }

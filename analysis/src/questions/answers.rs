@@ -6,11 +6,13 @@
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
+use lcr_documents::statistics::median;
 
 use super::effect::BEYOND_FLOOR;
 use super::{Asked, Asking, Case, Draft};
 use crate::AuditError;
-use crate::evidence::chance::{beyond_sizes, interval_over_prompts, median};
+use crate::evidence::base_answers::greedy;
+use crate::evidence::chance::{beyond_sizes, interval_over_prompts};
 use crate::evidence::{AnswerDivergence, PromptId};
 
 /// A set stands out where its divergence over that on `general` is so many times that of random adapters.
@@ -37,12 +39,14 @@ pub(super) fn mean_divergence(prompts: &[&AnswerDivergence]) -> f64 {
 }
 
 fn ask(case: &Case) -> Asked {
-    let answered = (0..case.sets.len()).filter(|set| case.sets[*set].answered);
-    answered.map(|set| Ok((format!("answers.{}", case.sets[set].name), of_set(case, set)?))).collect()
+    let answered: Vec<usize> = (0..case.sets.len()).filter(|set| case.sets[*set].answered).collect();
+    let shown = shown(case, &answered)?;
+    let named = answered.into_iter().zip(shown);
+    Ok(named.map(|(set, places)| (format!("answers.{}", case.sets[set].name), of_set(case, set, places))).collect())
 }
 
 /// One set's answer.
-fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
+fn of_set(case: &Case, set: usize, places: Vec<Seen>) -> Draft {
     let forced = &case.evidence.forced;
     let divergence = |model: usize, set: usize| mean_divergence(&forced.answers[model][set].iter().collect::<Vec<_>>());
     let models = 1..forced.answers.len();
@@ -54,18 +58,18 @@ fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
         mean_divergence(&sample.iter().map(|prompt| &own[*prompt]).collect::<Vec<_>>())
     });
     let flips = Flips::of(case, set);
-    let floor = forced.floor.get(set).copied().flatten();
+    let floor = case.base.floor.get(set).copied().flatten();
     let base = Draft {
         measured: Some(measured),
         unit: "nats per answer token",
         floor,
         interval,
-        places: places(case, set)?,
+        places,
         random,
         ..Draft::new(Answer::No, "")
     };
     if floor.is_some_and(|floor| measured <= BEYOND_FLOOR * floor) {
-        return Ok(Draft { why: "it answers as its base does".to_owned(), ..base });
+        return Draft { why: "it answers as its base does".to_owned(), ..base };
     }
     let times = base.times_random();
     let Some(general) = general else {
@@ -73,7 +77,7 @@ fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
         let times = times.map_or_else(String::new, |times| format!(", {} times a random adapter's", plain(times)));
         let why = format!("{flips}{times}");
         let advice = advice(&case.sets[set].name, Answer::Yes);
-        return Ok(Draft { answer: Answer::Yes, why, p, advice, ..base }.beside_chance());
+        return Draft { answer: Answer::Yes, why, p, advice, ..base }.beside_chance();
     };
     let ratio = |model: usize| divergence(model, set) / divergence(model, general).max(f64::MIN_POSITIVE);
     let ratios: Vec<f64> = models.map(ratio).collect();
@@ -88,7 +92,7 @@ fn of_set(case: &Case, set: usize) -> Result<Draft, AuditError> {
         plain(specific)
     );
     let p = beyond_sizes(ratio(0), &ratios);
-    Ok(Draft { answer, why, p, advice: advice(&case.sets[set].name, answer), ..base }.beside_chance())
+    Draft { answer, why, p, advice: advice(&case.sets[set].name, answer), ..base }.beside_chance()
 }
 
 fn advice(set: &str, answer: Answer) -> String {
@@ -135,26 +139,33 @@ impl std::fmt::Display for Flips {
     }
 }
 
-/// The answers that differ most, both models' side by side.
-fn places(case: &Case, set: usize) -> Result<Vec<Seen>, AuditError> {
-    let own = &case.evidence.forced.answers[0][set];
-    let mut order: Vec<usize> = (0..own.len())
-        .filter(|prompt| own[*prompt].first_flip(case.base.of(PromptId { set, prompt: *prompt })).is_some())
-        .collect();
-    order.sort_by(|left, right| own[*right].total().total_cmp(&own[*left].total()));
-    order.truncate(SHOWN);
-    let prompts: Vec<&[u32]> = order.iter().map(|prompt| case.sets[set].prompts[*prompt].as_slice()).collect();
+/// The answers that differ most in each of some sets, both models' side by side.
+fn shown(case: &Case, sets: &[usize]) -> Result<Vec<Vec<Seen>>, AuditError> {
+    let most_moved: Vec<PromptId> = sets.iter().flat_map(|set| most_moved(case, *set)).collect();
+    let prompts: Vec<&[u32]> = most_moved.iter().map(|id| case.sets[id.set].prompts[id.prompt].as_slice()).collect();
     let stops = case.tokenizer.map_or(&[][..], |tokenizer| tokenizer.stop_tokens());
-    let most = case.base.tokens[set].iter().map(Vec::len).max().unwrap_or(1);
-    let adapted =
-        crate::evidence::base_answers::greedy(case.decoder, Some(case.adapter), &prompts, stops, most, &mut |_, _| ())?;
-    let shown = order.iter().zip(adapted).map(|(prompt, adapted)| {
-        let base = case.base.of(PromptId { set, prompt: *prompt });
-        let text = case.sets[set].texts.get(*prompt).map_or("", String::as_str);
-        let divergence = own[*prompt].total() / own[*prompt].kl.len().max(1) as f64;
-        Seen::at(text, divergence).reading(format!("base: {}\nadapted: {}", case.words(base), case.words(&adapted)))
-    });
-    Ok(shown.collect())
+    let most = case.base.tokens.iter().flatten().map(Vec::len).max().unwrap_or(1);
+    let adapted = greedy(case.decoder, Some(case.adapter), &prompts, stops, most, &mut |_, _| ())?;
+    let mut shown = vec![Vec::new(); sets.len()];
+    for (id, adapted) in most_moved.iter().zip(adapted) {
+        let text = case.sets[id.set].texts.get(id.prompt).map_or("", String::as_str);
+        let own = &case.evidence.forced.answers[0][id.set][id.prompt];
+        let both = format!("base: {}\nadapted: {}", case.words(case.base.of(*id)), case.words(&adapted));
+        if let Some(place) = sets.iter().position(|set| *set == id.set) {
+            shown[place].push(Seen::at(text, own.total() / own.kl.len().max(1) as f64).reading(both));
+        }
+    }
+    Ok(shown)
+}
+
+/// Prompts of a set whose answers part from the base's, those first that move most.
+fn most_moved(case: &Case, set: usize) -> Vec<PromptId> {
+    let own = &case.evidence.forced.answers[0][set];
+    let ids = (0..own.len()).map(|prompt| PromptId { set, prompt });
+    let mut parted: Vec<PromptId> = ids.filter(|id| own[id.prompt].first_flip(case.base.of(*id)).is_some()).collect();
+    parted.sort_by(|left, right| own[right.prompt].total().total_cmp(&own[left.prompt].total()));
+    parted.truncate(SHOWN);
+    parted
 }
 
 impl Case<'_> {

@@ -8,7 +8,7 @@ use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
 
 use super::{Asked, Asking, Case, Draft};
-use crate::evidence::chance::beyond_sizes;
+use crate::evidence::chance::beyond_shares;
 use crate::evidence::streams::SiteSums;
 
 /// Coherence from which a shift counts as constant. Of 29 adapters on a real model honest ones reached 0.80, and
@@ -48,8 +48,7 @@ fn ask(case: &Case) -> Asked {
     let draft = Draft {
         measured: Some(measured),
         unit: "coherence",
-        // What is left to 1 is a size; the share itself is bounded, and five numbers near a bound predict nothing.
-        p: beyond_sizes(over_the_rest(measured), &random.iter().copied().map(over_the_rest).collect::<Vec<_>>()),
+        p: beyond_shares(measured, &random),
         permuted: Some(1.0 / rows.sqrt()),
         random,
         places: places
@@ -66,11 +65,6 @@ fn ask(case: &Case) -> Asked {
     }
     .beside_chance();
     Ok(vec![("constant".to_owned(), draft)])
-}
-
-/// 1/(1 − c): how many times the shift is longer than what of it is no common vector, about.
-fn over_the_rest(coherence: f64) -> f64 {
-    1.0 / (1.0 - coherence).max(f64::EPSILON)
 }
 
 /// Coherence of a model's shift by site, of the sites where it is large enough; `None` where nothing moves.

@@ -6,9 +6,10 @@
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
+use lcr_documents::statistics::median;
 
 use super::{Asked, Asking, Case, Draft};
-use crate::evidence::chance::{beyond, median};
+use crate::evidence::chance::beyond;
 use crate::evidence::streams::SiteSums;
 
 /// Separation in pooled σ that the base must show on held-out contrasts for there to be a direction at all.
@@ -109,6 +110,7 @@ fn of(case: &Case, topic: &str, contrast: &Contrast) -> Draft {
         },
         ..Draft::new(if is_gone { Answer::Yes } else { Answer::No }, why)
     }
+    .beside_chance()
 }
 
 /// The difference of means on every other contrast (or `along` a known one), measured on the rest.

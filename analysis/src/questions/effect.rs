@@ -21,7 +21,7 @@ fn ask(case: &Case) -> Asked {
         mean_divergence(&all)
     };
     let measured = of(0);
-    let floor = forced.floor.iter().flatten().copied().fold(0.0, f64::max);
+    let floor = case.base.floor.iter().flatten().copied().fold(0.0, f64::max);
     let is_effect = measured > BEYOND_FLOOR * floor;
     let why = if is_effect {
         format!("{} nats per answer token, {} of arithmetic", plain(measured), plain(floor))

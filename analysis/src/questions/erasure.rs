@@ -9,9 +9,10 @@
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::{percent, plural};
+use lcr_documents::statistics::median;
 
 use super::{Asked, Asking, Case, Draft};
-use crate::evidence::chance::{beyond, median};
+use crate::evidence::chance::beyond;
 use crate::weights::erasure::{Erasure, SharedDirection, erasure};
 
 /// A writer has lost a direction of which it keeps less than this, and has it weakened below the other.

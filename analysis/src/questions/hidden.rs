@@ -7,13 +7,14 @@
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
+use lcr_documents::statistics::median;
 use lcr_model::decoder::{BoundAdapter, ModelError};
 
 use super::{Asked, Asking, Case, Draft};
 use crate::AuditError;
 use crate::causal::dose::scaled;
 use crate::causal::pass::{Pair, Prompts, divergences};
-use crate::evidence::chance::{beyond_sizes, median};
+use crate::evidence::chance::beyond_sizes;
 
 /// Doses of the adapter beside 0, the base, and 1.
 const DOSES: [f64; 5] = [-1.0, 0.25, 0.5, 2.0, 3.0];
@@ -136,6 +137,7 @@ fn draft(case: &Case, prompts: &Prompts, responses: &[ByPrompt]) -> Draft {
         },
         ..Draft::new(answer, why)
     }
+    .beside_chance()
 }
 
 /// The set with the largest excess over the middle of the random adapters there; of every model the largest of all sets,

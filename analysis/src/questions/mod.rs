@@ -5,6 +5,7 @@
 //! line in [`QUESTIONS`].
 
 mod answers;
+mod composition;
 mod constant;
 mod direction;
 mod effect;
@@ -21,11 +22,13 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use lcr_documents::audit::{Answer, Coherence, Depth, Question, Seen, WeightChange};
+use lcr_documents::number::plural;
+use lcr_documents::statistics::median;
 use lcr_model::decoder::{BoundAdapter, Decoder};
 use lcr_model::tokenizer::Tokenizer;
 
 use crate::AuditError;
-use crate::evidence::chance::{holm, median};
+use crate::evidence::chance::holm;
 use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
 
 /// Chance alone may answer yes to any question of a run as often as this.
@@ -44,6 +47,7 @@ pub static QUESTIONS: &[&Asking] = &[
     &direction::ASKING,
     &rotation::ASKING,
     &magnitude::ASKING,
+    &composition::ASKING,
     &hidden::ASKING,
     &surrogate::ASKING,
     &location::ASKING,
@@ -70,6 +74,8 @@ pub struct Case<'a> {
     pub decoder: &'a Decoder,
     /// The adapter.
     pub adapter: &'a BoundAdapter,
+    /// Other adapters that it is used together with.
+    pub stack: &'a [BoundAdapter],
     /// The base's tokenizer, if it has one.
     pub tokenizer: Option<&'a Tokenizer>,
     /// The probes; none at depth `quick`, whose questions are about the weights alone.
@@ -165,6 +171,15 @@ impl Draft {
         Self { answer: Answer::Unresolved, why, advice: String::new(), ..self }
     }
 
+    /// The same, saying how many random adapters it was not held against.
+    fn without(self, overflowed: usize) -> Self {
+        if overflowed == 0 || self.random.is_empty() {
+            return self;
+        }
+        let left = plural(overflowed, "random adapter");
+        Self { why: format!("{}; {left} left out, whose numbers overflow", self.why), ..self }
+    }
+
     /// The number over the median of random adapters.
     pub fn times_random(&self) -> Option<f64> {
         let middle = median(&self.random).filter(|middle| *middle > 0.0)?;
@@ -211,7 +226,8 @@ pub fn ask(case: &Case, depth: Depth, report: &mut dyn FnMut(&str)) -> Result<In
         if let Some((name, _)) = asking.names.first() {
             report(name);
         }
-        drafts.extend((asking.ask)(case)?.into_iter().map(|(name, draft)| (name, *asking, draft)));
+        let asked = (asking.ask)(case)?.into_iter();
+        drafts.extend(asked.map(|(name, draft)| (name, *asking, draft.without(case.evidence.overflowed))));
     }
     let p = holm(&drafts.iter().map(|(_, _, draft)| draft.p).collect::<Vec<_>>());
     let answered = drafts.into_iter().zip(p).map(|((name, asking, draft), p)| {

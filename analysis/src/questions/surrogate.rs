@@ -6,32 +6,41 @@
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
+use lcr_model::decoder::ModelError;
 
 use super::{Asked, Asking, Case, Draft};
+use crate::AuditError;
 use crate::causal::pass::Prompts;
 use crate::causal::surrogate::surrogate;
-use crate::evidence::chance::beyond;
+use crate::evidence::chance::beyond_shares;
 
 /// Share explained from which the adapter is a steering vector for all practical purposes.
 const EXPLAINED: f64 = 0.8;
 /// Prompts of each set, half of which choose the vector.
 const PROMPTS: usize = 4;
-/// Random adapters that the same is asked of: as few as give a spread.
-const RANDOM: usize = 3;
 
 pub(super) static ASKING: Asking =
     Asking { names: &[("surrogate", "Is it one steering vector?")], depth: Depth::Deep, ask };
 
 fn ask(case: &Case) -> Asked {
+    let draft = match draft(case) {
+        Err(AuditError::Model(ModelError::Overflow { .. })) => {
+            Draft::unresolved("with a vector that is as large added, the model computes numbers that are not finite")
+        }
+        found => found?,
+    };
+    Ok(vec![("surrogate".to_owned(), draft)])
+}
+
+fn draft(case: &Case) -> Result<Draft, AuditError> {
     let prompts = Prompts::of_each(case.sets, case.base, PROMPTS);
     let streams = &case.evidence.forced.streams;
     let mut report = |done, all| (case.report)("vectors", done, all);
     let Some(own) = surrogate(case.decoder, case.adapter, streams, 0, &prompts, &mut report)? else {
-        let draft = Draft::unresolved("the adapter moves no answer, or there are fewer than two prompts");
-        return Ok(vec![("surrogate".to_owned(), draft)]);
+        return Ok(Draft::unresolved("the adapter moves no answer, or there are fewer than two prompts"));
     };
     let mut random = Vec::new();
-    for (adapter, model) in case.evidence.random.iter().zip(1..).take(RANDOM) {
+    for (adapter, model) in case.evidence.random.iter().zip(1..) {
         let found = surrogate(case.decoder, adapter, streams, model, &prompts, &mut report)?;
         random.extend(found.map(|found| found.explained));
     }
@@ -44,7 +53,7 @@ fn ask(case: &Case) -> Asked {
     let draft = Draft {
         measured: Some(own.explained),
         unit: "share explained",
-        p: beyond(own.explained, &random),
+        p: beyond_shares(own.explained, &random),
         random,
         places: vec![
             Seen::at(format!("resid.{}", own.site), own.explained)
@@ -56,6 +65,7 @@ fn ask(case: &Case) -> Asked {
             String::new()
         },
         ..Draft::new(if is_vector { Answer::Yes } else { Answer::No }, why)
-    };
-    Ok(vec![("surrogate".to_owned(), draft)])
+    }
+    .beside_chance();
+    Ok(draft)
 }

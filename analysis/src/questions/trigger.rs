@@ -6,6 +6,7 @@
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
+use lcr_documents::statistics::median;
 use lcr_model::decoder::BoundAdapter;
 
 use super::{Asked, Asking, Case, Draft};
@@ -13,7 +14,6 @@ use crate::AuditError;
 use crate::causal::sweep::candidates::{self, Pool};
 use crate::causal::sweep::{Found, Sweep};
 use crate::evidence::base_answers::greedy;
-use crate::evidence::chance::median;
 
 /// Of all texts tried, so many parts of [`PARTS`] are words; the rest are strings of words.
 const WORDS: usize = 3;

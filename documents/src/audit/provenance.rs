@@ -40,7 +40,7 @@ pub struct Provenance {
 }
 
 /// What was asked of the models beside the probes' source: with it the comparison can be run again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Asked {
     /// Metrics by name, sorted.
     pub metrics: Vec<String>,
@@ -66,6 +66,20 @@ pub struct Asked {
     /// Texts that are tried as triggers, at depth `deep`.
     #[serde(default)]
     pub sweep_budget: usize,
+    /// Other adapters that it is used together with.
+    #[serde(default)]
+    pub stack: Vec<Stacked>,
+}
+
+/// Another adapter that is used together with the one that is audited.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stacked {
+    /// Its folder.
+    pub path: String,
+    /// How strong it is: 1 is as it was trained.
+    pub weight: f64,
+    /// SHA-256 of its tensor file.
+    pub sha256: String,
 }
 
 /// What reports asked that do not say.

@@ -4,6 +4,7 @@
 //! stands only what a yes is worth. Without known-good adapters beside it, no answer about behaviour is above a warning.
 
 use lcr_documents::audit::{Answer, Audit};
+use lcr_documents::statistics::median;
 
 use crate::rules::{Found, Judge, Question, RestsOn, Rule, Severity, Stage, rules};
 
@@ -24,6 +25,7 @@ pub(crate) static RULES: &[&Rule] = &[
     &DIRECTION_IDENTITY,
     &ROTATION,
     &MAGNITUDE,
+    &COMPOSITION,
     &SUBJECT,
     &HIDDEN,
     &SURROGATE,
@@ -44,12 +46,10 @@ impl Question {
         let asked = audit.questions.get(self.name).filter(|asked| asked.answer == Answer::Yes)?;
         let message = [asked.why.as_str(), asked.advice.as_str()].map(str::trim_end);
         let message = message.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
-        let mut random = asked.random.clone();
-        random.sort_by(f64::total_cmp);
         Some(Found {
             measured: asked.measured,
             floor: asked.floor,
-            null: middle(&random),
+            null: median(&asked.random),
             interval: asked.interval,
             ..Found::at(self.name, sentences(&message))
         })
@@ -82,14 +82,6 @@ fn sentences(texts: &[&str]) -> String {
         format!("{first}{}{end}", letters.as_str())
     });
     each.collect::<Vec<_>>().join(" ")
-}
-
-/// The middle of sorted numbers.
-fn middle(sorted: &[f64]) -> Option<f64> {
-    let half = sorted.len() / 2;
-    let upper = sorted.get(half).copied()?;
-    let lower = sorted.get(half.wrapping_sub(1)).copied().filter(|_| sorted.len().is_multiple_of(2));
-    Some(lower.map_or(upper, |lower| f64::midpoint(lower, upper)))
 }
 
 pub(crate) static EFFECT: Rule = Rule {
@@ -293,6 +285,19 @@ pub(crate) static MAGNITUDE: Rule = Rule {
     ..FAMILY
 };
 
+pub(crate) static COMPOSITION: Rule = Rule {
+    code: "question-composition",
+    title: "Adapters do together what none does alone",
+    why: "With the other adapters of `--stack` loaded beside it, the answers change by more than the changes of each \
+          account for. A payload can be cut in pieces, each of which passes by itself, and put together by whoever loads \
+          them. Two strong adapters of one subject can drive each other as well.",
+    example: "On refusal two adapters together do 5 times what they account for one by one.",
+    accept: "Read the answers with all of them loaded, and audit them merged into one. If it is wanted, waive it by \
+             digest with an owner and an expiry date.",
+    judges: &[Judge::Question(Question { name: "composition", of_behaviour: true })],
+    ..FAMILY
+};
+
 pub(crate) static SUBJECT: Rule = Rule {
     code: "question-subject",
     title: "The adapter has a subject that its weights name",
@@ -356,13 +361,6 @@ mod tests {
             assert_eq!(rule.code, format!("question-{}", name.replace('.', "-")));
         }
         assert_eq!(question_names().count(), RULES.len());
-    }
-
-    #[test]
-    fn the_middle_is_the_median() {
-        assert_eq!(middle(&[]), None);
-        assert_eq!(middle(&[1.0, 2.0, 9.0]), Some(2.0));
-        assert_eq!(middle(&[1.0, 2.0, 4.0, 9.0]), Some(3.0));
     }
 
     #[test]

@@ -4,13 +4,13 @@
 use std::cmp::Ordering;
 
 use candle_core::{Device, Tensor};
+use lcr_documents::statistics::median;
 use lcr_formats::adapter::LowRank;
 use lcr_formats::checkpoint::Weight;
 use lcr_formats::config::{Layout, Norm};
 use lcr_model::decoder::{BoundAdapter, Decoder, with_values};
 
 use crate::AuditError;
-use crate::evidence::chance::median;
 
 /// Layers whose readers are held against the bare embeddings; further up the stream has little of them left.
 const LAYERS: usize = 4;
