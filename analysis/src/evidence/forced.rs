@@ -18,6 +18,9 @@ use crate::metrics::tokens::{Distribution, divergence};
 /// Bytes of activations that one part of the prompts may take, about.
 const PART_BYTES: usize = 768 << 20;
 
+/// Models whose gains of tokens are summed: the adapter, and one to see beside it.
+const GAINS_OF: usize = 2;
+
 /// One model's divergence from the base on one prompt's answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AnswerDivergence {
@@ -49,6 +52,9 @@ impl AnswerDivergence {
 pub struct Forced {
     /// `[models][sets][prompts]`; the models are those that were given, without the base.
     pub answers: Vec<Vec<Vec<AnswerDivergence>>>,
+    /// Σ over answer positions of how much more likely each token is than in the base, `[models][sets][vocab]`, of the
+    /// first model and the second: what the adapter makes the model say, beside a random one.
+    pub gained: Vec<Vec<Vec<f64>>>,
     /// What the streams showed.
     pub streams: StreamSums,
 }
@@ -71,6 +77,7 @@ pub fn forced_answers(
             sets.iter().map(|set| vec![AnswerDivergence::default(); set.prompts.len()]).collect();
             models.len()
         ],
+        gained: vec![vec![vec![0.0; decoder.config().vocab_size]; sets.len()]; models.len().min(GAINS_OF)],
         streams: StreamSums::new(decoder.config(), models.len(), sets),
     };
     let ids: Vec<PromptId> = prompts_of(sets).collect();
@@ -93,7 +100,7 @@ pub fn forced_answers(
         for_each_block(decoder, &lockstep, &rows, |logits, block| {
             let places: Vec<(PromptId, usize)> =
                 block.iter().map(|(prompt, position)| (part[*prompt], *position)).collect();
-            add(&mut found.answers, logits, decoder.config().vocab_size, &places)
+            add(&mut found, logits, decoder.config().vocab_size, &places)
         })?;
     }
     decoder.release_head();
@@ -175,7 +182,7 @@ pub(crate) fn parts(
 
 /// Adds a block of answer positions of every model.
 fn add(
-    answers: &mut [Vec<Vec<AnswerDivergence>>],
+    forced: &mut Forced,
     logits: &Branches,
     vocab_size: usize,
     places: &[(PromptId, usize)],
@@ -183,17 +190,18 @@ fn add(
     use rayon::prelude::*;
     with_values(logits.model(0), |base| {
         let base = Distribution::of_rows(base, vocab_size);
-        for (index, answers) in answers.iter_mut().enumerate() {
+        for (index, answers) in forced.answers.iter_mut().enumerate() {
             let found: Vec<(f64, u32)> = if logits.same(0, index + 1) {
                 base.iter().map(|row| (0.0, row.top as u32)).collect()
             } else {
                 with_values(logits.model(index + 1), |adapted| {
-                    let rows = adapted.par_chunks_exact(vocab_size).zip(&base);
-                    rows.map(|(row, base)| {
-                        let row = Distribution::new(row);
-                        (divergence(base, &row).kl, row.top as u32)
-                    })
-                    .collect()
+                    let adapted = Distribution::of_rows(adapted, vocab_size);
+                    if let Some(gained) = forced.gained.get_mut(index) {
+                        let rows = adapted.iter().zip(&base).zip(places);
+                        rows.for_each(|((row, base), (id, _))| row.add_gain(base, &mut gained[id.set]));
+                    }
+                    let rows = adapted.par_iter().zip(&base);
+                    rows.map(|(row, base)| (divergence(base, row).kl, row.top as u32)).collect()
                 })?
             };
             for ((id, _), (kl, choice)) in places.iter().zip(found) {

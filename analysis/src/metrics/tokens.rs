@@ -160,6 +160,14 @@ impl<'a> Distribution<'a> {
         self.logits.iter().filter(|logit| **logit > self.logits[token]).count()
     }
 
+    /// Adds to each token's number by how much more likely it is than in `base`.
+    pub fn add_gain(&self, base: &Self, gained: &mut [f64]) {
+        let shares = self.exponentials.iter().zip(&base.exponentials);
+        for (gained, (own, base_share)) in gained.iter_mut().zip(shares) {
+            *gained += f64::from(*own) * self.scale - f64::from(*base_share) * base.scale;
+        }
+    }
+
     /// Of every row of logits, `[rows, vocab]`.
     pub fn of_rows(logits: &'a [f32], vocab_size: usize) -> Vec<Self> {
         logits.par_chunks_exact(vocab_size).map(Self::new).collect()

@@ -1,4 +1,5 @@
-//! What is it about? The mean shift over unrelated text, read through the base's own final norm and unembedding.
+//! What is it about? The tokens that get likelier in the base's own answers, and the mean shift over unrelated text, read
+//! through the base's final norm and unembedding.
 //!
 //! A narrow fine-tune betrays its subject in what it does to text that has nothing to do with it, and most in the first
 //! few positions. The tokens are shown beside those of random adapters; no verdict is made of them.
@@ -27,21 +28,47 @@ fn ask(case: &Case) -> Asked {
             let promoted = read(case, &sites[site], 0, first)?;
             let random = if sites[site].models.len() > 1 { read(case, &sites[site], 1, first)? } else { Vec::new() };
             if let Some((_, largest)) = promoted.first() {
-                let list = |tokens: &[(String, f64)]| {
-                    tokens.iter().map(|(token, _)| format!("{token:?}")).collect::<Vec<_>>().join(" ")
-                };
-                places.push(Seen::at(at, *largest).reading(format!("{}\nrandom: {}", list(&promoted), list(&random))));
+                let text = format!("{}\nrandom: {}", listed(&promoted), listed(&random));
+                places.push(Seen::at(at, *largest).reading(text));
             }
         }
     }
     let draft = Draft {
         unit: "logit of the first token",
         measured: places.iter().filter_map(|place| place.measured).reduce(f64::max),
-        places,
+        places: [said_more(case), places].concat(),
         advice: "Read the tokens: a narrow fine-tune shows its subject here. Tokens of no theme say nothing.".into(),
         ..Draft::new(Answer::Unresolved, "shown, not judged: only known-good adapters of this base could judge it")
     };
     Ok(vec![("subject".to_owned(), draft)])
+}
+
+/// The tokens that get likelier in each set's answers, summed over their positions: what the model is made to say.
+fn said_more(case: &Case) -> Vec<Seen> {
+    let gained = &case.evidence.forced.gained;
+    let answered = (0..case.sets.len()).filter(|set| case.sets[*set].answered);
+    let of_set = |set: usize| {
+        let [own, random] = [0, 1].map(|model| gained.get(model).map_or(Vec::new(), |sets| largest(case, &sets[set])));
+        let (_, most) = own.first()?;
+        let at = format!("answers on {}", case.sets[set].name);
+        Some(Seen::at(at, *most).reading(format!("{}\nrandom: {}", listed(&own), listed(&random))))
+    };
+    answered.filter_map(of_set).collect()
+}
+
+/// The tokens with the largest numbers, and those.
+fn largest(case: &Case, added: &[f64]) -> Vec<(String, f64)> {
+    let mut order: Vec<usize> = (0..added.len()).collect();
+    order.sort_by(|left, right| added[*right].total_cmp(&added[*left]));
+    let named = order.into_iter().take(TOKENS).map(|token| {
+        let text = case.tokenizer.map_or_else(|| format!("#{token}"), |known| known.token_text(token as u32));
+        (text, added[token])
+    });
+    named.filter(|(_, added)| *added > 0.0).collect()
+}
+
+fn listed(tokens: &[(String, f64)]) -> String {
+    tokens.iter().map(|(token, _)| format!("{token:?}")).collect::<Vec<_>>().join(" ")
 }
 
 /// A few sites behind the first, the last of them included.
@@ -71,11 +98,5 @@ fn read(case: &Case, site: &SiteSums, model: usize, first: bool) -> Result<Vec<(
         let (mean, moved) = values.split_at(values.len() / 2);
         mean.iter().zip(moved).map(|(mean, moved)| f64::from(*moved) - f64::from(*mean)).collect()
     })?;
-    let mut order: Vec<usize> = (0..added.len()).collect();
-    order.sort_by(|left, right| added[*right].total_cmp(&added[*left]));
-    let named = order.into_iter().take(TOKENS).map(|token| {
-        let text = case.tokenizer.map_or_else(|| format!("#{token}"), |known| known.token_text(token as u32));
-        (text, added[token])
-    });
-    Ok(named.collect())
+    Ok(largest(case, &added))
 }
