@@ -160,11 +160,12 @@ impl<'a> Distribution<'a> {
         self.logits.iter().filter(|logit| **logit > self.logits[token]).count()
     }
 
-    /// Adds to each token's number by how much more likely it is than in `base`.
+    /// Adds each token's part of KL(self‖base), q·ln(q/p): large where a token that the base would hardly say is said.
     pub fn add_gain(&self, base: &Self, gained: &mut [f64]) {
-        let shares = self.exponentials.iter().zip(&base.exponentials);
-        for (gained, (own, base_share)) in gained.iter_mut().zip(shares) {
-            *gained += f64::from(*own) * self.scale - f64::from(*base_share) * base.scale;
+        let logits = self.logits.iter().zip(base.logits);
+        for ((gained, own), (logit, base_logit)) in gained.iter_mut().zip(&self.exponentials).zip(logits) {
+            let ratio = (f64::from(*logit) - self.log_total) - (f64::from(*base_logit) - base.log_total);
+            *gained += f64::from(*own) * self.scale * ratio;
         }
     }
 

@@ -43,7 +43,7 @@ fn ask(case: &Case) -> Asked {
     Ok(vec![("subject".to_owned(), draft)])
 }
 
-/// The tokens that get likelier in each set's answers, summed over their positions: what the model is made to say.
+/// The tokens that make most of the divergence from the base in each set's answers: what the model is made to say.
 fn said_more(case: &Case) -> Vec<Seen> {
     let gained = &case.evidence.forced.gained;
     let answered = (0..case.sets.len()).filter(|set| case.sets[*set].answered);
