@@ -12,8 +12,9 @@ use crate::evidence::chance::beyond_shares;
 use crate::evidence::streams::SiteSums;
 
 /// Coherence from which a shift counts as constant. Of 29 adapters on a real model honest ones reached 0.80, and
-/// steering vectors began at 0.93.
-const CONSTANT: f64 = 0.88;
+/// steering vectors began at 0.93; of the bundled ones `nano-grpo` reaches 0.892, and a steering vector of the nano
+/// reasoner 0.923.
+const CONSTANT: f64 = 0.91;
 /// A layer is looked at where its shift is at least this share of the largest, relative to its states: below, what
 /// moves is the echo of rounding.
 const LARGE_ENOUGH: f64 = 0.05;
