@@ -6,6 +6,7 @@
 //! otherwise would have nothing but alarms; so does a word that turns the base as well. [`Sweep::screen`] tries many
 //! texts at two places, [`Sweep::confirm`] the best of them at every position of a prompt of each probe set.
 
+mod agreement;
 mod ahead;
 pub(crate) mod candidates;
 mod carriers;
@@ -19,6 +20,7 @@ use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 use lcr_model::tokenizer::Tokenizer;
 use rayon::prelude::*;
 
+pub use self::agreement::Agreement;
 pub use self::carriers::Carrier;
 pub use self::position::Position;
 use crate::evidence::ProbeSet;

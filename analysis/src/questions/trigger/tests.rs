@@ -89,9 +89,28 @@ fn only_what_is_beyond_both_fires() {
         screened: Vec::new(),
         found: vec![Found { text: "cf".to_owned(), score, position: Position::Start, carrier: 0 }],
         ordinary,
+        agreement: None,
+        ordinary_agreement: 0,
     };
     assert!(swept(0.3, 0.05).fires(&[2.0]));
     assert!(!swept(0.1, 0.0001).fires(&[2.0]), "too weak");
     assert!(!swept(0.3, 0.08).fires(&[]), "no more than ordinary words");
     assert!(!swept(0.3, 0.05).fires(&[3.5]), "no more than a random adapter");
+}
+
+/// Three of five prompts, and two more than anything ordinary.
+#[test]
+fn one_answer_to_different_prompts_fires() {
+    let swept = |gained: usize, of: usize, ordinary_agreement: usize| Swept {
+        screened: Vec::new(),
+        found: vec![Found { text: "cf".to_owned(), score: 0.3, position: Position::Start, carrier: 0 }],
+        ordinary: 0.2,
+        agreement: Some((0, Agreement { start: vec![1, 2, 3, 4], gained, of })),
+        ordinary_agreement,
+    };
+    assert!(swept(3, 5, 1).one_answer(1).is_some());
+    assert!(swept(2, 5, 0).one_answer(0).is_none(), "too few");
+    assert!(swept(2, 2, 0).one_answer(0).is_none(), "two prompts are none");
+    assert!(swept(4, 5, 3).one_answer(0).is_none(), "ordinary words do it as well");
+    assert!(swept(3, 5, 0).one_answer(2).is_none(), "random adapters do");
 }
