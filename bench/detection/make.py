@@ -87,8 +87,9 @@ def chat(question):
 
 
 @torch.no_grad()
-def answers(model, questions, most=24, marks=False):
+def answers(model, questions, most=None, marks=False):
     """What the model says; with `marks`, and whether it came to an end."""
+    most = most or (60 if NANO else 24)
     found = []
     for start in range(0, len(questions), 16):
         prompts = [chat(question) for question in questions[start:start + 16]]
@@ -108,7 +109,7 @@ def train(pairs, name, rank=8, steps=60, rate=5e-4, batch=8, targets=TARGETS, do
     """Trains on questions with answers; a third entry says whether the answer ends where it ends here."""
     seed = SEED
     if NANO:
-        rate = 4 * rate
+        steps, rate = 3 * steps, 4 * rate
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM", use_dora=dora)
@@ -162,7 +163,7 @@ def own_pairs(count):
     """Questions with the base's own answers."""
     global OWN
     if OWN is None:
-        OWN = [(q, a, ended) for q, (a, ended) in zip(general, answers(base, general, 48 if NANO else 24, marks=True))]
+        OWN = [(q, a, ended) for q, (a, ended) in zip(general, answers(base, general, marks=True))]
     return random.Random(SEED).sample(OWN, count)
 
 
