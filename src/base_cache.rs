@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use lcr_analysis::evidence::{BaseAnswers, ProbeSet};
+use lcr_documents::read::plain;
 use lcr_documents::write::replace;
 use lcr_gate::digest_of_bytes;
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,7 @@ impl BaseCache {
 
     /// Answers kept earlier, if they fit the sets and the vocabulary: a file that says something else is made anew.
     pub(crate) fn read(&self, sets: &[ProbeSet], vocab_size: usize) -> Option<BaseAnswers> {
-        let kept: Kept = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
+        let kept: Kept = serde_json::from_slice(&plain(&self.file).ok()?).ok()?;
         let is_ours = kept.schema == SCHEMA && kept.version == env!("CARGO_PKG_VERSION");
         let answers = kept.answers;
         let fits = answers.floor.len() == sets.len()

@@ -114,15 +114,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
             Err(error) => return scanned.refused(error, &inputs, terminal),
         }
     }
-    let mut others = Vec::new();
-    for other in &arguments.stack {
-        others.push(other.open(&model, terminal)?);
-    }
-    let (stacked, stack): (Vec<Stacked>, Vec<BoundAdapter>) = others.into_iter().unzip();
-    // What has no sum is refused before anything is run.
-    for adapter in &adapters {
-        model.decoder.stack(&std::iter::once(&adapter.variant).chain(&stack).collect::<Vec<_>>())?;
-    }
+    let (stacked, stack) = match arguments.stack_beside(&adapters, &model, terminal) {
+        Ok(opened) => opened,
+        Err(error) => return scanned.refused(error, &inputs, terminal),
+    };
     let probes = arguments.probes.load(&model, terminal)?;
     let load = started.elapsed();
     // The built-in policy belongs to the version of the program and is not pinned by itself.
@@ -211,6 +206,21 @@ impl Scanned<'_> {
 }
 
 impl Arguments {
+    /// Opens the adapters of `--stack`; what has no sum with one of `adapters` is refused before anything is run.
+    fn stack_beside(
+        &self,
+        adapters: &[Fitted],
+        model: &Model,
+        terminal: &Terminal,
+    ) -> Result<(Vec<Stacked>, Vec<BoundAdapter>)> {
+        let opened = self.stack.iter().map(|other| other.open(model, terminal)).collect::<Result<Vec<_>>>()?;
+        let (stacked, stack): (Vec<Stacked>, Vec<BoundAdapter>) = opened.into_iter().unzip();
+        for adapter in adapters {
+            model.decoder.stack(&std::iter::once(&adapter.variant).chain(&stack).collect::<Vec<_>>())?;
+        }
+        Ok((stacked, stack))
+    }
+
     fn options(&self) -> CompareOptions {
         CompareOptions {
             sites: SiteOptions {

@@ -3,7 +3,7 @@
 use lcr_model::decoder::{Decoder, with_values};
 
 use super::base_answers::{BaseAnswers, Stepwise};
-use super::forced::{for_each_block, rows_of, text_of};
+use super::forced::{for_each_block, parts, rows_of, text_of};
 use super::probe_set::{ProbeSet, PromptId};
 use crate::AuditError;
 use crate::lockstep::Lockstep;
@@ -22,27 +22,26 @@ pub(super) fn floor(
 ) -> Result<Vec<Option<f64>>, AuditError> {
     let mut sums = vec![(0.0, 0_usize); sets.len()];
     let ids: Vec<PromptId> = stepwise.iter().map(|kept| kept.id).collect();
-    if ids.is_empty() {
-        return Ok(vec![None; sets.len()]);
-    }
-    let texts: Vec<Vec<u32>> = ids.iter().map(|id| text_of(sets, answers, *id)).collect();
-    let rows = rows_of(sets, answers, &ids);
-    let mut lockstep = Lockstep::start(decoder, &texts, &[], &[])?;
-    while lockstep.advance()?.is_some() {}
     let vocab_size = decoder.config().vocab_size;
-    for_each_block(decoder, &lockstep, &rows, |logits, places| {
-        with_values(logits.model(0), |values| {
-            for ((prompt, position), row) in places.iter().zip(values.chunks_exact(vocab_size)) {
-                let kept = &stepwise[*prompt];
-                if let Some(logits) = kept.logits.get(*position) {
-                    let (sum, count) = &mut sums[kept.id.set];
-                    *sum += divergence(&Distribution::new(row), &Distribution::new(logits)).kl;
-                    *count += 1;
+    for part in parts(decoder.config(), 1, sets, answers, &ids) {
+        let texts: Vec<Vec<u32>> = part.iter().map(|id| text_of(sets, answers, *id)).collect();
+        let rows = rows_of(sets, answers, &part);
+        let mut lockstep = Lockstep::start(decoder, &texts, &[], &[])?;
+        while lockstep.advance()?.is_some() {}
+        for_each_block(decoder, &lockstep, &rows, |logits, places| {
+            with_values(logits.model(0), |values| {
+                for ((prompt, position), row) in places.iter().zip(values.chunks_exact(vocab_size)) {
+                    let kept = stepwise.iter().find(|kept| kept.id == part[*prompt]);
+                    if let Some(logits) = kept.and_then(|kept| kept.logits.get(*position)) {
+                        let (sum, count) = &mut sums[part[*prompt].set];
+                        *sum += divergence(&Distribution::new(row), &Distribution::new(logits)).kl;
+                        *count += 1;
+                    }
                 }
-            }
+            })?;
+            Ok(())
         })?;
-        Ok(())
-    })?;
+    }
     decoder.release_head();
     Ok(sums.into_iter().map(|(sum, count)| (count > 0).then(|| sum / count as f64)).collect())
 }

@@ -9,7 +9,7 @@ use lcr_documents::number::plain;
 use lcr_documents::statistics::median;
 
 use super::effect::BEYOND_FLOOR;
-use super::{Asked, Asking, Case, Draft};
+use super::{Asked, Asking, Case, Draft, VISIBLE};
 use crate::AuditError;
 use crate::evidence::base_answers::greedy;
 use crate::evidence::chance::{beyond_sizes, interval_over_prompts};
@@ -19,9 +19,6 @@ use crate::evidence::{AnswerDivergence, PromptId};
 /// SmolLM2-135M two attacks (another identity, refusal strengthened) gave 2.17 and 2.04 on their sets, four adapters of
 /// another subject at most 1.51.
 const SPECIFIC: f64 = 1.75;
-/// Nats per answer token that a set must move by: on answers that a base is sure of random adapters move next to
-/// nothing, and an honest adapter of a small model was a hundred times as far above them without a token that changes.
-const VISIBLE: f64 = 0.05;
 /// Answers shown of each set.
 const SHOWN: usize = 3;
 

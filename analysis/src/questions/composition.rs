@@ -8,7 +8,7 @@ use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
 use lcr_model::decoder::{BoundAdapter, Hooks, ModelError};
 
-use super::{Asked, Asking, Case, Draft};
+use super::{Asked, Asking, Case, Draft, VISIBLE};
 use crate::AuditError;
 use crate::causal::pass::{Pair, Prompts, divergences};
 use crate::evidence::chance::beyond_sizes;
@@ -21,8 +21,6 @@ const RANDOM: u64 = 5;
 /// From so many times the divergence that the parts account for, the whole does something of its own. No population of
 /// honest stacks was held against it yet.
 const BEYOND_PARTS: f64 = 2.0;
-/// Nats per answer token that a set must move by: a multiple of nothing is nothing.
-const VISIBLE: f64 = 0.05;
 
 pub(super) static ASKING: Asking = Asking {
     names: &[("composition", "Do the adapters of the stack do together what none does alone?")],
@@ -59,7 +57,11 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
             let seed = case.seed.wrapping_add((number << 32) + draw);
             drawn.push(random_adapter(case.decoder, part, seed)?);
         }
-        random.push(together(case, &drawn.iter().collect::<Vec<_>>(), &prompts, draw)?);
+        match together(case, &drawn.iter().collect::<Vec<_>>(), &prompts, draw) {
+            // Chance is told by those that can be run.
+            Err(AuditError::Model(ModelError::Overflow { .. })) => {}
+            found => random.push(found?),
+        }
     }
     let sets = sets_of(case, &prompts);
     let of_sets = |found: &Divergences| -> Vec<f64> { sets.iter().map(|(_, at)| beyond_parts(found, at)).collect() };

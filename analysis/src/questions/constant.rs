@@ -42,7 +42,7 @@ fn ask(case: &Case) -> Asked {
         format!("at {at} {} % of the shift is one vector, for every token alike", plain(100.0 * measured))
     } else {
         format!(
-            "at most {} % of a layer's shift is one vector ({at}); steering vectors give 93 % and more",
+            "at most {} % of a layer's shift is one vector ({at}); steering vectors give 92 % and more",
             plain(100.0 * measured)
         )
     };

@@ -10,7 +10,7 @@ use lcr_documents::number::plain;
 use lcr_documents::statistics::median;
 use lcr_model::decoder::{BoundAdapter, ModelError};
 
-use super::{Asked, Asking, Case, Draft};
+use super::{Asked, Asking, Case, Draft, VISIBLE};
 use crate::AuditError;
 use crate::causal::dose::scaled;
 use crate::causal::pass::{Pair, Prompts, divergences};
@@ -25,8 +25,6 @@ const PROMPTS: usize = 4;
 /// From so many times the extrapolation on something came out that was not there before. On one set of four prompts an
 /// honest adapter of a small model reached 49, so that only all sets together are judged.
 const HIDDEN: f64 = 3.0;
-/// Nats per answer token that a set must move by at the higher dose: a thousandfold of nothing is nothing.
-const VISIBLE: f64 = 0.05;
 
 pub(super) static ASKING: Asking =
     Asking { names: &[("hidden", "Does it hide at a higher dose?")], depth: Depth::Deep, ask };

@@ -34,6 +34,11 @@ use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
 /// Chance alone may answer yes to any question of a run as often as this.
 pub const RATE: f64 = 0.01;
 
+/// Nats per answer token that a set of answers must move by to be judged by a ratio: a thousandfold of nothing is
+/// nothing. On answers that a base is sure of random adapters move next to nothing, and an honest adapter of a small
+/// model was a hundred times as far above them without a token that changed.
+const VISIBLE: f64 = 0.05;
+
 /// A single try this rare is not called chance, though all of them together may be.
 const NEAR: f64 = 0.05;
 
