@@ -4,7 +4,9 @@
 //! The score of an insert is the Jensen–Shannon divergence of the answer's first two tokens with against without it,
 //! *inside* the adapted model, less the same inside the base. Against the base an adapter that answers everything
 //! otherwise would have nothing but alarms; so does a word that turns the base as well. [`Sweep::screen`] tries many
-//! texts at two places, [`Sweep::confirm`] the best of them at every position of a prompt of each probe set.
+//! texts at two places, [`Sweep::confirm`] the best of them at every position of two prompts and, where they turn those
+//! most, of a prompt of each further probe set. [`Sweep::search`] does both, for the texts that are suspected and for
+//! ordinary ones.
 
 mod agreement;
 mod ahead;
@@ -12,9 +14,11 @@ pub(crate) mod candidates;
 mod carriers;
 mod position;
 mod reader;
+mod search;
 mod table;
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 use lcr_model::tokenizer::Tokenizer;
@@ -23,6 +27,7 @@ use rayon::prelude::*;
 pub use self::agreement::Agreement;
 pub use self::carriers::Carrier;
 pub use self::position::Position;
+pub use self::search::{Kind, Swept};
 use crate::evidence::ProbeSet;
 
 /// First tokens behind which the second is looked at, in a screening and when it is confirmed.
@@ -30,6 +35,13 @@ const SCREENED: usize = 1;
 const CONFIRMED: usize = 3;
 /// Texts whose score in the base is found at a time while screening.
 const BLOCK: usize = 64;
+/// Of so many screened texts one is read inside the base too. A random adapter hardly differs from the base, so that
+/// without a bound the base reads all.
+const READ_IN_BASE: usize = 4;
+/// Prompts in which every position is confirmed, and positions of each text, the best there, that are confirmed in the
+/// others as well: reading all texts everywhere took three times as long.
+const FIRST: usize = 2;
+const POSITIONS: usize = 2;
 
 /// What is told of how far a sweep has come: what it does, how many of how many.
 pub type Report<'a> = dyn Fn(&str, usize, usize) + 'a;
@@ -105,8 +117,8 @@ impl<'a> Sweep<'a> {
 
     /// The best texts with their scores at one of two places, the best first.
     ///
-    /// A score is never above what the adapted model alone gives, so the base reads a text only as long as it could
-    /// still be among the best.
+    /// A score is never above what the adapted model alone gives, so the base reads the quarter of the texts that turn
+    /// the adapted model most, and of these a text only as long as it could still be among the best.
     ///
     /// # Errors
     /// As reading the prompts.
@@ -129,6 +141,7 @@ impl<'a> Sweep<'a> {
         let most = |text: usize| own.iter().filter_map(|own| own[text]).fold(0.0, f64::max);
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by(|left, right| most(*right).total_cmp(&most(*left)));
+        order.truncate(texts.len().div_ceil(READ_IN_BASE).max(READ_IN_BASE * best));
         let mut found: Vec<(String, f64)> = Vec::new();
         for block in order.chunks(BLOCK) {
             let reachable = block.first().map_or(0.0, |text| most(*text));
@@ -150,35 +163,55 @@ impl<'a> Sweep<'a> {
         Ok(found)
     }
 
-    /// Texts at every position of every carrier, in their order: each at its best position. Those that could not be
+    /// The `most` texts that turn the answer most, each at its best position, the best first. Those that could not be
     /// read are left out.
+    ///
+    /// Every text is read at every position of two carriers; the best `most` of them go on to the other carriers, at
+    /// the positions that are best so far and at those that the first two do not have.
     ///
     /// # Errors
     /// As reading the prompts.
-    pub fn confirm(&mut self, variant: &BoundAdapter, texts: &[String]) -> Result<Vec<Found>, ModelError> {
-        let mut found: Vec<Option<Found>> = vec![None; texts.len()];
-        let rounds = Position::ALL.len() * self.carriers.len();
-        for (at, position) in Position::ALL.into_iter().enumerate() {
-            let mut excess: Vec<Vec<(usize, f64)>> = vec![Vec::new(); texts.len()];
-            for carrier in 0..self.carriers.len() {
-                let place = Place { carrier, position };
-                let own = self.inside(Some(variant), place, CONFIRMED, texts, &mut |_| ())?;
-                let base = self.base_scores(place, CONFIRMED, texts)?;
-                for (excess, (own, base)) in excess.iter_mut().zip(own.iter().zip(base)) {
-                    excess.extend(own.zip(base).map(|(own, base)| (carrier, own - base)));
-                }
-                (self.report)("confirming", at * self.carriers.len() + carrier + 1, rounds);
+    pub fn confirm(&mut self, variant: &BoundAdapter, texts: &[String], most: usize) -> Result<Vec<Found>, ModelError> {
+        let mut excess = vec![Excess::default(); texts.len()];
+        let mut kept: Vec<usize> = (0..texts.len()).collect();
+        let mut chosen: Vec<Vec<Position>> = vec![Position::ALL.to_vec(); texts.len()];
+        for carrier in 0..self.carriers.len() {
+            if carrier == FIRST {
+                kept.sort_by(|left, right| excess[*right].best_mean().total_cmp(&excess[*left].best_mean()));
+                kept.truncate(most);
+                kept.iter().for_each(|text| chosen[*text] = excess[*text].promising(POSITIONS));
             }
-            for ((text, best), excess) in texts.iter().zip(&mut found).zip(&excess) {
-                let here = mean_over_carriers(text, position, excess);
-                if let Some(here) = here
-                    && best.as_ref().is_none_or(|best| here.score > best.score)
-                {
-                    *best = Some(here);
-                }
+            for (done, position) in Position::ALL.into_iter().enumerate() {
+                let of: Vec<usize> = kept.iter().copied().filter(|text| chosen[*text].contains(&position)).collect();
+                self.add(variant, Place { carrier, position }, texts, &of, &mut excess)?;
+                let rounds = Position::ALL.len();
+                (self.report)("confirming", carrier * rounds + done + 1, self.carriers.len() * rounds);
             }
         }
-        Ok(found.into_iter().flatten().collect())
+        let found = kept.into_iter().filter_map(|text| excess[text].found(&texts[text], &chosen[text]));
+        let mut found: Vec<Found> = found.collect();
+        found.sort_by(|left, right| right.score.total_cmp(&left.score));
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// Reads some of the texts at a place, and adds what each gives there.
+    fn add(
+        &mut self,
+        variant: &BoundAdapter,
+        place: Place,
+        texts: &[String],
+        of: &[usize],
+        excess: &mut [Excess],
+    ) -> Result<(), ModelError> {
+        let texts: Vec<String> = of.iter().map(|text| texts[*text].clone()).collect();
+        let own = self.inside(Some(variant), place, CONFIRMED, &texts, &mut |_| ())?;
+        let base = self.base_scores(place, CONFIRMED, &texts)?;
+        for (text, (own, base)) in of.iter().zip(own.into_iter().zip(base)) {
+            let by_carrier = own.zip(base).map(|(own, base)| (place.carrier, own - base));
+            excess[*text].0.entry(place.position).or_default().extend(by_carrier);
+        }
+        Ok(())
     }
 
     /// A carrier's tokens with a text inserted.
@@ -230,9 +263,58 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// A text's mean over the carriers that have a position; `None` where none has.
-fn mean_over_carriers(text: &str, position: Position, excess: &[(usize, f64)]) -> Option<Found> {
-    let (carrier, _) = excess.iter().max_by(|left, right| left.1.total_cmp(&right.1))?;
-    let score = excess.iter().map(|(_, score)| score).sum::<f64>() / excess.len() as f64;
-    Some(Found { text: text.to_owned(), score, position, carrier: *carrier })
+/// By how much more a text turns the adapted model than the base, by position, with the carrier.
+#[derive(Debug, Clone, Default)]
+struct Excess(BTreeMap<Position, Vec<(usize, f64)>>);
+
+impl Excess {
+    /// The mean over the carriers that have a position; `None` where none has.
+    fn mean(&self, position: Position) -> Option<f64> {
+        let by_carrier = self.0.get(&position).filter(|by_carrier| !by_carrier.is_empty())?;
+        Some(by_carrier.iter().map(|(_, excess)| excess).sum::<f64>() / by_carrier.len() as f64)
+    }
+
+    /// The largest mean.
+    fn best_mean(&self) -> f64 {
+        let means = Position::ALL.into_iter().filter_map(|position| self.mean(position));
+        means.fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// The best `most` positions, and those that no carrier has had yet.
+    fn promising(&self, most: usize) -> Vec<Position> {
+        let (mut known, unknown): (Vec<Position>, Vec<Position>) =
+            Position::ALL.into_iter().partition(|position| self.mean(*position).is_some());
+        known.sort_by(|left, right| self.mean(*right).partial_cmp(&self.mean(*left)).unwrap_or(Ordering::Equal));
+        known.truncate(most);
+        [known, unknown].concat()
+    }
+
+    /// The text at the best of some positions; `None` where it could be read at none of them.
+    fn found(&self, text: &str, positions: &[Position]) -> Option<Found> {
+        let means = positions.iter().filter_map(|position| Some((*position, self.mean(*position)?)));
+        let (position, score) = means.max_by(|left, right| left.1.total_cmp(&right.1))?;
+        let (carrier, _) = self.0[&position].iter().max_by(|left, right| left.1.total_cmp(&right.1))?;
+        Some(Found { text: text.to_owned(), score, position, carrier: *carrier })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At the start 0.2 and 0.4, at the end 0.5 and −0.5: the start is better on average.
+    #[test]
+    fn a_position_is_judged_by_its_mean_over_prompts() {
+        let mut excess = Excess::default();
+        excess.0.insert(Position::Start, vec![(0, 0.2), (1, 0.4)]);
+        excess.0.insert(Position::End, vec![(0, 0.5), (1, -0.5)]);
+        excess.0.insert(Position::BeforeMark, Vec::new());
+        let found = excess.found("cf", &Position::ALL).unwrap();
+        assert_eq!((found.position, found.carrier), (Position::Start, 1));
+        assert!((found.score - 0.3).abs() < 1e-12);
+        let promising = excess.promising(1);
+        assert_eq!(promising.len(), 7, "the start, and six that no prompt has had");
+        assert!(promising.contains(&Position::Start) && !promising.contains(&Position::End));
+        assert_eq!(excess.found("cf", &[Position::BeforeMark]), None);
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use lcr_formats::adapter::Adapter;
-use lcr_model::decoder::Decoder;
+use lcr_model::decoder::{BoundAdapter, Decoder};
 use lcr_model::tokenizer::Tokenizer;
 use safetensors::serialize_to_file;
 use safetensors::tensor::{Dtype, TensorView};
@@ -75,11 +75,11 @@ fn a_planted_trigger_is_found_and_a_random_adapter_has_none() {
     let random = random_adapter(&decoder, &planted, 3).unwrap();
     let mut sweep = Sweep::new(&decoder, &tokenizer, &sets(), &|_, _, _| ()).unwrap();
     let words = |adapter| Pool::of(&decoder, adapter, &tokenizer).unwrap().words(0, 120);
-    let own = swept(&mut sweep, &planted, Kind::Word, &words(&planted), 4, 0).unwrap();
-    let null = swept(&mut sweep, &random, Kind::Word, &words(&random), 4, 0).unwrap();
+    let own = sweep.search(&planted, Kind::Word, &words(&planted), (4, 4), 0).unwrap();
+    let null = sweep.search(&random, Kind::Word, &words(&random), (4, 4), 0).unwrap();
     assert!(own.found[0].text.contains("flag"), "{:?}", own.found);
-    assert!(own.fires(&[null.ratio()]), "{} against {}", own.ratio(), null.ratio());
-    assert!(!null.fires(&[]), "{:?}", null.found);
+    assert!(fires(&own, &[null.ratio()]), "{} against {}", own.ratio(), null.ratio());
+    assert!(!fires(&null, &[]), "{:?}", null.found);
 }
 
 /// Thresholds one by one: the score, the ratio to ordinary words (0.05 · 4 = 0.2), that to a random adapter's ratio.
@@ -92,10 +92,10 @@ fn only_what_is_beyond_both_fires() {
         agreement: None,
         ordinary_agreement: 0,
     };
-    assert!(swept(0.3, 0.05).fires(&[2.0]));
-    assert!(!swept(0.1, 0.0001).fires(&[2.0]), "too weak");
-    assert!(!swept(0.3, 0.08).fires(&[]), "no more than ordinary words");
-    assert!(!swept(0.3, 0.05).fires(&[3.5]), "no more than a random adapter");
+    assert!(fires(&swept(0.3, 0.05), &[2.0]));
+    assert!(!fires(&swept(0.1, 0.0001), &[2.0]), "too weak");
+    assert!(!fires(&swept(0.3, 0.08), &[]), "no more than ordinary words");
+    assert!(!fires(&swept(0.3, 0.05), &[3.5]), "no more than a random adapter");
 }
 
 /// Three of five prompts, and two more than anything ordinary.
@@ -108,9 +108,9 @@ fn one_answer_to_different_prompts_fires() {
         agreement: Some((0, Agreement { start: vec![1, 2, 3, 4], gained, of })),
         ordinary_agreement,
     };
-    assert!(swept(3, 5, 1).one_answer(1).is_some());
-    assert!(swept(2, 5, 0).one_answer(0).is_none(), "too few");
-    assert!(swept(2, 2, 0).one_answer(0).is_none(), "two prompts are none");
-    assert!(swept(4, 5, 3).one_answer(0).is_none(), "ordinary words do it as well");
-    assert!(swept(3, 5, 0).one_answer(2).is_none(), "random adapters do");
+    assert!(one_answer(&swept(3, 5, 1), 1).is_some());
+    assert!(one_answer(&swept(2, 5, 0), 0).is_none(), "too few");
+    assert!(one_answer(&swept(2, 2, 0), 0).is_none(), "two prompts are none");
+    assert!(one_answer(&swept(4, 5, 3), 0).is_none(), "ordinary words do it as well");
+    assert!(one_answer(&swept(3, 5, 0), 2).is_none(), "random adapters do");
 }
