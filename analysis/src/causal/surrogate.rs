@@ -1,9 +1,9 @@
 //! The base with one vector added to its stream: how much of an adapter such a vector explains.
 //!
-//! The vector is the adapter's mean shift at a layer times a factor; explained is
-//! 1 − Σ KL(adapted‖base + vector)/Σ KL(adapted‖base) over the base's answers. Layer and factor are chosen on every other
-//! prompt and judged on the rest. The mean shift itself is that of all rows of the pass that gathered it: one mean of
-//! thousands of rows, which the prompts judged share in.
+//! The vector is the adapter's mean shift at a layer times a factor; explained is 1 − Σ KL(adapted‖base + vector)/Σ
+//! KL(adapted‖base) over the base's answers. Layer and factor are chosen on every other prompt and judged on the rest.
+//! The mean shift itself is that of all rows of the pass that gathered it: one mean of thousands of rows, which the
+//! prompts judged share in.
 
 use candle_core::{Device, Tensor};
 use lcr_model::decoder::{BoundAdapter, Decoder, Hooks, Site};
@@ -104,8 +104,8 @@ fn mean_shift(site: &SiteSums, model: usize, factor: f64) -> Vec<f32> {
     site.models[model].shift.iter().map(|sum| (factor * sum / rows) as f32).collect()
 }
 
-/// What each of some vectors, given with the site that it is added at, explains of the adapter; `None` where the adapter
-/// moves none of the prompts.
+/// What each of some vectors, given with the site that it is added at, explains of the adapter; `None` where the
+/// adapter moves none of the prompts.
 fn shares(
     decoder: &Decoder,
     adapter: &BoundAdapter,

@@ -2,8 +2,8 @@
 //!
 //! The divergence of a small change grows with the square of its strength, and more slowly once it is large. A payload
 //! that was trained to stay under a threshold, or shrunk until nothing showed, comes out above the strength at which it
-//! is shipped: its divergence at twice and three times lies far above what the law of the doses up to 1 extrapolates to,
-//! and above what random adapters of its size do there.
+//! is shipped: its divergence at twice and three times lies far above what the law of the doses up to 1 extrapolates
+//! to, and above what random adapters of its size do there.
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
@@ -34,23 +34,30 @@ type Response = Vec<(f64, f64)>;
 
 fn ask(case: &Case) -> Asked {
     let prompts = Prompts::of_each(case.sets, case.base, PROMPTS);
-    let draft = match responses(case, &prompts) {
-        Ok(responses) => draft(case, &prompts, &responses),
-        Err(AuditError::Model(ModelError::Overflow { .. })) => {
-            Draft::unresolved("made up to three times as strong, the model computes numbers that are not finite")
+    let mut random: Vec<usize> = (0..case.evidence.random.len()).collect();
+    let draft = loop {
+        match responses(case, &prompts, &random) {
+            // Chance is told by those that can be run: behind the base and the adapter's doses stand theirs.
+            Err(AuditError::Model(ModelError::Overflow { place, .. })) if place > DOSES.len() => {
+                random.remove((place - DOSES.len() - 1) / RANDOM_DOSES.len());
+            }
+            Err(AuditError::Model(ModelError::Overflow { .. })) => {
+                let why = "made up to three times as strong, the model computes numbers that are not finite";
+                break Draft::unresolved(why);
+            }
+            found => break draft(case, &prompts, &found?),
         }
-        Err(error) => return Err(error),
     };
-    Ok(vec![("hidden".to_owned(), draft)])
+    Ok(vec![("hidden".to_owned(), draft.without(case.evidence.random.len() - random.len()))])
 }
 
 /// Doses of one adapter, ascending, each with Σ KL of every prompt.
 type ByPrompt = Vec<(f64, Vec<f64>)>;
 
-/// Σ KL of every prompt at every dose, of the adapter and then of each random adapter.
-fn responses(case: &Case, prompts: &Prompts) -> Result<Vec<ByPrompt>, AuditError> {
+/// Σ KL of every prompt at every dose, of the adapter and then of some random adapters.
+fn responses(case: &Case, prompts: &Prompts, random: &[usize]) -> Result<Vec<ByPrompt>, AuditError> {
     let mut adapters = vec![(case.adapter, DOSES.as_slice())];
-    adapters.extend(case.evidence.random.iter().map(|random| (random, RANDOM_DOSES.as_slice())));
+    adapters.extend(random.iter().map(|at| (&case.evidence.random[*at], RANDOM_DOSES.as_slice())));
     let mut doses: Vec<Vec<f64>> = Vec::new();
     let mut variants: Vec<BoundAdapter> = Vec::new();
     for (adapter, wanted) in &adapters {
@@ -66,7 +73,8 @@ fn responses(case: &Case, prompts: &Prompts) -> Result<Vec<ByPrompt>, AuditError
         divergences(case.decoder, &models, &pairs, prompts, |_| lcr_model::decoder::Hooks::default(), &mut report)?;
     let mut found = found.into_iter();
     let known = &case.evidence.forced.answers;
-    let of_adapter = doses.into_iter().enumerate().map(|(model, doses)| {
+    let places = std::iter::once(0).chain(random.iter().map(|at| at + 1));
+    let of_adapter = doses.into_iter().zip(places).map(|(doses, model)| {
         let own = prompts.ids.iter().map(|id| known[model][id.set][id.prompt].total()).collect();
         let mut all: ByPrompt = doses.into_iter().zip(found.by_ref()).chain([(1.0, own)]).collect();
         all.sort_by(|left, right| left.0.total_cmp(&right.0));
@@ -138,8 +146,8 @@ fn draft(case: &Case, prompts: &Prompts, responses: &[ByPrompt]) -> Draft {
     .beside_chance()
 }
 
-/// The set with the largest excess over the middle of the random adapters there; of every model the largest of all sets,
-/// so that many sets are no more chances for one than for the others.
+/// The set with the largest excess over the middle of the random adapters there; of every model the largest of all
+/// sets, so that many sets are no more chances for one than for the others.
 fn largest(excesses: &[Option<f64>], middles: &[Option<f64>]) -> Option<(usize, f64)> {
     let times = excesses.iter().zip(middles).enumerate();
     let times = times.filter_map(|(group, (own, middle))| Some((group, (*own)? / middle.unwrap_or(1.0))));
@@ -169,8 +177,8 @@ fn at(response: &Response, dose: f64) -> Option<f64> {
 /// How many times what the doses ½ and 1 extrapolate to there is at 2 or at 3, whichever is more: under KL = c·λ^b with
 /// both, KL(2) = KL(1)·2^b and KL(3) = KL(1)·3^b. `None` where nothing moves.
 ///
-/// Where b is above 2, which is that of a small change, 2 stands for it: what sets in just below 1 is no reason to expect
-/// more of it above. A dose at which less than `least` is measured does not count.
+/// Where b is above 2, which is that of a small change, 2 stands for it: what sets in just below 1 is no reason to
+/// expect more of it above. A dose at which less than `least` is measured does not count.
 fn excess(response: &Response, least: f64) -> Option<f64> {
     let (half, one) = (at(response, 0.5)?, at(response, 1.0)?);
     if half <= 0.0 || one <= 0.0 {
