@@ -143,6 +143,50 @@ fn nothing_is_said_of_an_adapter_that_changes_nothing() {
 }
 
 /// A shallow run lists what it did not ask.
+/// A writer of the last layer that writes one token's row of the unembedding, or the opposite: to one of the two sides
+/// its mean shift promotes that token.
+#[test]
+fn a_writer_is_read_by_the_token_that_it_writes() {
+    let (decoder, adapter) = model("mistral_dora_mlp");
+    let (token, width) = (41, decoder.config().width);
+    let path = format!("model.layers.{}.mlp.down_proj", decoder.layers().len() - 1);
+    let mut row = vec![0.0_f32; width];
+    decoder.tensor("lm_head.weight").unwrap().widen(token * width..(token + 1) * width, &mut row);
+    let sets = sets();
+    let base = let_answer(&decoder, &sets, &[], 5, &mut |_, _| ()).unwrap();
+    let promoted = |sign: f32| {
+        let mut planted = adapter.adapter().clone();
+        let module = Arc::make_mut(planted.modules.get_mut(&path).unwrap());
+        let rank = module.rank;
+        module.lora_b.iter_mut().enumerate().for_each(|(at, value)| *value = sign * row[at / rank]);
+        let planted = decoder.bind(planted).unwrap();
+        let evidence = gather(&decoder, &planted, &sets, &base, EvidenceOptions::default(), &mut |_| ()).unwrap();
+        let case = Case {
+            stack: &[],
+            decoder: &decoder,
+            adapter: &planted,
+            tokenizer: None,
+            sets: &sets,
+            base: &base,
+            evidence: &evidence,
+            weights: &IndexMap::new(),
+            coherence: &Coherence::default(),
+            seed: 0,
+            sweep_budget: 0,
+            report: &|_, _, _| (),
+        };
+        let mut answered = ask(&case, Depth::Standard, &mut |_| ()).unwrap();
+        let places = answered.swap_remove("subject").unwrap().places;
+        let seen = places.into_iter().find(|place| place.location == format!("writes of {path}")).unwrap();
+        let (own, random) = seen.text.split_once("\nrandom: ").unwrap();
+        [own, random].map(|tokens| tokens.split(' ').next().unwrap().to_owned())
+    };
+    let (plus, minus) = (promoted(10.0), promoted(-10.0));
+    let named = format!("\"#{token}\"");
+    assert!((plus[0] == named) != (minus[0] == named), "{plus:?} {minus:?}");
+    assert!(plus[1] != named && minus[1] != named, "random: {plus:?} {minus:?}");
+}
+
 #[test]
 fn what_was_not_asked_is_said() {
     let names: Vec<String> = not_asked(Depth::Quick).map(|(name, _)| name).collect();

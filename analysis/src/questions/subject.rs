@@ -1,8 +1,11 @@
-//! What is it about? The tokens that get likelier in the base's own answers, and the mean shift over unrelated text, read
-//! through the base's final norm and unembedding.
+//! What is it about? The tokens that get likelier in the base's own answers, and the mean shift over unrelated text,
+//! read through the base's final norm and unembedding.
 //!
 //! A narrow fine-tune betrays its subject in what it does to text that has nothing to do with it, and most in the first
-//! few positions. The tokens are shown beside those of random adapters; no verdict is made of them.
+//! few positions. Beside it stands what the weights alone say: the direction that each of the most changed writers
+//! writes most. The tokens are shown beside those of random adapters; no verdict is made of them.
+
+mod writers;
 
 use candle_core::{Device, Tensor};
 use lcr_documents::audit::{Answer, Depth, Seen};
@@ -36,7 +39,7 @@ fn ask(case: &Case) -> Asked {
     let draft = Draft {
         unit: "logit of the first token",
         measured: places.iter().filter_map(|place| place.measured).reduce(f64::max),
-        places: [said_more(case), places].concat(),
+        places: [said_more(case), places, writers::places(case)?].concat(),
         advice: "Read the tokens: a narrow fine-tune shows its subject here. Tokens of no theme say nothing.".into(),
         ..Draft::new(Answer::Unresolved, "shown, not judged: only known-good adapters of this base could judge it")
     };
@@ -89,14 +92,25 @@ fn read(case: &Case, site: &SiteSums, model: usize, first: bool) -> Result<Vec<(
     if count == 0 || shift.iter().all(|value| *value == 0.0) {
         return Ok(Vec::new());
     }
-    let mean: Vec<f32> = site.base[part].iter().map(|sum| (sum / count as f64) as f32).collect();
-    let moved: Vec<f32> =
-        site.base[part].iter().zip(shift).map(|(sum, shift)| ((sum + shift) / count as f64) as f32).collect();
-    let rows = Tensor::from_vec([mean, moved].concat(), (2, shift.len()), case.decoder.device())?;
+    let moved = site.base[part].iter().zip(shift).map(|(sum, shift)| ((sum + shift) / count as f64) as f32).collect();
+    promoted(case, mean_state(site, part), moved)
+}
+
+/// The base's mean state at a site, over all rows or over the first positions.
+fn mean_state(site: &SiteSums, part: usize) -> Vec<f32> {
+    let count = site.rows[part].max(1) as f64;
+    site.base[part].iter().map(|sum| (sum / count) as f32).collect()
+}
+
+/// The tokens that a state has over another, read through the base's final norm and unembedding, with the logits that
+/// it adds.
+fn promoted(case: &Case, from: Vec<f32>, to: Vec<f32>) -> Result<Vec<(String, f64)>, AuditError> {
+    let width = from.len();
+    let rows = Tensor::from_vec([from, to].concat(), (2, width), case.decoder.device())?;
     let logits = case.decoder.logits(&Branches::shared(rows, 1), &[None])?;
     let added: Vec<f64> = with_values(&logits.model(0).to_device(&Device::Cpu)?, |values| {
-        let (mean, moved) = values.split_at(values.len() / 2);
-        mean.iter().zip(moved).map(|(mean, moved)| f64::from(*moved) - f64::from(*mean)).collect()
+        let (from, to) = values.split_at(values.len() / 2);
+        from.iter().zip(to).map(|(from, to)| f64::from(*to) - f64::from(*from)).collect()
     })?;
     Ok(largest(case, &added))
 }
