@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use indexmap::IndexMap;
 use lcr_analysis::comparison::{CompareOptions, Comparison, Phases, Progress, compare_resumable};
+use lcr_analysis::facts;
 use lcr_analysis::metrics::tokens::{Place, Vocabulary};
 use lcr_analysis::resume::ResumeFile;
-use lcr_documents::audit::{
-    AdapterFacts, Asked, Audit, Base, Coverage, Probes, Provenance, Question, ResizedTable, SCHEMA, Tool, Verdict,
-};
-use lcr_formats::adapter::{Adapter, Resized};
+use lcr_documents::audit::{Asked, Audit, Probes, Provenance, Question, SCHEMA, Tool, Verdict};
+use lcr_formats::adapter::Adapter;
 use lcr_gate::ScannedAdapter;
 use lcr_model::decoder::BoundAdapter;
 use lcr_model::tokenizer::Tokenizer;
@@ -162,46 +161,12 @@ impl SideBySide<'_> {
 
     /// Puts facts and numbers of one adapter together.
     fn audit(&self, fitted: &Fitted, found: Comparison, questions: IndexMap<String, Question>) -> Audit {
-        let Fitted { path: adapter_path, sha256, variant } = fitted;
-        let (config, checkpoint) = (self.model.decoder.config(), self.model.decoder.checkpoint());
-        let (adapter, coverage) = (variant.adapter(), variant.coverage());
+        let decoder = &self.model.decoder;
         Audit {
             schema: SCHEMA.to_owned(),
             tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-            base: Base {
-                path: self.base.clone(),
-                family: config.family.model_type.to_owned(),
-                layers: config.layers.len(),
-                width: config.width,
-                heads: config.heads,
-                kv_heads: config.kv_heads,
-                vocab_size: config.vocab_size,
-                parameters: checkpoint.parameters(),
-                bytes: checkpoint.bytes(),
-                storage_dtype: checkpoint.storage_dtype(),
-            },
-            adapter: AdapterFacts {
-                path: adapter_path.clone(),
-                name: name_of(adapter_path),
-                base_model: adapter.base_model().map(str::to_owned),
-                format: adapter.format.name().to_owned(),
-                method: adapter.method(),
-                ranks: adapter.ranks(),
-                scales: adapter.scales(),
-                targets: adapter.target_names(),
-                parameters: adapter.parameters,
-                bytes: adapter.bytes,
-                sha256: adapter.sha256.clone(),
-                zero_effect: variant.is_zero_effect(&self.model.decoder),
-                coverage: Coverage {
-                    tensors: coverage.tensors,
-                    applied: coverage.applied,
-                    unmatched: Vec::new(),
-                    set_aside: coverage.set_aside.clone(),
-                    vocabulary: coverage.vocabulary.iter().map(resized_table).collect(),
-                    targeted_without_tensors: coverage.targeted_without_tensors.clone(),
-                },
-            },
+            base: facts::of_base(decoder, &self.base),
+            adapter: facts::of_adapter(decoder, &fitted.variant, &fitted.path),
             probes: Probes {
                 source: self.probes.source.clone(),
                 prompts: self.probes.prompts.len(),
@@ -212,7 +177,7 @@ impl SideBySide<'_> {
                 keep_sinks: self.options.sites.keep_sinks,
                 seed: self.options.sites.parameters.seed,
             },
-            provenance: Some(Provenance { adapter: sha256.clone(), ..self.provenance.clone() }),
+            provenance: Some(Provenance { adapter: fitted.sha256.clone(), ..self.provenance.clone() }),
             asked: Some(self.asked.clone()),
             weights: found.weights,
             layers: found.layers,
@@ -229,16 +194,6 @@ impl SideBySide<'_> {
             judgement: None,
         }
     }
-}
-
-fn resized_table(table: &Resized) -> ResizedTable {
-    ResizedTable { tensor: table.tensor.clone(), base_rows: table.base_rows, adapter_rows: table.adapter_rows }
-}
-
-/// Last component of a path as reports write it.
-fn name_of(path: &str) -> String {
-    let path = path.trim_end_matches('/');
-    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Token texts for the report.

@@ -18,6 +18,7 @@ pub mod activations;
 pub mod causal;
 pub mod comparison;
 pub mod evidence;
+pub mod facts;
 pub mod linalg;
 pub mod lockstep;
 mod logits;
