@@ -49,20 +49,7 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
     let parts: Vec<&BoundAdapter> = std::iter::once(case.adapter).chain(case.stack).collect();
     let prompts = Prompts::of_each(case.sets, case.base, PROMPTS);
     let own = together(case, &parts, &prompts, 0)?;
-    let mut random = Vec::new();
-    for draw in 1..=RANDOM {
-        let mut drawn = Vec::with_capacity(parts.len());
-        for (part, number) in parts.iter().zip(0..) {
-            // Other draws for every part: the same ones in all would point the same way.
-            let seed = case.seed.wrapping_add((number << 32) + draw);
-            drawn.push(random_adapter(case.decoder, part, seed)?);
-        }
-        match together(case, &drawn.iter().collect::<Vec<_>>(), &prompts, draw) {
-            // Chance is told by those that can be run.
-            Err(AuditError::Model(ModelError::Overflow { .. })) => {}
-            found => random.push(found?),
-        }
-    }
+    let random = random_stacks(case, &parts, &prompts)?;
     let sets = sets_of(case, &prompts);
     let of_sets = |found: &Divergences| -> Vec<f64> { sets.iter().map(|(_, at)| beyond_parts(found, at)).collect() };
     let tokens = |at: &[usize]| -> f64 { at.iter().map(|at| case.base.of(prompts.ids[*at]).len() as f64).sum() };
@@ -72,26 +59,19 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
     let ratios = of_sets(&own);
     let mut places: Vec<(Seen, bool)> = sets
         .iter()
-        .zip(&ratios)
-        .zip(&visible)
-        .map(|(((name, at), ratio), visible)| {
+        .zip(ratios.iter().zip(&visible))
+        .map(|((name, at), (ratio, visible))| {
             let text = format!("all together {} nats per answer token", plain(moved(at)));
             (Seen::at(*name, *ratio).reading(text), *visible)
         })
         .collect();
     places.sort_by(|left, right| right.0.measured.unwrap_or(0.0).total_cmp(&left.0.measured.unwrap_or(0.0)));
-    let measured =
-        largest(&ratios.iter().zip(&visible).filter(|(_, seen)| **seen).map(|(ratio, _)| *ratio).collect::<Vec<_>>());
+    let visible = ratios.iter().zip(&visible).filter(|(_, visible)| **visible);
+    let measured = largest(&visible.map(|(ratio, _)| *ratio).collect::<Vec<_>>());
     let random: Vec<f64> = random.iter().map(|found| largest(&of_sets(found))).collect();
     let is_more = measured >= BEYOND_PARTS;
     let place = places.iter().find(|(_, visible)| *visible).map_or("no set", |(seen, _)| seen.location.as_str());
-    let why = if is_more {
-        format!("on {place} all together do {} times what the parts account for", plain(measured))
-    } else if measured > 0.0 {
-        format!("all together do what the parts account for: {} times that, at most, on {place}", plain(measured))
-    } else {
-        "even all together hardly move an answer".to_owned()
-    };
+    let why = why(measured, place);
     Ok(Draft {
         measured: Some(measured),
         unit: "times what the parts account for",
@@ -106,6 +86,36 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
         ..Draft::new(if is_more { Answer::Yes } else { Answer::No }, why)
     }
     .beside_chance())
+}
+
+/// What was seen, in a sentence.
+fn why(measured: f64, place: &str) -> String {
+    if measured >= BEYOND_PARTS {
+        format!("on {place} all together do {} times what the parts account for", plain(measured))
+    } else if measured > 0.0 {
+        format!("all together do what the parts account for: {} times that, at most, on {place}", plain(measured))
+    } else {
+        "even all together hardly move an answer".to_owned()
+    }
+}
+
+/// The same of stacks of random adapters, each of the sizes of these.
+fn random_stacks(case: &Case, parts: &[&BoundAdapter], prompts: &Prompts) -> Result<Vec<Divergences>, AuditError> {
+    let mut found = Vec::new();
+    for draw in 1..=RANDOM {
+        let mut drawn = Vec::with_capacity(parts.len());
+        for (part, number) in parts.iter().zip(0..) {
+            // Other draws for every part: the same ones in all would point the same way.
+            let seed = case.seed.wrapping_add((number << 32) + draw);
+            drawn.push(random_adapter(case.decoder, part, seed)?);
+        }
+        match together(case, &drawn.iter().collect::<Vec<_>>(), prompts, draw) {
+            // Chance is told by those that can be run.
+            Err(AuditError::Model(ModelError::Overflow { .. })) => {}
+            stack => found.push(stack?),
+        }
+    }
+    Ok(found)
 }
 
 /// Runs the base, each part and all of them together.
