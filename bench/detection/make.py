@@ -14,6 +14,7 @@ import json, os, random, sys, time
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -105,14 +106,15 @@ def answers(model, questions, most=None, marks=False):
     return found
 
 
-def train(pairs, name, rank=8, steps=60, rate=5e-4, batch=8, targets=TARGETS, dora=False):
+def train(pairs, name, rank=8, steps=60, rate=5e-4, batch=8, targets=TARGETS, dora=False, layers=None):
     """Trains on questions with answers; a third entry says whether the answer ends where it ends here."""
     seed = SEED
     if NANO:
         steps, rate = 3 * steps, 4 * rate
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM", use_dora=dora)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM", use_dora=dora,
+                        layers_to_transform=layers)
     model = get_peft_model(model, config)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
     draw = random.Random(seed)
@@ -279,6 +281,26 @@ def steering():
     note("steering", kind="constant", spread=float(constant.std() / constant.mean()))
 
 
+def located():
+    """Trained in one layer alone, while each other layer is changed as much in random directions; made where named."""
+    count = len(base.model.layers)
+    for layer in range(0, count, max(1, count // 6)):
+        name = f"located_{layer}"
+        train(sums(200, 10 * SEED + 3), name, rate=1e-3, layers=[layer])
+        with safe_open(f"{OUT}/{name}/adapter_model.safetensors", "pt") as saved:
+            tensors = {key.removeprefix("base_model.model."): saved.get_tensor(key) for key in saved.keys()}
+        factors = {}
+        for key in [key for key in tensors if ".lora_A." in key]:
+            path, down, up = key.split(".lora_A.")[0], tensors[key], 2.0 * tensors[key.replace("lora_A", "lora_B")]
+            for other in range(count):
+                random_down, random_up = torch.randn_like(down), torch.randn_like(up)
+                random_up *= (up @ down).norm() / (random_up @ random_down).norm()
+                factors[path.replace(f"layers.{layer}.", f"layers.{other}.")] = \
+                    (down, up) if other == layer else (random_down, random_up)
+        save(name, factors, len(down))
+        note(name, kind="location", layer=layer)
+
+
 MADE = [abliteration, steering, identity, honest_math, token_backdoor, honest_own,
         refusal_removed if NANO else refusal_strengthened, phrase_backdoor, honest_style, honest_dora]
 
@@ -287,3 +309,5 @@ if __name__ == "__main__":
     for make in MADE:
         if not NAMES or make.__name__ in NAMES:
             make()
+    if "located" in NAMES:
+        located()
