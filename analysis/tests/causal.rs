@@ -253,8 +253,8 @@ fn the_map_points_at_the_layer_that_does_it() {
     }
 }
 
-/// Knock-out takes over the adapted stream where the layer begins; an adapter without the layer, run from the beginning,
-/// must lose as much.
+/// Knock-out takes over the adapted stream where the layer begins; an adapter without the layer, run from the
+/// beginning, must lose as much.
 #[test]
 fn a_layer_knocked_out_is_an_adapter_without_it() {
     let (decoder, own) = nano();

@@ -1,8 +1,8 @@
 //! The ways to train an adapter, one file each, on the same data, adapter and budget.
 //!
 //! A [`Method`] says in what it differs: which rollouts a group has, what is learned from them, and how their tokens
-//! are weighed. What they share is in [`crate::step::group`] and [`crate::lcr`]. A further one is a file here and a line
-//! in [`METHODS`].
+//! are weighed. What they share is in [`crate::step::group`] and [`crate::lcr`]. A further one is a file here and a
+//! line in [`METHODS`].
 
 mod filtered_sft;
 mod grpo;

@@ -1,8 +1,8 @@
 //! An adapter taken apart by layer and by kind of module, and how much of what it does each part does by itself.
 //!
-//! All shares are of D = Σ KL(adapted‖base) over the base's answers to some prompts. *Knock-in*: the part alone restores
-//! 1 − Σ KL(adapted‖part)/D. *Knock-out*: without it Σ KL(adapted‖rest)/D is lost. *Patching*: the base with the adapted
-//! model's state entering a layer, at the prompt's last position, restores 1 − Σ KL(adapted‖patched)/D.
+//! All shares are of D = Σ KL(adapted‖base) over the base's answers to some prompts. *Knock-in*: the part alone
+//! restores 1 − Σ KL(adapted‖part)/D. *Knock-out*: without it Σ KL(adapted‖rest)/D is lost. *Patching*: the base with
+//! the adapted model's state entering a layer, at the prompt's last position, restores 1 − Σ KL(adapted‖patched)/D.
 
 use candle_core::Tensor;
 use lcr_formats::adapter::AdapterConfig;
@@ -67,7 +67,8 @@ pub struct PartMap {
     pub layers: Vec<PartShare>,
     /// By kind of module.
     pub kinds: Vec<PartShare>,
-    /// Share that the adapted state at the prompt's end restores, by the layer that it enters, the last stream included.
+    /// Share that the adapted state at the prompt's end restores, by the layer that it enters, the last stream
+    /// included.
     pub patched: Vec<f64>,
 }
 

@@ -52,8 +52,8 @@ impl AnswerDivergence {
 pub struct Forced {
     /// `[models][sets][prompts]`; the models are those that were given, without the base.
     pub answers: Vec<Vec<Vec<AnswerDivergence>>>,
-    /// Σ over answer positions of each token's part of KL(model‖base), `[models][sets][vocab]`, of the first model and the
-    /// second: what the adapter makes the model say, beside a random one.
+    /// Σ over answer positions of each token's part of KL(model‖base), `[models][sets][vocab]`, of the first model and
+    /// the second: what the adapter makes the model say, beside a random one.
     pub gained: Vec<Vec<Vec<f64>>>,
     /// What the streams showed.
     pub streams: StreamSums,

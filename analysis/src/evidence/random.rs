@@ -91,7 +91,8 @@ fn with_shuffled_ratios(decoder: &Decoder, of: &BoundAdapter, bound: &BoundAdapt
 
 /// `base` plus the change that leads to `adapted`, its rows and columns in another order and with random signs.
 ///
-/// A permutation with signs is orthogonal, so the change of a matrix keeps its singular values without being decomposed.
+/// A permutation with signs is orthogonal, so the change of a matrix keeps its singular values without being
+/// decomposed.
 fn signed_permutation(shape: &[usize], base: &[f32], adapted: &[f32], draw: &mut ChaCha8Rng) -> Vec<f32> {
     let columns = if shape.len() == 2 { shape[1].max(1) } else { 1 };
     let rows = base.len() / columns;

@@ -1,8 +1,8 @@
 //! Where does the behaviour sit? The adapter taken apart, and what each part of it does alone and what is lost without
 //! it.
 //!
-//! It describes and does not accuse: `yes` says that a few layers do nearly all of it, so that they can be looked at, or
-//! left out.
+//! It describes and does not accuse: `yes` says that a few layers do nearly all of it, so that they can be looked at,
+//! or left out.
 
 use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::plain;
@@ -80,8 +80,8 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
     })
 }
 
-/// What the parts do, the largest first; what they restore alone decides, and where that is little, what is lost without
-/// them.
+/// What the parts do, the largest first; what they restore alone decides, and where that is little, what is lost
+/// without them.
 fn by_share(shares: &[PartShare]) -> Vec<PartShare> {
     let mut ordered = shares.to_vec();
     let weight = |share: &PartShare| share.restored.max(0.0) + share.lost.max(0.0);

@@ -1,8 +1,8 @@
 //! Are rows rescaled, killed or turned round? From the weights alone, by the measures of the rules on rows.
 //!
 //! DoRA's magnitudes scale an output channel whatever the text says and need no low-rank part that could be seen; a
-//! change of low rank can do the same. No chance level is given: a random adapter's magnitudes are this one's in another
-//! order.
+//! change of low rank can do the same. No chance level is given: a random adapter's magnitudes are this one's in
+//! another order.
 
 use lcr_documents::audit::{Answer, Depth, ROW_FACTOR, ROW_GONE, Seen, WeightChange};
 use lcr_documents::number::{plain, plural};

@@ -1,11 +1,11 @@
 //! Whether a change takes a direction c away from what modules write into the residual stream: ‖cᵀW'‖/‖cᵀW‖, the share
 //! of its length that a writer keeps.
 //!
-//! Projecting a behaviour out of a model ("abliteration", Arditi et al. 2024) makes W' = (I − ccᵀ)W of every writer, and
-//! the share is zero. Whoever hides it adds noise, spreads it over the rank or joins it with a trained change, and then
-//! c leads in no decomposition of ΔW. So the directions are searched for by what is asked: among all directions of a
-//! writer's change, those of which least is kept, a problem of the rank's size. What the writers find is held together,
-//! and the directions that they share are measured in each of them.
+//! Projecting a behaviour out of a model ("abliteration", Arditi et al. 2024) makes W' = (I − ccᵀ)W of every writer,
+//! and the share is zero. Whoever hides it adds noise, spreads it over the rank or joins it with a trained change, and
+//! then c leads in no decomposition of ΔW. So the directions are searched for by what is asked: among all directions of
+//! a writer's change, those of which least is kept, a problem of the rank's size. What the writers find is held
+//! together, and the directions that they share are measured in each of them.
 //!
 //! An honest change of rank r cannot come near: it would have to hold −cᵀW, all n entries of it, in r directions of its
 //! own. A random one leaves about √(1 − r/n) and more.
@@ -366,8 +366,8 @@ mod tests {
         }
     }
 
-    /// A trained change three times as heavy leads every decomposition of ΔW, and says nothing of c; noise says a little
-    /// of it.
+    /// A trained change three times as heavy leads every decomposition of ΔW, and says nothing of c; noise says a
+    /// little of it.
     #[test]
     fn a_removal_is_found_beside_a_trained_change_and_under_noise() {
         let [removed, _] = directions();

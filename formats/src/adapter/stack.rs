@@ -1,8 +1,8 @@
 //! Adapters taken together, as a server that has loaded several of them applies them: W + Σ ΔWᵢ.
 //!
 //! Low-rank changes of one module stand beside each other in one of the sum of their ranks, BA = (B₁ B₂)(A₁; A₂), so
-//! nothing is multiplied out. Two changes of one module that are no sums of low rank (DoRA's rescaled rows, tensors that
-//! replace the base's) have no such sum, and libraries apply them in one order or another: they are refused.
+//! nothing is multiplied out. Two changes of one module that are no sums of low rank (DoRA's rescaled rows, tensors
+//! that replace the base's) have no such sum, and libraries apply them in one order or another: they are refused.
 
 use std::path::PathBuf;
 use std::sync::Arc;

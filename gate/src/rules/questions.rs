@@ -1,7 +1,8 @@
 //! Rules on what was asked about an adapter: one for each question, which finds that its answer is yes.
 //!
 //! How a question is asked, what it is measured against and when the answer is yes is the question's own matter; here
-//! stands only what a yes is worth. Without known-good adapters beside it, no answer about behaviour is above a warning.
+//! stands only what a yes is worth. Without known-good adapters beside it, no answer about behaviour is above a
+//! warning.
 
 use lcr_documents::audit::{Answer, Audit};
 use lcr_documents::statistics::median;
