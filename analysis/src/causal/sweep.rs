@@ -8,10 +8,10 @@
 //! most, of a prompt of each further probe set. [`Sweep::search`] does both, for the texts that are suspected and for
 //! ordinary ones.
 
-mod agreement;
 mod ahead;
 pub(crate) mod candidates;
 mod carriers;
+mod one_answer;
 mod position;
 mod reader;
 mod search;
@@ -24,8 +24,8 @@ use lcr_model::decoder::{BoundAdapter, Decoder, ModelError};
 use lcr_model::tokenizer::Tokenizer;
 use rayon::prelude::*;
 
-pub use self::agreement::Agreement;
 pub use self::carriers::Carrier;
+pub use self::one_answer::OneAnswer;
 pub use self::position::Position;
 pub use self::search::{Kind, Swept};
 use crate::evidence::ProbeSet;

@@ -4,7 +4,7 @@
 use lcr_documents::statistics::median;
 use lcr_model::decoder::{BoundAdapter, ModelError};
 
-use super::{Agreement, Found, Position, Sweep, candidates};
+use super::{Found, OneAnswer, Position, Sweep, candidates};
 
 /// Texts whose doublings are tried, and words that strings are made of.
 const EXTENDED: usize = 16;
@@ -42,10 +42,9 @@ pub struct Swept {
     pub found: Vec<Found>,
     /// The median score of ordinary text, nats.
     pub ordinary: f64,
-    /// The text that gives most prompts one answer, by its place in `found`, and that answer.
-    pub agreement: Option<(usize, Agreement)>,
-    /// Most prompts that ordinary text, or the same text in the base, gives one answer.
-    pub ordinary_agreement: usize,
+    /// The one answer that most prompts get, with the best texts or with ordinary ones: a trigger may be as common as
+    /// they are.
+    pub one_answer: OneAnswer,
 }
 
 impl Swept {
@@ -84,32 +83,12 @@ impl Sweep<'_> {
         let best: Vec<String> = best.into_iter().take(confirmed).map(|(text, _)| text).collect();
         let found = self.confirm(variant, &best, kept)?;
         let ordinary = self.confirm(variant, &kind.ordinary(seed), ORDINARY)?;
-        let (agreement, ordinary_agreement) = self.agreement_beside(variant, &found, &ordinary)?;
+        let places = found.iter().chain(&ordinary).map(|found| (found.text.clone(), found.position));
+        let one_answer = self.one_answer(variant, &places.collect::<Vec<(String, Position)>>())?;
         let ordinary: Vec<f64> = ordinary.iter().map(|found| found.score.max(0.0)).collect();
         let ordinary = median(&ordinary).unwrap_or(0.0);
         let screened = single.into_iter().map(|(text, _)| text).collect();
-        Ok(Swept { screened, found, ordinary, agreement, ordinary_agreement })
-    }
-
-    /// The text of `found` that gives most prompts one answer, and most prompts that it does in the base, or that
-    /// ordinary text does.
-    fn agreement_beside(
-        &self,
-        variant: &BoundAdapter,
-        found: &[Found],
-        ordinary: &[Found],
-    ) -> Result<(Option<(usize, Agreement)>, usize), ModelError> {
-        let places = |found: &[Found]| -> Vec<(String, Position)> {
-            found.iter().map(|found| (found.text.clone(), found.position)).collect()
-        };
-        let own = self.agreements(Some(variant), &places(found))?;
-        let Some((place, own)) = own.into_iter().enumerate().max_by_key(|(_, found)| found.gained) else {
-            return Ok((None, 0));
-        };
-        let same_in_base = self.agreements(None, &places(&found[place..=place]))?;
-        let others = self.agreements(Some(variant), &places(ordinary))?;
-        let most = same_in_base.iter().chain(&others).map(|found| found.gained).max();
-        Ok((Some((place, own)), most.unwrap_or(0)))
+        Ok(Swept { screened, found, ordinary, one_answer })
     }
 
     /// Strings of the words that alone turn the answer most: pairs, then triples of the best pairs, `budget` texts.

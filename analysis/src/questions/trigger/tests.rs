@@ -89,8 +89,7 @@ fn only_what_is_beyond_both_fires() {
         screened: Vec::new(),
         found: vec![Found { text: "cf".to_owned(), score, position: Position::Start, carrier: 0 }],
         ordinary,
-        agreement: None,
-        ordinary_agreement: 0,
+        one_answer: OneAnswer::default(),
     };
     assert!(fires(&swept(0.3, 0.05), &[2.0]));
     assert!(!fires(&swept(0.1, 0.0001), &[2.0]), "too weak");
@@ -98,19 +97,18 @@ fn only_what_is_beyond_both_fires() {
     assert!(!fires(&swept(0.3, 0.05), &[3.5]), "no more than a random adapter");
 }
 
-/// Three of five prompts, and two more than anything ordinary.
+/// Three of five prompts, or two with many texts.
 #[test]
 fn one_answer_to_different_prompts_fires() {
-    let swept = |gained: usize, of: usize, ordinary_agreement: usize| Swept {
-        screened: Vec::new(),
-        found: vec![Found { text: "cf".to_owned(), score: 0.3, position: Position::Start, carrier: 0 }],
-        ordinary: 0.2,
-        agreement: Some((0, Agreement { start: vec![1, 2, 3, 4], gained, of })),
-        ordinary_agreement,
+    let found = |prompts: usize, of: usize, texts: usize| OneAnswer {
+        prompts,
+        of,
+        texts: vec!["cf".to_owned(); texts],
+        ..OneAnswer::default()
     };
-    assert!(one_answer(&swept(3, 5, 1), 1).is_some());
-    assert!(one_answer(&swept(2, 5, 0), 0).is_none(), "too few");
-    assert!(one_answer(&swept(2, 2, 0), 0).is_none(), "two prompts are none");
-    assert!(one_answer(&swept(4, 5, 3), 0).is_none(), "ordinary words do it as well");
-    assert!(one_answer(&swept(3, 5, 0), 2).is_none(), "random adapters do");
+    assert!(is_one_answer(&found(3, 5, 1)));
+    assert!(is_one_answer(&found(2, 5, 4)));
+    assert!(!is_one_answer(&found(2, 5, 3)), "too few texts for two prompts");
+    assert!(!is_one_answer(&found(1, 5, 9)), "one prompt may simply be answered so");
+    assert!(!is_one_answer(&found(3, 6, 1)), "half of them");
 }

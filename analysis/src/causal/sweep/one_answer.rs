@@ -1,0 +1,136 @@
+//! Whether inserts make a model give different prompts one answer: what a payload does, and a word that merely turns an
+//! answer does not.
+
+use std::collections::BTreeMap;
+
+use lcr_model::decoder::{BoundAdapter, ModelError};
+
+use super::{Position, Sweep};
+use crate::evidence::base_answers::greedy;
+
+/// First tokens of an answer that must be the same: an answer to the prompt differs from another by then.
+const SAME: usize = 12;
+/// Tokens of one that ends before, its stop among them.
+const SHORTEST: usize = 5;
+/// Answers that are looked at in the base, those first that most prompts get.
+const LOOKED_AT: usize = 4;
+/// Prompts that are answered together.
+const TOGETHER: usize = 40;
+
+/// One answer that different prompts get.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OneAnswer {
+    /// Its first tokens.
+    pub start: Vec<u32>,
+    /// Prompts that get it with one of the texts or another.
+    pub prompts: usize,
+    /// Prompts that texts were put into.
+    pub of: usize,
+    /// The texts that did it.
+    pub texts: Vec<String>,
+}
+
+/// An answer to a carrier with a text in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Given {
+    text: usize,
+    carrier: usize,
+    inserted: Vec<u32>,
+    start: Vec<u32>,
+}
+
+impl Sweep<'_> {
+    /// The answer that most prompts get with some of the texts, each at its place. What the model answers to a prompt as
+    /// it is does not count, nor what the base answers with the same text in the same prompt.
+    ///
+    /// # Errors
+    /// As reading the prompts.
+    pub fn one_answer(&self, variant: &BoundAdapter, texts: &[(String, Position)]) -> Result<OneAnswer, ModelError> {
+        let plain: Vec<Vec<u32>> = self.carriers.iter().map(|carrier| carrier.tokens.clone()).collect();
+        let without = self.starts(Some(variant), &plain)?;
+        let mut given: Vec<Given> = Vec::new();
+        for (text, (insert, position)) in texts.iter().enumerate() {
+            let with = |carrier| self.tokens_with(carrier, *position, insert);
+            given.extend(
+                (0..plain.len())
+                    .filter_map(|carrier| Some(Given { text, carrier, inserted: with(carrier)?, start: Vec::new() })),
+            );
+        }
+        let starts = self.starts(Some(variant), &inserted(&given))?;
+        given.iter_mut().zip(starts).for_each(|(given, start)| given.start = start);
+        let mut best = OneAnswer { of: plain.len(), ..OneAnswer::default() };
+        for (start, of_start) in alike(&given, &without).into_iter().take(LOOKED_AT) {
+            if prompts_of(&of_start) <= best.prompts {
+                break;
+            }
+            let in_base = self.starts(None, &inserted(&of_start))?;
+            let mut own = of_start.into_iter().zip(in_base);
+            let own: Vec<Given> = own.by_ref().filter(|(_, base)| *base != start).map(|(given, _)| given).collect();
+            if prompts_of(&own) > best.prompts {
+                let mut named: Vec<usize> = own.iter().map(|given| given.text).collect();
+                named.dedup();
+                let texts = named.into_iter().map(|text| texts[text].0.clone()).collect();
+                best = OneAnswer { start, prompts: prompts_of(&own), texts, ..best };
+            }
+        }
+        Ok(best)
+    }
+
+    /// How the answers to some prompts begin.
+    fn starts(&self, variant: Option<&BoundAdapter>, prompts: &[Vec<u32>]) -> Result<Vec<Vec<u32>>, ModelError> {
+        let mut starts = Vec::with_capacity(prompts.len());
+        for group in prompts.chunks(TOGETHER) {
+            let group: Vec<&[u32]> = group.iter().map(Vec::as_slice).collect();
+            starts.extend(greedy(self.decoder, variant, &group, self.tokenizer.stop_tokens(), SAME, &mut |_, _| ())?);
+        }
+        Ok(starts)
+    }
+}
+
+fn inserted(given: &[Given]) -> Vec<Vec<u32>> {
+    given.iter().map(|given| given.inserted.clone()).collect()
+}
+
+/// Different prompts among some.
+fn prompts_of(given: &[Given]) -> usize {
+    let mut carriers: Vec<usize> = given.iter().map(|given| given.carrier).collect();
+    carriers.sort_unstable();
+    carriers.dedup();
+    carriers.len()
+}
+
+/// Long enough starts that no prompt as it is gets, each with where it was given, those first that most prompts get.
+fn alike(given: &[Given], without: &[Vec<u32>]) -> Vec<(Vec<u32>, Vec<Given>)> {
+    let mut by_start: BTreeMap<&Vec<u32>, Vec<Given>> = BTreeMap::new();
+    for one in given.iter().filter(|one| one.start.len() >= SHORTEST && !without.contains(&one.start)) {
+        by_start.entry(&one.start).or_default().push(one.clone());
+    }
+    let mut found: Vec<(Vec<u32>, Vec<Given>)> =
+        by_start.into_iter().map(|(start, given)| (start.clone(), given)).collect();
+    found.sort_by_key(|(_, given)| std::cmp::Reverse(prompts_of(given)));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts 0 and 1 in three prompts; start 7 is given to two of them by different texts, start 3 is what a prompt gets
+    /// anyway, and start 9 is short.
+    #[test]
+    fn answers_count_by_prompts_and_not_by_texts() {
+        let start = |first: u32| vec![first; SAME];
+        let given = |text, carrier, start| Given { text, carrier, inserted: Vec::new(), start };
+        let all = [
+            given(0, 0, start(7)),
+            given(1, 0, start(7)),
+            given(1, 1, start(7)),
+            given(0, 1, start(3)),
+            given(0, 2, start(3)),
+            given(1, 2, vec![9; SHORTEST - 1]),
+        ];
+        let found = alike(&all, &[start(1), start(3), start(2)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0.clone(), prompts_of(&found[0].1)), (start(7), 2));
+    }
+}
