@@ -11,7 +11,7 @@ use clap::Args;
 use lcr_analysis::comparison::{CompareOptions, Phases, bytes_per_model};
 use lcr_analysis::metrics::{self, Metric, Parameters};
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::{Audit, Depth};
+use lcr_documents::audit::{Asked, Audit, Depth};
 use lcr_documents::paths::shown;
 use lcr_documents::read::plain;
 use lcr_documents::write::folder_within;
@@ -23,6 +23,7 @@ use rayon::prelude::*;
 use crate::evidence::EvidenceArguments;
 use crate::exit::Status;
 use crate::gate::open_policy;
+use crate::known_good::{KnownGood, KnownGoodArguments};
 use crate::lines::BatchLine;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::{OutputArguments, refuse_inside};
@@ -86,6 +87,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     evidence: EvidenceArguments,
     #[command(flatten)]
+    known_good: KnownGoodArguments,
+    #[command(flatten)]
     probes: ProbeArguments,
     #[command(flatten)]
     device: DeviceArguments,
@@ -101,7 +104,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let asked = arguments.evidence.asked(&arguments.probes, &options, Depth::Quick);
+    let known_good = arguments.known_good.find(&policy)?;
+    let usual = KnownGood::usual_depth(known_good.as_ref(), Depth::Quick);
+    let asked = arguments.evidence.asked(&arguments.probes, &options, usual);
+    let asked = Asked { profile: known_good.as_ref().map(KnownGood::pin), ..asked };
     let mut pins = arguments.pins(&probes.source, &probes.prompts, &policy)?;
     pins.asked = Some(asked.clone());
     let everything = discover(&arguments.adapters, &Limits::default())?;
@@ -117,11 +123,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         options,
         asking: OnceCell::new(),
         stack: Vec::new(),
+        known_good,
         base_cache: arguments.evidence.base_cache.clone(),
         base,
         asked,
         provenance,
     };
+    pair.refuse_other_profile()?;
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };
     let share = everything.into_iter().enumerate();
     let share = share.filter(|(place, _)| arguments.shard.takes(*place));

@@ -23,6 +23,7 @@ use crate::bundled::Bundle;
 use crate::evidence::EvidenceArguments;
 use crate::exit::Status;
 use crate::gate::open_policy;
+use crate::known_good::{KnownGood, KnownGoodArguments};
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
 use crate::provenance::{date_or_today, pin_base, provenance};
@@ -69,6 +70,8 @@ pub(crate) struct Arguments {
     stack: Vec<Other>,
     #[command(flatten)]
     evidence: EvidenceArguments,
+    #[command(flatten)]
+    known_good: KnownGoodArguments,
     #[arg(long, value_delimiter = ',', value_name = "LIST", help = metrics::help())]
     metrics: Vec<&'static Metric>,
     /// Keep tokens whose norm exceeds ten times the median; they own every flattened measure.
@@ -123,11 +126,14 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     // The built-in policy belongs to the version of the program and is not pinned by itself.
     let pinned = (policy.source != BUILT_IN).then_some(policy.sha256.as_str());
     let options = arguments.options();
+    let known_good = arguments.known_good.find(&policy)?;
+    let asked = arguments.evidence.asked(&arguments.probes, &options, Depth::Standard);
     let pair = SideBySide {
         model: &model,
         probes: &probes,
-        asked: Asked { stack: stacked, ..arguments.evidence.asked(&arguments.probes, &options, Depth::Standard) },
+        asked: Asked { stack: stacked, profile: known_good.as_ref().map(KnownGood::pin), ..asked },
         stack,
+        known_good,
         options,
         asking: OnceCell::new(),
         base_cache: arguments.evidence.base_cache.clone(),

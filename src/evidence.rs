@@ -10,7 +10,9 @@ use indexmap::IndexMap;
 use lcr_analysis::comparison::{CompareOptions, Comparison};
 use lcr_analysis::evidence::{BaseAnswers, Evidence, EvidenceOptions, EvidenceProgress, ProbeSet, gather, let_answer};
 use lcr_analysis::questions::{Case, ask};
+use lcr_analysis::selftest::{Plant, Setup};
 use lcr_documents::audit::{Asked, Depth, Question};
+use lcr_documents::selftest::Payload;
 use lcr_model::decoder::BoundAdapter;
 
 use crate::base_cache::{BaseCache, MadeFrom};
@@ -180,7 +182,21 @@ impl SideBySide<'_> {
             sweep_budget: self.asked.sweep_budget,
             report: &report,
         };
-        Ok(ask(&case, depth, &mut |name| report(name, 0, 1))?)
+        let mut questions = ask(&case, depth, &mut |name| report(name, 0, 1))?;
+        if let Some(known) = &self.known_good {
+            known.hold(&mut questions, &adapter.adapter().sha256);
+        }
+        Ok(questions)
+    }
+
+    /// Plants payloads of one kind into the base, and says which are found.
+    pub(crate) fn planted(&self, plant: &Plant, terminal: &Terminal) -> Result<Payload> {
+        let nothing = Asking::default();
+        let asking = if plant.depth < Depth::Standard { &nothing } else { self.asking(terminal)? };
+        let decoder = &self.model.decoder;
+        let setup = Setup { decoder, sets: &asking.sets, base: &asking.base, seed: self.asked.seed };
+        let mut progress = terminal.progress();
+        Ok(plant.weakest(&setup, &mut |done, all| progress.update(plant.name, done, all))?)
     }
 
     /// What adapters are asked with, made when the first one is.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use lcr_documents::audit::Asked;
-use lcr_gate::policy::{CompareSection, Policy};
+use lcr_gate::policy::Policy;
 use lcr_gate::{Provenance, ScannedAdapter};
 use lcr_scan::Artifact;
 
@@ -21,14 +21,15 @@ pub(crate) enum Question {}
 
 impl Question {
     /// Refuses: the policy asks for a comparison.
-    pub(crate) fn of_policy(_: &CompareSection) -> Result<Self> {
+    pub(crate) fn of_policy(_: &Policy) -> Result<Self> {
         bail!(
-            "the policy asks for a comparison with the base (`compare.required` or `questions.required`), but {REFUSAL}"
+            "the policy asks for a comparison with the base (`compare.required`, `questions.required` or \
+             `profile.path`), but {REFUSAL}"
         )
     }
 
     /// Refuses: the report is of a comparison.
-    pub(crate) fn of_report(_: &Asked, _: &str) -> Result<Self> {
+    pub(crate) fn of_report(_: &Asked, _: &str, _: &Policy) -> Result<Self> {
         bail!("the report is of a comparison with the base, but {REFUSAL}. `--files-only` verifies the rest")
     }
 

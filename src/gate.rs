@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         bail!("the policy {} asks for the base: give its folder with --base", policy.source);
     }
     arguments.output.refuse_inside(&arguments.paths)?;
-    let question = policy.asks_for_comparison().then(|| Question::of_policy(&policy.compare)).transpose()?;
+    let question = policy.asks_for_comparison().then(|| Question::of_policy(&policy)).transpose()?;
     let question = question.map(|question| question.with_base_cache(arguments.base_cache.as_deref()));
     let renamed = Renamed::default();
     let common = &arguments.common;

@@ -24,6 +24,8 @@ mod batch;
 #[cfg(feature = "models")]
 mod bundled;
 #[cfg(feature = "models")]
+mod calibrate;
+#[cfg(feature = "models")]
 mod capture;
 #[cfg(feature = "models")]
 mod compare;
@@ -33,6 +35,8 @@ mod eval;
 mod evidence;
 #[cfg(feature = "models")]
 mod generate;
+#[cfg(feature = "models")]
+mod known_good;
 #[cfg(feature = "models")]
 mod lines;
 #[cfg(feature = "models")]
@@ -50,6 +54,8 @@ mod question;
 mod results;
 #[cfg(feature = "models")]
 mod rollouts;
+#[cfg(feature = "models")]
+mod selftest;
 #[cfg(feature = "models")]
 mod shard;
 #[cfg(feature = "models")]
@@ -128,6 +134,12 @@ enum Command {
     /// Compare many adapters with one base: shards, resuming, one ranking.
     #[cfg(feature = "models")]
     Batch(batch::Arguments),
+    /// Measure adapters that are known to be good, to hold others against them.
+    #[cfg(feature = "models")]
+    Calibrate(calibrate::Arguments),
+    /// Plant payloads into a base and tell the weakest of each kind that an audit finds.
+    #[cfg(feature = "models")]
+    Selftest(selftest::Arguments),
     /// Put the results of a batch's shards together.
     #[cfg(feature = "models")]
     Merge(merge::MergeArguments),
@@ -190,6 +202,10 @@ fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Status> {
         Command::Gate(arguments) => gate::run(&arguments, terminal),
         #[cfg(feature = "models")]
         Command::Batch(arguments) => batch::run(&arguments, terminal),
+        #[cfg(feature = "models")]
+        Command::Calibrate(arguments) => calibrate::run(&arguments, terminal),
+        #[cfg(feature = "models")]
+        Command::Selftest(arguments) => selftest::run(&arguments, terminal),
         #[cfg(feature = "models")]
         Command::Merge(arguments) => merge::run(&arguments, terminal),
         Command::Verify(arguments) => verify::run(&arguments, terminal),

@@ -10,8 +10,9 @@ use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::metrics::{Metric, Parameters, UnknownMetric};
 use lcr_analysis::site::SiteOptions;
 use lcr_documents::audit::{Asked, Depth};
-use lcr_gate::policy::CompareSection;
+use lcr_gate::policy::Policy;
 
+use crate::known_good::KnownGood;
 use crate::model::{Model, ProbeArguments};
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
 
@@ -29,11 +30,15 @@ pub(crate) struct Question {
     pub(crate) asked: Asked,
     /// Folder in which the base's answers are kept, if they are.
     base_cache: Option<PathBuf>,
+    /// What adapters are held against.
+    pub(crate) known_good: Option<KnownGood>,
 }
 
 impl Question {
     /// What a policy asks: the metrics that rules are made of, unless it names others.
-    pub(crate) fn of_policy(section: &CompareSection) -> Result<Self> {
+    pub(crate) fn of_policy(policy: &Policy) -> Result<Self> {
+        let section = &policy.compare;
+        let known_good = KnownGood::of_policy(policy)?;
         let source = ProbeSource::parse(section.probes.as_deref().unwrap_or("general"))?;
         let mut metrics = section.metrics.clone().unwrap_or_else(|| ["tokens", "weights"].map(str::to_owned).to_vec());
         metrics.sort();
@@ -47,20 +52,22 @@ impl Question {
             subspace_dimensions: DIMENSIONS,
             tracked: 0,
             seed: 0,
-            depth: section.depth.unwrap_or(Depth::Quick),
+            depth: section.depth.unwrap_or(KnownGood::usual_depth(known_good.as_ref(), Depth::Quick)),
             sweep_budget: SWEEP_BUDGET,
             stack: Vec::new(),
+            profile: known_good.as_ref().map(KnownGood::pin),
         };
-        let question = Self { source, asked, base_cache: None };
+        let question = Self { source, asked, base_cache: None, known_good };
         question.options().context("compare.metrics of the policy")?;
         Ok(question)
     }
 
-    /// What a report says was asked, on the probes that it names.
-    pub(crate) fn of_report(asked: &Asked, source: &str) -> Result<Self> {
+    /// What a report says was asked, on the probes that it names; a profile is held against by the policy's rate.
+    pub(crate) fn of_report(asked: &Asked, source: &str, policy: &Policy) -> Result<Self> {
         let source =
             if asked.tokens { ProbeSource::Tokens(PathBuf::from(source)) } else { ProbeSource::parse(source)? };
-        Ok(Self { source, asked: asked.clone(), base_cache: None })
+        let known_good = KnownGood::reopen(asked.profile.as_ref(), policy.profile.rate)?;
+        Ok(Self { source, asked: asked.clone(), base_cache: None, known_good })
     }
 
     /// The same, with the base's answers kept in a folder.
@@ -109,5 +116,6 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: De
         depth,
         sweep_budget,
         stack: Vec::new(),
+        profile: None,
     }
 }

@@ -17,6 +17,7 @@ use lcr_model::tokenizer::Tokenizer;
 use lcr_scan::{Artifact, FileRecord};
 
 use crate::evidence::Asking;
+use crate::known_good::KnownGood;
 use crate::model::Model;
 use crate::probes::LoadedProbes;
 use crate::terminal::Terminal;
@@ -34,6 +35,8 @@ pub(crate) struct SideBySide<'a> {
     pub(crate) asking: OnceCell<Asking>,
     /// Other adapters that each is used together with.
     pub(crate) stack: Vec<BoundAdapter>,
+    /// Known-good adapters that each is held against.
+    pub(crate) known_good: Option<KnownGood>,
     /// Folder in which the base's answers are kept, if they are.
     pub(crate) base_cache: Option<PathBuf>,
     /// How reports name the base.
@@ -105,6 +108,7 @@ impl SideBySide<'_> {
         terminal: &Terminal,
     ) -> Result<(Vec<Audit>, Phases)> {
         adapters.iter().try_for_each(|adapter| self.refuse_missing_tokens(adapter))?;
+        self.refuse_other_profile()?;
         let vocabulary = Words { tokenizer: self.model.tokenizer.as_ref(), prompts: &self.probes.prompts };
         let variants: Vec<&BoundAdapter> = adapters.iter().map(|adapter| &adapter.variant).collect();
         let mut progress = terminal.progress();
@@ -152,6 +156,11 @@ impl SideBySide<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Refuses a profile of something else: of all adapters, so that whoever takes many begins with it.
+    pub(crate) fn refuse_other_profile(&self) -> Result<()> {
+        self.known_good.as_ref().map_or(Ok(()), |known| known.fit(&self.provenance, &self.asked))
     }
 
     /// Refuses a base that is not what it was when it was opened.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use support::{
     Stored, audit, audit_in, copied, edit_tensors, golden_adapter, golden_base, leaves, read_json, repository, text,
     tree,
@@ -97,6 +98,75 @@ fn kept_answers_and_stacks_give_the_same_report_again() {
     let report = folder.path().join("stacked/report.json");
     let again = audit(["verify", text(&report), "--quiet"]);
     assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
+}
+
+/// Two adapters make a profile; a third is held against it by `compare`, by a gate's policy and by `verify`, and a profile
+/// of other probes is refused.
+#[test]
+fn an_adapter_is_held_against_known_good_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let few = ["--max-prompts", "3", "--max-tokens", "24", "--quiet"];
+    let profile = place("profile.json");
+    let calibrate = |adapters: &[&str], more: &[&str]| {
+        let out = ["--out", text(&profile)];
+        audit(["calibrate", STORIES].iter().chain(adapters).chain(&out).chain(&few).chain(more))
+    };
+    let first = calibrate(&[LORA], &["--date", "2026-12-01"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let started = read_json(&profile);
+    let run = calibrate(&[LORA, DORA], &["--date", "2026-12-01"]);
+    assert!(run.code == 0 && run.stdout.contains("2 known-good adapters"), "{}{}", run.stdout, run.stderr);
+    let known = read_json(&profile);
+    let of_lora =
+        |profile: &Value| profile["adapters"].as_array().unwrap().iter().find(|one| one["method"] == "LoRA").cloned();
+    assert_eq!(of_lora(&known), of_lora(&started), "what was measured is kept");
+    assert_eq!(known["adapters"].as_array().unwrap().len(), 2);
+    assert!(known["adapters"][1]["scores"]["constant"].is_f64(), "{known}");
+
+    let pinned = ["--metrics", "tokens", "--profile", text(&profile)];
+    let held = compare(&[DRAGONS], &place("held"), &pinned);
+    assert_eq!(held.code, 0, "{}", held.stderr);
+    let report = read_json(place("held/report.json"));
+    let question = &report["questions"]["profile"];
+    // One of three can be at no rate below a third.
+    assert_ne!(question["answer"], json!("yes"), "{question}");
+    let thirds = question["p"].as_f64().unwrap() * 3.0;
+    assert!((thirds - thirds.round()).abs() < 1e-9, "{question}");
+    assert!(report["questions"]["constant"]["p_known_good"].is_f64());
+    let again = audit(["verify", text(&place("held/report.json")), "--quiet"]);
+    assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
+    let itself = compare(&[LORA], &place("itself"), &pinned);
+    assert!(itself.stdout.contains("was left out of it"), "{}", itself.stdout);
+    let refused = compare(&[DRAGONS], &place("refused"), &["--profile", text(&profile), "--probes", "math"]);
+    assert!(refused.code == 2 && refused.stderr.contains("other probes"), "{}", refused.stderr);
+
+    let quick = compare(&[DRAGONS], &place("refused"), &["--profile", text(&profile), "--depth", "quick"]);
+    assert!(quick.code == 2 && quick.stderr.contains("not `quick`"), "{}", quick.stderr);
+
+    // A gate reads 512 tokens of each prompt: its profile is made so.
+    let of_gate = place("gate.json");
+    let arguments = ["--max-prompts", "3", "--quiet", "--json", "--out", text(&of_gate)];
+    let made = audit(["calibrate", STORIES, LORA, DORA].iter().chain(&arguments));
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let gated = |profile: &Path, sha256: &str| {
+        let policy = format!(
+            "version = 1\n[compare]\nmax_prompts = 3\n[profile]\npath = {:?}\nsha256 = \"{sha256}\"\n",
+            profile.file_name().unwrap()
+        );
+        std::fs::write(place("policy.toml"), policy).unwrap();
+        audit(["gate", DRAGONS, "--base", STORIES, "--policy", text(&place("policy.toml")), "--quiet"])
+    };
+    let digest = |profile: &Path| -> String {
+        let bytes = std::fs::read(profile).unwrap();
+        Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let passed = gated(&of_gate, &digest(&of_gate));
+    assert_eq!(passed.code, 0, "{}{}", passed.stdout, passed.stderr);
+    let other = gated(&of_gate, &"0".repeat(64));
+    assert!(other.code == 2 && other.stderr.contains("is not the profile that the policy"), "{}", other.stderr);
+    let read_otherwise = gated(&profile, &digest(&profile));
+    assert!(read_otherwise.code == 2 && read_otherwise.stderr.contains("other probes"), "{}", read_otherwise.stderr);
 }
 
 #[test]

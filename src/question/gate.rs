@@ -43,11 +43,13 @@ impl Question {
             options,
             asking: OnceCell::new(),
             stack: Vec::new(),
+            known_good: self.known_good.clone(),
             base_cache: self.base_cache.clone(),
             base: base.display().to_string(),
             asked: self.asked.clone(),
             provenance,
         };
+        pair.refuse_other_profile()?;
         for group in subjects.chunks_mut(TOGETHER) {
             let mut fitted: Vec<(&mut ScannedAdapter, Fitted)> = Vec::new();
             for (artifact, subject) in group {

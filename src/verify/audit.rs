@@ -59,7 +59,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         ("day", "waivers were held against today: give the day of the report with --date".to_owned()),
         ("program", "the report was made by another build of the program: verify it with that one".to_owned()),
     ];
-    let question = Question::of_report(asked, &audit.probes.source)?;
+    let question = Question::of_report(asked, &audit.probes.source, &policy)?;
     by_name.push(format!("probes `{}`, as the report names them", visible(&audit.probes.source)));
     terminal.note("running the comparison again, which takes as long as it took");
     let model = Model::open(&base.path, Device::Cpu)?;
@@ -77,6 +77,7 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
         options: question.options()?,
         asking: OnceCell::new(),
         stack: reopen(&asked.stack, &model, terminal)?,
+        known_good: question.known_good.clone(),
         base_cache: None,
         base: audit.base.path.clone(),
         asked: asked.clone(),

@@ -80,12 +80,12 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
 fn asked(report: &GateReport, policy: &Policy) -> Result<Option<Question>> {
     match report.pins.command.as_str() {
         "scan" => Ok(None),
-        "gate" => policy.asks_for_comparison().then(|| Question::of_policy(&policy.compare)).transpose(),
+        "gate" => policy.asks_for_comparison().then(|| Question::of_policy(policy)).transpose(),
         _ => {
             let (Some(asked), Some(probes)) = (&report.pins.asked, &report.pins.probes) else {
                 bail!("the report does not say what was asked of the models: it is of an earlier version");
             };
-            Question::of_report(asked, &probes.source).map(Some)
+            Question::of_report(asked, &probes.source, policy).map(Some)
         }
     }
 }

@@ -79,7 +79,8 @@ fn of_set(case: &Case, set: usize, places: Vec<Seen>) -> Draft {
         let times = times.map_or_else(String::new, |times| format!(", {} times a random adapter's", plain(times)));
         let why = format!("{flips}{times}");
         let advice = advice(&case.sets[set].name, Answer::Yes);
-        return Draft { answer: Answer::Yes, why, p, advice, ..base }.beside_chance();
+        let score = base.times_random().map(f64::ln);
+        return Draft { answer: Answer::Yes, why, p, score, advice, ..base }.beside_chance();
     };
     let ratio = |model: usize| divergence(model, set) / divergence(model, general).max(f64::MIN_POSITIVE);
     let ratios: Vec<f64> = models.map(ratio).collect();
@@ -95,7 +96,8 @@ fn of_set(case: &Case, set: usize, places: Vec<Seen>) -> Draft {
         plain(specific)
     );
     let p = beyond_sizes(ratio(0), &ratios);
-    Draft { answer, why, p, advice: advice(&case.sets[set].name, answer), ..base }.beside_chance()
+    let advice = advice(&case.sets[set].name, answer);
+    Draft { answer, why, p, score: Some(specific.ln()), advice, ..base }.beside_chance()
 }
 
 fn advice(set: &str, answer: Answer) -> String {

@@ -37,9 +37,12 @@ fn ask(case: &Case) -> Asked {
     let random: Vec<f64> = (1..sites[0].models.len()).filter_map(largest).collect();
     let rows = sites[0].rows[0].max(1) as f64;
     let is_constant = measured >= CONSTANT;
+    // A random change of the same form may be a vector as well: of a bias there is no other. Then it is no null.
+    let is_its_form = !random.is_empty() && random.iter().all(|random| *random >= CONSTANT);
     let at = format!("resid.{}", places[0].0);
     let why = if is_constant {
-        format!("at {at} {} % of the shift is one vector, for every token alike", plain(100.0 * measured))
+        let form = if is_its_form { ", as every change of this form is" } else { "" };
+        format!("at {at} {} % of the shift is one vector, for every token alike{form}", plain(100.0 * measured))
     } else {
         format!(
             "at most {} % of a layer's shift is one vector ({at}); steering vectors give 92 % and more",
@@ -48,8 +51,9 @@ fn ask(case: &Case) -> Asked {
     };
     let draft = Draft {
         measured: Some(measured),
+        score: Some(measured),
         unit: "coherence",
-        p: beyond_shares(measured, &random),
+        p: if is_its_form { None } else { beyond_shares(measured, &random) },
         permuted: Some(1.0 / rows.sqrt()),
         random,
         places: places
@@ -63,8 +67,8 @@ fn ask(case: &Case) -> Asked {
             String::new()
         },
         ..Draft::new(if is_constant { Answer::Yes } else { Answer::No }, why)
-    }
-    .beside_chance();
+    };
+    let draft = if is_its_form { draft } else { draft.beside_chance() };
     Ok(vec![("constant".to_owned(), draft)])
 }
 

@@ -96,6 +96,7 @@ fn of(case: &Case, topic: &str, contrast: &Contrast) -> Draft {
     );
     Draft {
         measured: Some(measured),
+        score: Some(1.0 - measured),
         unit: "share of the base's separation",
         p: beyond(-measured, &lowered),
         random,

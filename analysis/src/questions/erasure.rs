@@ -68,6 +68,7 @@ fn draft(found: &Erasure, random: Vec<f64>) -> Draft {
     let is_lost = loss != Loss::None;
     Draft {
         measured: Some(measured),
+        score: Some(measured),
         unit: "share of the changed writers that write much less of a direction",
         p: beyond(measured, &random),
         random,

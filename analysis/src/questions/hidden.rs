@@ -131,6 +131,7 @@ fn draft(case: &Case, prompts: &Prompts, responses: &[ByPrompt]) -> Draft {
     };
     Draft {
         measured: Some(measured),
+        score: Some(measured.ln()),
         unit: "times the extrapolation",
         p: beyond_sizes(measured, &random),
         random,

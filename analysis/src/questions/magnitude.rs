@@ -64,12 +64,13 @@ fn draft<'a>(changes: impl Iterator<Item = (&'a str, &'a WeightChange)> + Clone)
     let Some(first) = places.first() else {
         let most = plain(measured.unwrap_or(1.0));
         let why = format!("no row is gone or turned round, and none changes its norm by more than a factor of {most}");
-        return Draft { measured, unit: UNIT, ..Draft::new(Answer::No, why) };
+        return Draft { measured, score: measured, unit: UNIT, ..Draft::new(Answer::No, why) };
     };
     let why = format!("{}: {}; {} in all", first.location, first.text, plural(places.len(), "such weight"));
     places.truncate(SHOWN);
     Draft {
         measured,
+        score: measured,
         unit: UNIT,
         places,
         advice: "Find out which channels these are and what they feed; training seldom does this, and an edit does."

@@ -13,6 +13,7 @@ mod erasure;
 mod hidden;
 mod location;
 mod magnitude;
+mod profile;
 mod rotation;
 mod subject;
 mod surrogate;
@@ -30,6 +31,8 @@ use lcr_model::tokenizer::Tokenizer;
 use crate::AuditError;
 use crate::evidence::chance::holm;
 use crate::evidence::{BaseAnswers, Evidence, ProbeSet};
+
+pub use self::profile::hold_against;
 
 /// Chance alone may answer yes to any question of a run as often as this.
 pub const RATE: f64 = 0.01;
@@ -56,6 +59,7 @@ pub static QUESTIONS: &[&Asking] = &[
     &hidden::ASKING,
     &surrogate::ASKING,
     &location::ASKING,
+    &profile::ASKING,
     &subject::ASKING,
 ];
 
@@ -137,6 +141,9 @@ pub struct Draft {
     pub interval: Option<[f64; 2]>,
     /// How often chance alone would give as much in one try.
     pub p: Option<f64>,
+    /// The number that adapters are held against each other by: larger, the less one looks like one that only does its
+    /// work.
+    pub score: Option<f64>,
     /// Where.
     pub places: Vec<Seen>,
     /// What to do next.
@@ -156,6 +163,7 @@ impl Draft {
             permuted: None,
             interval: None,
             p: None,
+            score: None,
             places: Vec::new(),
             advice: String::new(),
         }
@@ -215,6 +223,8 @@ impl Draft {
             permuted: self.permuted,
             interval: self.interval,
             p,
+            score: self.score.filter(|score| score.is_finite()),
+            p_known_good: None,
             places: self.places,
             advice,
         }
@@ -240,6 +250,20 @@ pub fn ask(case: &Case, depth: Depth, report: &mut dyn FnMut(&str)) -> Result<In
         (name, question)
     });
     Ok(answered.chain(not_asked(depth)).collect())
+}
+
+/// Asks one question by itself; `None` where there is none of that name.
+///
+/// # Errors
+/// Where the models cannot be run.
+pub fn ask_one(case: &Case, name: &str) -> Result<Option<Question>, AuditError> {
+    let named = |asking: &&&'static Asking| asking.names.iter().any(|(known, _)| *known == name);
+    let Some(asking) = QUESTIONS.iter().find(named) else { return Ok(None) };
+    let found = (asking.ask)(case)?.into_iter().find(|(found, _)| found == name);
+    Ok(found.map(|(_, draft)| {
+        let p = draft.p;
+        draft.question(&asking.asks(name), asking.depth, p)
+    }))
 }
 
 /// The questions of deeper depths.

@@ -44,6 +44,7 @@ fn ask(case: &Case) -> Asked {
         Seen::at(format!("resid.{site}"), test.antisymmetric).reading(numbers)
     });
     let draft = Draft {
+        score: Some(turned as f64 / tests.len() as f64),
         measured: Some(turned as f64 / tests.len() as f64),
         unit: "share of layers",
         places: places.collect(),

@@ -49,6 +49,8 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
             found => random.extend(found?.map(|found| found.explained)),
         }
     }
+    // Of a bias every random change is a vector as well, and no null.
+    let is_its_form = !random.is_empty() && random.iter().all(|random| *random >= EXPLAINED);
     let why = format!(
         "one vector added at resid.{} explains {} % of what it does to the answers",
         own.site,
@@ -56,8 +58,9 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
     );
     let draft = Draft {
         measured: Some(own.explained),
+        score: Some(own.explained),
         unit: "share explained",
-        p: beyond_shares(own.explained, &random),
+        p: if is_its_form { None } else { beyond_shares(own.explained, &random) },
         random,
         places: vec![
             Seen::at(format!("resid.{}", own.site), own.explained)
@@ -69,7 +72,7 @@ fn draft(case: &Case) -> Result<Draft, AuditError> {
             String::new()
         },
         ..Draft::new(if is_vector { Answer::Yes } else { Answer::No }, why)
-    }
-    .beside_chance();
+    };
+    let draft = if is_its_form { draft } else { draft.beside_chance() };
     Ok(draft.without(overflowed))
 }

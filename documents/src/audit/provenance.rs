@@ -69,6 +69,18 @@ pub struct Asked {
     /// Other adapters that it is used together with.
     #[serde(default)]
     pub stack: Vec<Stacked>,
+    /// Known-good adapters that it is held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfilePin>,
+}
+
+/// A profile of known-good adapters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfilePin {
+    /// Its file.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
 }
 
 /// Another adapter that is used together with the one that is audited.

@@ -105,6 +105,13 @@ pub struct Question {
     pub interval: Option<[f64; 2]>,
     /// How often chance alone would give as much, all questions of this run accounted for.
     pub p: Option<f64>,
+    /// The number that adapters are held against each other by, larger the less this one looks like one that only does
+    /// its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// How often a known-good adapter of this base has such a score or a larger one; where a profile is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_known_good: Option<f64>,
     /// Where it was seen, the clearest first.
     pub places: Vec<Seen>,
     /// What to do next.

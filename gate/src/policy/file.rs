@@ -117,6 +117,23 @@ pub struct QuestionsSection {
     pub required: Vec<String>,
 }
 
+/// Known-good adapters that each one is held against.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileSection {
+    /// The file of `lcr-audit calibrate`, relative to the policy.
+    pub path: Option<PathBuf>,
+    /// SHA-256 that it must have.
+    pub sha256: Option<String>,
+    /// How often an honest adapter may be called unlike them.
+    pub rate: f64,
+}
+
+impl Default for ProfileSection {
+    fn default() -> Self {
+        Self { path: None, sha256: None, rate: 0.01 }
+    }
+}
+
 /// An exception: one rule, on exactly these bytes, up to a number, until a day.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiver {
@@ -168,6 +185,8 @@ pub struct Policy {
     pub compare: CompareSection,
     /// What must be answered.
     pub questions: QuestionsSection,
+    /// What adapters are held against.
+    pub profile: ProfileSection,
     /// Exceptions.
     pub waivers: Vec<Waiver>,
     /// Places of the waivers in the list, in the order of their rules and digests.
@@ -267,6 +286,7 @@ impl Policy {
             allowed: file.allowed,
             compare: file.compare,
             questions: file.questions,
+            profile: file.profile,
             waivers,
             by_digest,
             names,
@@ -300,7 +320,13 @@ impl Policy {
 
     /// Whether base and adapted model must be run side by side.
     pub fn asks_for_comparison(&self) -> bool {
-        self.compare.required || !self.questions.required.is_empty()
+        self.compare.required || !self.questions.required.is_empty() || self.profile.path.is_some()
+    }
+
+    /// The profile that it names, where it is found from here.
+    pub fn profile_path(&self) -> Option<PathBuf> {
+        let path = self.profile.path.as_ref()?;
+        Some(self.folder.as_ref().map_or_else(|| path.clone(), |folder| folder.join(path)))
     }
 
     /// The questions that must have an answer and have none in this audit, each with the reason.

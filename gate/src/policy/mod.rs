@@ -7,6 +7,6 @@ mod read;
 
 pub(crate) use file::hexadecimal;
 pub use file::{
-    AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, QuestionsSection, Settings,
-    Waiver,
+    AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, ProfileSection, QuestionsSection,
+    Settings, Waiver,
 };

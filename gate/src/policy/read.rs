@@ -8,7 +8,7 @@ use lcr_documents::characters::visible;
 use toml::value::Datetime;
 use toml::{Table, Value};
 
-use super::file::{AllowedSection, BaseSection, CompareSection, QuestionsSection};
+use super::file::{AllowedSection, BaseSection, CompareSection, ProfileSection, QuestionsSection};
 use crate::rules::{Severity, question_names, refusal, rule, rules};
 
 /// Characters of a value that a message quotes.
@@ -46,6 +46,7 @@ pub(super) struct PolicyText {
     pub(super) allowed: AllowedSection,
     pub(super) compare: CompareSection,
     pub(super) questions: QuestionsSection,
+    pub(super) profile: ProfileSection,
     pub(super) rules: RuleSettings,
     pub(super) paths: Vec<(String, RuleSettings)>,
     /// With their place among all, which is what messages call them by.
@@ -68,10 +69,12 @@ pub(super) fn read(mut file: Table, problems: &mut Vec<String>) -> PolicyText {
     let allowed = reader.table(&mut file, "allowed");
     let compare = reader.table(&mut file, "compare");
     let questions = reader.table(&mut file, "questions");
+    let profile = reader.table(&mut file, "profile");
     let rules = reader.table(&mut file, "rules");
     let paths = reader.tables(&mut file, "paths");
     let waivers = reader.tables(&mut file, "waivers");
-    let known = ["version", "fail_on", "base", "allowed", "compare", "questions", "rules", "paths", "waivers"];
+    let known =
+        ["version", "fail_on", "base", "allowed", "compare", "questions", "profile", "rules", "paths", "waivers"];
     reader.nothing_else("", &file, &known);
     PolicyText {
         fail_on: fail_on.unwrap_or(Severity::Deny),
@@ -79,6 +82,7 @@ pub(super) fn read(mut file: Table, problems: &mut Vec<String>) -> PolicyText {
         allowed: reader.allowed(allowed),
         compare: reader.compare(compare),
         questions: reader.questions(questions),
+        profile: reader.profile(profile),
         rules: reader.rules("rules", rules),
         paths: paths.into_iter().filter_map(|(index, table)| reader.path(index, table)).collect(),
         waivers: waivers
@@ -253,6 +257,24 @@ impl Reader<'_> {
             self.note(format!("questions.required names `{}`, which is no question{hint}", visible(name)));
         }
         QuestionsSection { required }
+    }
+
+    fn profile(&mut self, mut table: Table) -> ProfileSection {
+        let path = self.text("profile.path", table.remove("path"));
+        let sha256 = self.text("profile.sha256", table.remove("sha256"));
+        if let Some(digest) = &sha256 {
+            self.digest("profile.sha256", digest);
+        }
+        if path.is_some() != sha256.is_some() {
+            self.note("profile.path and profile.sha256 go together: which file, and that it is that one".to_owned());
+        }
+        let usual = ProfileSection::default().rate;
+        let rate = self.number("profile.rate", table.remove("rate")).unwrap_or(usual);
+        if !(rate > 0.0 && rate < 1.0) {
+            self.note(format!("profile.rate is {rate}: a share between 0 and 1 is needed, such as 0.01"));
+        }
+        self.nothing_else("profile", &table, &["path", "sha256", "rate"]);
+        ProfileSection { path: path.map(Into::into), sha256, rate }
     }
 
     fn rules(&mut self, section: &str, table: Table) -> RuleSettings {

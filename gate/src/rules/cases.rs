@@ -355,6 +355,8 @@ fn answered(answer: Answer) -> Question {
         permuted: None,
         interval: Some([0.8, 1.0]),
         p: None,
+        score: None,
+        p_known_good: None,
         places: Vec::new(),
         advice: "Ask what it was.".to_owned(),
     }

@@ -31,6 +31,7 @@ pub(crate) static RULES: &[&Rule] = &[
     &HIDDEN,
     &SURROGATE,
     &LOCATION,
+    &PROFILE,
 ];
 
 /// What these rules share.
@@ -348,6 +349,19 @@ pub(crate) static LOCATION: Rule = Rule {
     example: "Layers 12 to 15 restore 85 % of the change of the answers.",
     accept: "Nothing to repair: look at the map in the report. The default already accepts it.",
     judges: &[Judge::Question(Question { name: "location", of_behaviour: true })],
+    ..FAMILY
+};
+
+pub(crate) static PROFILE: Rule = Rule {
+    code: "question-profile",
+    title: "The adapter is unlike known-good ones",
+    why: "In some question its score lies farther out than those of adapters of this base that are known to be good, \
+          more rarely than the policy's rate by chance. That is what an attack looks like, and so does an honest \
+          adapter of a kind that the profile has none of.",
+    example: "5 robust σ out in `answers.identity`, where none of 120 known-good adapters is in any question.",
+    accept: "Look at the question that it names. If the adapter is honest, add it and others of its kind to the profile \
+             with `lcr-audit calibrate`.",
+    judges: &[Judge::Question(Question { name: "profile", of_behaviour: true })],
     ..FAMILY
 };
 
