@@ -25,6 +25,7 @@ mod logits;
 pub mod metrics;
 pub mod questions;
 pub mod resume;
+pub mod selftest;
 pub mod site;
 mod statistics;
 pub mod weights;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lcr_formats::adapter::{
-    Adapter, AdapterConfig, AdapterError, Coverage, Format, LowRank, ModuleKind, PeftConfig, ScalingRule, TargetModule,
+    Adapter, AdapterConfig, AdapterError, Coverage, LowRank, ModuleKind, PeftConfig, ScalingRule, TargetModule,
 };
 use lcr_formats::checkpoint::Dtype;
 use lcr_formats::module::ModulePath;
@@ -138,22 +138,7 @@ impl TrainableAdapter {
             .collect();
         let raw = config_json(decoder, options, &targets);
         let config = PeftConfig::from_json(Path::new("adapter_config.json"), &raw)?;
-        let adapter = Adapter {
-            path: PathBuf::new(),
-            format: Format::Peft,
-            tensors_in_file: modules.values().map(|module| module.tensor_names.len()).sum(),
-            bytes: 0,
-            parameters: modules.values().map(|module| parameters_of(module) as u64).sum(),
-            sha256: String::new(),
-            config_sha256: String::new(),
-            modules,
-            embeddings: BTreeMap::new(),
-            modules_to_save: BTreeMap::new(),
-            biases: BTreeMap::new(),
-            bias_tensors: BTreeMap::new(),
-            config: AdapterConfig::Peft(Box::new(config)),
-            notes: Vec::new(),
-        };
+        let adapter = Adapter::unsaved(config, modules);
         let coverage = decoder.bind(adapter.clone())?.coverage().clone();
         Ok(Self { adapter, coverage, squares })
     }
@@ -217,7 +202,7 @@ impl TrainableAdapter {
 
     /// Numbers that are trained.
     pub fn parameter_count(&self) -> usize {
-        self.adapter.modules.values().map(|module| parameters_of(module)).sum()
+        self.adapter.modules.values().map(|module| module.parameters()).sum()
     }
 
     /// The parameters in their fixed order, by their names in PEFT's file: modules by path, of each A (rank × inputs),
@@ -247,10 +232,6 @@ impl TrainableAdapter {
 /// Names of a module's tensors in PEFT's file: A, B, m.
 fn names(path: &str) -> [String; 3] {
     ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"].map(|name| format!("{PREFIX}{path}.{name}"))
-}
-
-fn parameters_of(module: &LowRank) -> usize {
-    module.lora_a.len() + module.lora_b.len() + module.magnitude.as_ref().map_or(0, Vec::len)
 }
 
 fn check_numbers(options: &AdapterOptions) -> Result<(), TrainableError> {

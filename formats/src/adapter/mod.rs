@@ -291,7 +291,35 @@ pub fn foreign_format(path: &Path) -> Option<AdapterError> {
     Some(foreign::Foreign::of_file(path)?.refusal(path))
 }
 
+impl LowRank {
+    /// Elements of its tensors.
+    pub fn parameters(&self) -> usize {
+        let vectors = [&self.magnitude, &self.lora_b_bias].into_iter().flatten().map(Vec::len).sum::<usize>();
+        self.lora_a.len() + self.lora_b.len() + vectors
+    }
+}
+
 impl Adapter {
+    /// An adapter that is in no file yet: one that is being trained, or was put together.
+    pub fn unsaved(config: PeftConfig, modules: BTreeMap<String, Arc<LowRank>>) -> Self {
+        Self {
+            path: PathBuf::new(),
+            format: Format::Peft,
+            tensors_in_file: modules.values().map(|module| module.tensor_names.len()).sum(),
+            bytes: 0,
+            parameters: modules.values().map(|module| module.parameters() as u64).sum(),
+            sha256: String::new(),
+            config_sha256: String::new(),
+            modules,
+            embeddings: BTreeMap::new(),
+            modules_to_save: BTreeMap::new(),
+            biases: BTreeMap::new(),
+            bias_tensors: BTreeMap::new(),
+            config: AdapterConfig::Peft(Box::new(config)),
+            notes: Vec::new(),
+        }
+    }
+
     /// Reads an adapter: its folder, or a `.safetensors` file with `adapter_config.json` beside it.
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let found = files::locate(path)?;
