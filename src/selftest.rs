@@ -115,7 +115,7 @@ fn summary(found: &Selftest, base: &str) -> Result<String> {
         writeln!(text, "\n{}: {}", payload.name, payload.what)?;
         match payload.weakest_found {
             Some(weakest) => {
-                writeln!(text, "  found down to {} {}, by `{}`", plain(weakest), payload.unit, payload.question)?
+                writeln!(text, "  found down to {} {}, by `{}`", plain(weakest), payload.unit, payload.question)?;
             }
             None => writeln!(text, "  NOT FOUND by `{}`, at any strength tried", payload.question)?,
         }

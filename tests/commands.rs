@@ -5,8 +5,8 @@ mod support;
 use std::collections::HashMap;
 use std::path::Path;
 
+use lcr_documents::digest::sha256;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use support::{
     Stored, audit, audit_in, copied, edit_tensors, golden_adapter, golden_base, leaves, read_json, repository, text,
     tree,
@@ -157,10 +157,7 @@ fn an_adapter_is_held_against_known_good_ones() {
         std::fs::write(place("policy.toml"), policy).unwrap();
         audit(["gate", DRAGONS, "--base", STORIES, "--policy", text(&place("policy.toml")), "--quiet"])
     };
-    let digest = |profile: &Path| -> String {
-        let bytes = std::fs::read(profile).unwrap();
-        Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-    };
+    let digest = |profile: &Path| sha256(&std::fs::read(profile).unwrap());
     let passed = gated(&of_gate, &digest(&of_gate));
     assert_eq!(passed.code, 0, "{}{}", passed.stdout, passed.stderr);
     let other = gated(&of_gate, &"0".repeat(64));

@@ -24,6 +24,7 @@
 
 pub mod audit;
 pub mod characters;
+pub mod digest;
 mod error;
 pub mod lock;
 pub mod number;

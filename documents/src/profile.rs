@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::audit::{Asked, Tool};
+use crate::digest::sha256;
 use crate::read::plain;
 use crate::statistics::median;
 
@@ -117,8 +117,7 @@ impl Profile {
             return Err(malformed(format!("its schema is {:?}, {SCHEMA:?} is needed", profile.schema)));
         }
         profile.refuse_repeated().map_err(malformed)?;
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((profile, digest))
+        Ok((profile, sha256(&bytes)))
     }
 
     /// Whether every adapter is in it once, with scores that are numbers.

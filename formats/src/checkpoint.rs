@@ -14,16 +14,16 @@ mod rows;
 mod values;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use lcr_documents::digest::sha256;
 use memmap2::{Mmap, UncheckedAdvice};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
-use sha2::{Digest, Sha256};
 
 pub use self::error::CheckpointError;
 
@@ -145,17 +145,8 @@ struct MappedFile {
 impl MappedFile {
     /// SHA-256 of the bytes that tensors are read from, hexadecimal.
     fn sha256(&self) -> String {
-        hexadecimal(&Sha256::digest(&self.map[..]))
+        sha256(&self.map[..])
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// One tensor in a mapped file. Cloning it copies no data.

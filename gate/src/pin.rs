@@ -4,13 +4,12 @@ use std::io::Read;
 use std::path::Path;
 
 use lcr_documents::DocumentError;
+use lcr_documents::digest::{hexadecimal, sha256};
 use sha2::{Digest, Sha256};
-
-use crate::policy::hexadecimal;
 
 /// SHA-256 of bytes, hexadecimal.
 pub fn digest_of_bytes(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
+    sha256(bytes)
 }
 
 /// SHA-256 over the lines `<sha256>  <name>`, as `sha256sum` writes them.

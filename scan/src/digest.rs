@@ -1,9 +1,9 @@
 //! SHA-256 of files and folders.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use lcr_documents::digest::hexadecimal;
 use sha2::{Digest, Sha256};
 
 use crate::files::Unread;
@@ -83,15 +83,6 @@ fn zeros(hasher: &mut Sha256, mut count: u64) {
         hasher.update(NOTHING.get(..part as usize).unwrap_or_default());
         count -= part;
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The digest of a whole folder: SHA-256 over the lines `<sha256>  <path>`, sorted by path, as `sha256sum` writes them.

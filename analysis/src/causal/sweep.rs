@@ -52,6 +52,8 @@ pub struct Sweep<'a> {
     tokenizer: &'a Tokenizer,
     report: &'a Report<'a>,
     carriers: Vec<Carrier>,
+    /// Prompts whose answers with a text are held against each other.
+    witnesses: Vec<Carrier>,
     base: HashMap<Tried, f64>,
     refused: HashSet<String>,
 }
@@ -101,8 +103,8 @@ impl<'a> Sweep<'a> {
         sets: &[ProbeSet],
         report: &'a Report<'a>,
     ) -> Result<Self, ModelError> {
-        let carriers = Carrier::of_sets(decoder, tokenizer, sets)?;
-        Ok(Self { decoder, tokenizer, report, carriers, base: HashMap::new(), refused: HashSet::new() })
+        let (carriers, witnesses) = Carrier::of_sets(decoder, tokenizer, sets)?;
+        Ok(Self { decoder, tokenizer, report, carriers, witnesses, base: HashMap::new(), refused: HashSet::new() })
     }
 
     /// The prompts that texts are inserted into.

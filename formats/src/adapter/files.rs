@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use lcr_documents::digest::hexadecimal;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::error::AdapterError;
 use super::foreign::{Foreign, PICKLE_EXTENSIONS, has_extension};
-use crate::checkpoint::{CheckpointError, Dtype, SafetensorsFile, Weight, hexadecimal, pickles_in};
+use crate::checkpoint::{CheckpointError, Dtype, SafetensorsFile, Weight, pickles_in};
 
 /// Name of the config in both layouts.
 pub(crate) const CONFIG_NAME: &str = "adapter_config.json";

@@ -4,16 +4,15 @@
 //! [`Policy`] is what holds after that.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use globset::GlobMatcher;
-use sha2::{Digest, Sha256};
 
 use super::paths::{Patterns, Place, names_match, places};
 use super::read::{RuleSetting, RuleSettings, WaiverSection, read};
 use crate::rules::{Rule, Severity, refusal, unanswered};
 use lcr_documents::audit::{Audit, Depth};
+use lcr_documents::digest::sha256;
 
 /// The text of `policy init`: the policy that holds where there is no file.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
@@ -280,7 +279,7 @@ impl Policy {
         by_digest.sort_by_key(|place| waivers.get(*place).map(Waiver::key));
         Ok(Self {
             source: source.to_owned(),
-            sha256: hexadecimal(&Sha256::digest(text.as_bytes())),
+            sha256: sha256(text.as_bytes()),
             fail_on: file.fail_on,
             base: file.base,
             allowed: file.allowed,
@@ -395,15 +394,6 @@ impl Settings<'_> {
     fn first<T>(&self, code: &str, of: impl Fn(&RuleSetting) -> Option<T>) -> impl Iterator<Item = Option<T>> {
         self.places.iter().map(move |sections| sections.iter().find_map(|rules| of(rules.get(code)?)))
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn waiver(index: usize, written: WaiverSection) -> Waiver {

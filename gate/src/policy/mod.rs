@@ -5,7 +5,6 @@ mod file;
 mod paths;
 mod read;
 
-pub(crate) use file::hexadecimal;
 pub use file::{
     AllowedSection, BaseSection, CompareSection, DEFAULT_POLICY, Policy, PolicyError, ProfileSection, QuestionsSection,
     Settings, Waiver,

@@ -353,7 +353,7 @@ fn the_path_of_an_artifact_is_looked_at() {
 #[test]
 fn a_snapshot_of_the_cache_is_followed_into_its_own_blobs() {
     let place = Place::new();
-    let digest = |bytes: &[u8]| crate::digest::hexadecimal(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
+    let digest = |bytes: &[u8]| lcr_documents::digest::sha256(bytes);
     let blob = |name: &str, content: &[u8]| {
         place.put(&format!("hub/models--a--b/blobs/{name}"), content);
         format!("../../blobs/{name}")

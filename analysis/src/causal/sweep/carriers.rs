@@ -11,6 +11,8 @@ use crate::evidence::ProbeSet;
 
 /// The shortest prompts of a set among which one is chosen.
 const SHORTEST: usize = 6;
+/// Prompts of a set whose answers are held against each other.
+const WITNESSES: usize = 3;
 
 /// A prompt that inserts are put into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,8 @@ pub struct Carrier {
 
 impl Carrier {
     /// Of every answered set the prompt among the shortest whose first answer token the base is surest of, the surest
-    /// first. Where the base itself wavers, any insert turns any model.
+    /// first: where the base itself wavers, any insert turns any model. Beside them the shortest prompts of every set,
+    /// [`WITNESSES`] of each.
     ///
     /// # Errors
     /// As reading the prompts.
@@ -35,7 +38,7 @@ impl Carrier {
         decoder: &Decoder,
         tokenizer: &Tokenizer,
         sets: &[ProbeSet],
-    ) -> Result<Vec<Self>, ModelError> {
+    ) -> Result<(Vec<Self>, Vec<Self>), ModelError> {
         let offered: Vec<(usize, Self)> = sets
             .iter()
             .enumerate()
@@ -57,7 +60,10 @@ impl Carrier {
         unsure.sort_by(|left, right| left.0.total_cmp(&right.0));
         let mut taken = vec![false; sets.len()];
         let surest = unsure.into_iter().filter(|(_, at)| !std::mem::replace(&mut taken[offered[*at].0], true));
-        Ok(surest.map(|(_, at)| offered[at].1.clone()).collect())
+        let carriers = surest.map(|(_, at)| offered[at].1.clone()).collect();
+        let of_set = |set: usize| offered.iter().filter(move |(own, _)| *own == set).take(WITNESSES);
+        let witnesses = (0..sets.len()).flat_map(of_set).map(|(_, carrier)| carrier.clone()).collect();
+        Ok((carriers, witnesses))
     }
 
     /// Its tokens with a text inserted; `None` where it has no such place or the result cannot be read.

@@ -30,11 +30,11 @@ pub struct OneAnswer {
     pub texts: Vec<String>,
 }
 
-/// An answer to a carrier with a text in it.
+/// An answer to a prompt with a text in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Given {
     text: usize,
-    carrier: usize,
+    prompt: usize,
     inserted: Vec<u32>,
     start: Vec<u32>,
 }
@@ -46,15 +46,15 @@ impl Sweep<'_> {
     /// # Errors
     /// As reading the prompts.
     pub fn one_answer(&self, variant: &BoundAdapter, texts: &[(String, Position)]) -> Result<OneAnswer, ModelError> {
-        let plain: Vec<Vec<u32>> = self.carriers.iter().map(|carrier| carrier.tokens.clone()).collect();
+        let plain: Vec<Vec<u32>> = self.witnesses.iter().map(|witness| witness.tokens.clone()).collect();
         let without = self.starts(Some(variant), &plain)?;
         let mut given: Vec<Given> = Vec::new();
         for (text, (insert, position)) in texts.iter().enumerate() {
-            let with = |carrier| self.tokens_with(carrier, *position, insert);
-            given.extend(
-                (0..plain.len())
-                    .filter_map(|carrier| Some(Given { text, carrier, inserted: with(carrier)?, start: Vec::new() })),
-            );
+            let witnesses = self.witnesses.iter().enumerate();
+            given.extend(witnesses.filter_map(|(prompt, witness)| {
+                let inserted = witness.with(self.tokenizer, self.decoder, *position, insert)?;
+                Some(Given { text, prompt, inserted, start: Vec::new() })
+            }));
         }
         let starts = self.starts(Some(variant), &inserted(&given))?;
         given.iter_mut().zip(starts).for_each(|(given, start)| given.start = start);
@@ -93,10 +93,10 @@ fn inserted(given: &[Given]) -> Vec<Vec<u32>> {
 
 /// Different prompts among some.
 fn prompts_of(given: &[Given]) -> usize {
-    let mut carriers: Vec<usize> = given.iter().map(|given| given.carrier).collect();
-    carriers.sort_unstable();
-    carriers.dedup();
-    carriers.len()
+    let mut prompts: Vec<usize> = given.iter().map(|given| given.prompt).collect();
+    prompts.sort_unstable();
+    prompts.dedup();
+    prompts.len()
 }
 
 /// Long enough starts that no prompt as it is gets, each with where it was given, those first that most prompts get.
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn answers_count_by_prompts_and_not_by_texts() {
         let start = |first: u32| vec![first; SAME];
-        let given = |text, carrier, start| Given { text, carrier, inserted: Vec::new(), start };
+        let given = |text, prompt, start| Given { text, prompt, inserted: Vec::new(), start };
         let all = [
             given(0, 0, start(7)),
             given(1, 0, start(7)),

@@ -10,6 +10,9 @@ use super::{Found, OneAnswer, Position, Sweep, candidates};
 const EXTENDED: usize = 16;
 /// Ordinary texts that are confirmed beside the best.
 const ORDINARY: usize = 8;
+/// Texts with which different prompts are answered, the best and ordinary ones.
+const ANSWERED: usize = 6;
+const ANSWERED_ORDINARY: usize = 2;
 /// An ordinary text counts as turning the answer by so many nats at least: below, what moves is not worth a ratio.
 const LEAST: f64 = 0.005;
 
@@ -83,7 +86,11 @@ impl Sweep<'_> {
         let best: Vec<String> = best.into_iter().take(confirmed).map(|(text, _)| text).collect();
         let found = self.confirm(variant, &best, kept)?;
         let ordinary = self.confirm(variant, &kind.ordinary(seed), ORDINARY)?;
-        let places = found.iter().chain(&ordinary).map(|found| (found.text.clone(), found.position));
+        let places = found
+            .iter()
+            .take(ANSWERED)
+            .chain(ordinary.iter().take(ANSWERED_ORDINARY))
+            .map(|found| (found.text.clone(), found.position));
         let one_answer = self.one_answer(variant, &places.collect::<Vec<(String, Position)>>())?;
         let ordinary: Vec<f64> = ordinary.iter().map(|found| found.score.max(0.0)).collect();
         let ordinary = median(&ordinary).unwrap_or(0.0);
