@@ -64,8 +64,8 @@ impl Sweep<'_> {
                 break;
             }
             let in_base = self.starts(None, &inserted(&of_start))?;
-            let mut own = of_start.into_iter().zip(in_base);
-            let own: Vec<Given> = own.by_ref().filter(|(_, base)| *base != start).map(|(given, _)| given).collect();
+            let own = of_start.into_iter().zip(in_base).filter(|(_, base)| *base != start);
+            let own: Vec<Given> = own.map(|(given, _)| given).collect();
             if prompts_of(&own) > best.prompts {
                 let mut named: Vec<usize> = own.iter().map(|given| given.text).collect();
                 named.dedup();
