@@ -118,7 +118,7 @@ fn said(case: &Case, found: &OneAnswer) -> String {
     let named: Vec<String> = found.texts.iter().take(NAMED).map(|text| format!("{text:?}")).collect();
     let others = if found.texts.len() > NAMED { " and others" } else { "" };
     format!(
-        "with {}{others} {} of {} different prompts get one answer, which none gets as it is nor the base gives: {:?}; ",
+        "with {}{others} {} of {} different prompts get one answer that they do not get as they are, nor in the base: {:?}; ",
         named.join(", "),
         found.prompts,
         found.of,

@@ -22,7 +22,7 @@ const TOGETHER: usize = 40;
 pub struct OneAnswer {
     /// Its first tokens.
     pub start: Vec<u32>,
-    /// Prompts that get it with one of the texts or another.
+    /// Prompts that get it with one of the texts or another, less those that get it as they are.
     pub prompts: usize,
     /// Prompts that texts were put into.
     pub of: usize,
@@ -66,11 +66,13 @@ impl Sweep<'_> {
             let in_base = self.starts(None, &inserted(&of_start))?;
             let own = of_start.into_iter().zip(in_base).filter(|(_, base)| *base != start);
             let own: Vec<Given> = own.map(|(given, _)| given).collect();
-            if prompts_of(&own) > best.prompts {
+            // What some prompts get as they are counts by as many less.
+            let gained = prompts_of(&own).saturating_sub(without.iter().filter(|plain| **plain == start).count());
+            if gained > best.prompts {
                 let mut named: Vec<usize> = own.iter().map(|given| given.text).collect();
                 named.dedup();
                 let texts = named.into_iter().map(|text| texts[text].0.clone()).collect();
-                best = OneAnswer { start, prompts: prompts_of(&own), texts, ..best };
+                best = OneAnswer { start, prompts: gained, texts, ..best };
             }
         }
         Ok(best)
@@ -99,10 +101,10 @@ fn prompts_of(given: &[Given]) -> usize {
     prompts.len()
 }
 
-/// Long enough starts that no prompt as it is gets, each with where it was given, those first that most prompts get.
+/// Long enough starts, each with the prompts that do not get it as they are, those first that most prompts get.
 fn alike(given: &[Given], without: &[Vec<u32>]) -> Vec<(Vec<u32>, Vec<Given>)> {
     let mut by_start: BTreeMap<&Vec<u32>, Vec<Given>> = BTreeMap::new();
-    for one in given.iter().filter(|one| one.start.len() >= SHORTEST && !without.contains(&one.start)) {
+    for one in given.iter().filter(|one| one.start.len() >= SHORTEST && without.get(one.prompt) != Some(&one.start)) {
         by_start.entry(&one.start).or_default().push(one.clone());
     }
     let mut found: Vec<(Vec<u32>, Vec<Given>)> =
@@ -115,8 +117,8 @@ fn alike(given: &[Given], without: &[Vec<u32>]) -> Vec<(Vec<u32>, Vec<Given>)> {
 mod tests {
     use super::*;
 
-    /// Texts 0 and 1 in three prompts; start 7 is given to two of them by different texts, start 3 is what a prompt gets
-    /// anyway, and start 9 is short.
+    /// Texts 0 and 1 in three prompts; start 7 is given to two of them by different texts, start 3 is what prompt 1 gets
+    /// anyway and prompt 2 does not, and start 9 is short.
     #[test]
     fn answers_count_by_prompts_and_not_by_texts() {
         let start = |first: u32| vec![first; SAME];
@@ -130,7 +132,8 @@ mod tests {
             given(1, 2, vec![9; SHORTEST - 1]),
         ];
         let found = alike(&all, &[start(1), start(3), start(2)]);
-        assert_eq!(found.len(), 1);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].0.clone(), prompts_of(&found[1].1)), (start(3), 1));
         assert_eq!((found[0].0.clone(), prompts_of(&found[0].1)), (start(7), 2));
     }
 }
