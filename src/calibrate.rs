@@ -1,7 +1,6 @@
 //! `lcr-audit calibrate`: what adapters that are known to be good look like on their base.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -87,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         asked: asked.clone(),
         adapters: Vec::new(),
     };
-    let earlier = arguments.earlier(&profile)?;
+    profile.adapters = arguments.earlier(&profile)?;
     let pair = SideBySide {
         model: &model,
         probes: &probes,
@@ -100,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         asked,
         provenance,
     };
-    let failed = measure(&pair, arguments, earlier, &mut profile, terminal)?;
+    let failed = measure(&pair, arguments, &mut profile, terminal)?;
     for other in &arguments.merge {
         let (found, _) = Profile::open(other)?;
         profile.merge(found).with_context(|| format!("cannot take {} into it", other.display()))?;
@@ -118,19 +117,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
 }
 
 /// Measures every adapter that was not measured before, and keeps the profile after each. How many could not be.
-fn measure(
-    pair: &SideBySide,
-    arguments: &Arguments,
-    mut earlier: HashMap<String, KnownGood>,
-    profile: &mut Profile,
-    terminal: &Terminal,
-) -> Result<usize> {
+fn measure(pair: &SideBySide, arguments: &Arguments, profile: &mut Profile, terminal: &Terminal) -> Result<usize> {
     let found = discover(&arguments.adapters, &Limits::default())?;
     let found: Vec<_> = found.iter().filter(|artifact| artifact.is_adapter()).collect();
     let mut failed = 0;
     for (place, artifact) in found.iter().enumerate() {
         let path = artifact.path();
-        let known = match one(pair, path, &mut earlier, profile, terminal) {
+        let known = match one(pair, path, profile, terminal) {
             Ok(known) => known,
             Err(error) => {
                 pair.refuse_changed_base()?;
@@ -149,21 +142,12 @@ fn measure(
 }
 
 /// What one adapter looks like; `None` where the same tensors are in the profile already.
-fn one(
-    pair: &SideBySide,
-    path: &Path,
-    earlier: &mut HashMap<String, KnownGood>,
-    profile: &Profile,
-    terminal: &Terminal,
-) -> Result<Option<KnownGood>> {
+fn one(pair: &SideBySide, path: &Path, profile: &Profile, terminal: &Terminal) -> Result<Option<KnownGood>> {
     let variant = pair.model.adapt(path, terminal)?;
     let sha256 = variant.adapter().sha256.clone();
     if profile.adapters.iter().any(|known| known.sha256 == sha256) {
-        terminal.warn(&format!("{} has the tensors of another and counts once", path.display()));
+        terminal.note(&format!("{}: these tensors are in the profile already", path.display()));
         return Ok(None);
-    }
-    if let Some(known) = earlier.remove(&sha256) {
-        return Ok(Some(known));
     }
     let fitted = Fitted { path: path.display().to_string(), sha256: None, variant };
     let (audits, _) = pair.audits(std::slice::from_ref(&fitted), terminal)?;
@@ -208,11 +192,11 @@ impl Arguments {
         }
     }
 
-    /// What an earlier run with the same question measured, by the digest of the tensors; a file of another question is
-    /// not overwritten.
-    fn earlier(&self, profile: &Profile) -> Result<HashMap<String, KnownGood>> {
+    /// What an earlier run with the same question measured, all of which stays; a file of another question is not
+    /// overwritten.
+    fn earlier(&self, profile: &Profile) -> Result<Vec<KnownGood>> {
         if self.out.symlink_metadata().is_err() {
-            return Ok(HashMap::new());
+            return Ok(Vec::new());
         }
         let (found, _) = Profile::open(&self.out)?;
         let Profile { tool, base, probes, asked, .. } = profile;
@@ -222,7 +206,7 @@ impl Arguments {
         if found.asked.depth != asked.depth {
             bail!("{} was made at depth {}: choose another --out", self.out.display(), found.asked.depth.as_str());
         }
-        Ok(found.adapters.into_iter().map(|known| (known.sha256.clone(), known)).collect())
+        Ok(found.adapters)
     }
 }
 
