@@ -1,7 +1,6 @@
 //! `lcr-audit batch`: many adapters over one base, each base layer read once for all that go together; shards and
 //! resuming.
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -118,16 +117,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, Some(&policy.sha256))?;
     let base = arguments.base.display().to_string();
     let pair = SideBySide {
-        model: &model,
-        probes: &probes,
-        options,
-        asking: OnceCell::new(),
-        stack: Vec::new(),
         known_good,
         base_cache: arguments.evidence.base_cache.clone(),
-        base,
-        asked,
-        provenance,
+        ..SideBySide::new((&model, &probes), options, base, asked, provenance)
     };
     pair.refuse_other_profile()?;
     let batch = Batch { arguments, policy: &policy, pins: &pins, pair, terminal };

@@ -1,6 +1,5 @@
 //! `lcr-audit calibrate`: what adapters that are known to be good look like on their base.
 
-use std::cell::OnceCell;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -87,17 +86,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         adapters: Vec::new(),
     };
     profile.adapters = arguments.earlier(&profile)?;
+    let base = arguments.base.display().to_string();
     let pair = SideBySide {
-        model: &model,
-        probes: &probes,
-        options,
-        asking: OnceCell::new(),
-        stack: Vec::new(),
-        known_good: None,
         base_cache: arguments.evidence.base_cache.clone(),
-        base: arguments.base.display().to_string(),
-        asked,
-        provenance,
+        ..SideBySide::new((&model, &probes), options, base, asked, provenance)
     };
     let failed = measure(&pair, arguments, &mut profile, terminal)?;
     for other in &arguments.merge {

@@ -1,6 +1,5 @@
 //! `lcr-audit compare`: adapters' files scanned, base and adapters side by side, and the report on both.
 
-use std::cell::OnceCell;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -128,17 +127,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let options = arguments.options();
     let known_good = arguments.known_good.find(&policy)?;
     let asked = arguments.evidence.asked(&arguments.probes, &options, Depth::Standard);
+    let asked = Asked { stack: stacked, profile: known_good.as_ref().map(KnownGood::pin), ..asked };
+    let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?;
     let pair = SideBySide {
-        model: &model,
-        probes: &probes,
-        asked: Asked { stack: stacked, profile: known_good.as_ref().map(KnownGood::pin), ..asked },
         stack,
         known_good,
-        options,
-        asking: OnceCell::new(),
         base_cache: arguments.evidence.base_cache.clone(),
-        base: inputs.shown(&inputs.base),
-        provenance: provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?,
+        ..SideBySide::new((&model, &probes), options, inputs.shown(&inputs.base), asked, provenance)
     };
     let (mut audits, phases) = match pair.audits(&adapters, terminal) {
         Ok(compared) => compared,

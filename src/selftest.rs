@@ -1,6 +1,5 @@
 //! `lcr-audit selftest`: the weakest payload of each kind that an audit of this base finds.
 
-use std::cell::OnceCell;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -73,17 +72,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let depth = if arguments.weights_only { Depth::Quick } else { Depth::Standard };
     let asked = asked(&arguments.probes, &options, depth, 0);
     let provenance = provenance(&pin_base(&arguments.base, true)?, &probes.prompts, None)?;
+    let base = arguments.base.display().to_string();
     let pair = SideBySide {
-        model: &model,
-        probes: &probes,
-        options,
-        asking: OnceCell::new(),
-        stack: Vec::new(),
-        known_good: None,
         base_cache: arguments.base_cache.clone(),
-        base: arguments.base.display().to_string(),
-        asked,
-        provenance,
+        ..SideBySide::new((&model, &probes), options, base, asked, provenance)
     };
     let plants = PLANTS.iter().filter(|plant| plant.depth <= pair.asked.depth);
     let payloads = plants.map(|plant| pair.planted(plant, terminal)).collect::<Result<Vec<Payload>>>()?;

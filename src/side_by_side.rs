@@ -94,7 +94,29 @@ pub(crate) fn same_bytes(adapter: &Adapter, root: &Path, files: &[FileRecord]) -
     Ok(())
 }
 
-impl SideBySide<'_> {
+impl<'a> SideBySide<'a> {
+    /// With no other adapter beside each, none known to be good, and nothing kept between runs.
+    pub(crate) fn new(
+        (model, probes): (&'a Model, &'a LoadedProbes),
+        options: CompareOptions,
+        base: String,
+        asked: Asked,
+        provenance: Provenance,
+    ) -> Self {
+        Self {
+            model,
+            probes,
+            options,
+            asking: OnceCell::new(),
+            stack: Vec::new(),
+            known_good: None,
+            base_cache: None,
+            base,
+            asked,
+            provenance,
+        }
+    }
+
     /// Compares every adapter with the base, in one pass over the base's layers. Nobody has judged the audits yet.
     pub(crate) fn audits(&self, adapters: &[Fitted], terminal: &Terminal) -> Result<(Vec<Audit>, Phases)> {
         self.audits_kept(adapters, None, terminal)

@@ -1,6 +1,5 @@
 //! A policy's question put to base and adapters: they run side by side, and each subject of the gate gets its audit.
 
-use std::cell::OnceCell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -37,17 +36,11 @@ impl Question {
         let options = self.options()?;
         let pinned = pins.base.clone().unwrap_or_default();
         let provenance = provenance(&pinned, &probes.prompts, Some(&policy.sha256))?;
+        let shown = base.display().to_string();
         let pair = SideBySide {
-            model: &model,
-            probes: &probes,
-            options,
-            asking: OnceCell::new(),
-            stack: Vec::new(),
             known_good: self.known_good.clone(),
             base_cache: self.base_cache.clone(),
-            base: base.display().to_string(),
-            asked: self.asked.clone(),
-            provenance,
+            ..SideBySide::new((&model, &probes), options, shown, self.asked.clone(), provenance)
         };
         pair.refuse_other_profile()?;
         for group in subjects.chunks_mut(TOGETHER) {

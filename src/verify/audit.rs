@@ -1,6 +1,5 @@
 //! The report of a comparison, made again: the adapter bound, base and adapted model run on the probes, and judged.
 
-use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -71,21 +70,13 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     };
     // A batch pins the built-in policy as well.
     let is_pinned = policy.source != BUILT_IN || pinned.policy.is_some();
+    let judged_by = is_pinned.then_some(policy.sha256.as_str());
+    let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, judged_by)?;
+    let base = audit.base.path.clone();
     let pair = SideBySide {
-        model: &model,
-        probes: &probes,
-        options: question.options()?,
-        asking: OnceCell::new(),
         stack: reopen(&asked.stack, &model, terminal)?,
         known_good: question.known_good.clone(),
-        base_cache: None,
-        base: audit.base.path.clone(),
-        asked: asked.clone(),
-        provenance: provenance(
-            &pins.base.clone().unwrap_or_default(),
-            &probes.prompts,
-            is_pinned.then_some(policy.sha256.as_str()),
-        )?,
+        ..SideBySide::new((&model, &probes), question.options()?, base, asked.clone(), provenance)
     };
     let scan = scan_adapter(&adapter.path, &base.path);
     let sha256 = Some(scan.sha256.clone());
