@@ -17,20 +17,10 @@ use lcr_model::decoder::BoundAdapter;
 
 use crate::base_cache::{BaseCache, MadeFrom};
 use crate::model::ProbeArguments;
-use crate::probes::{ProbeOptions, ProbeSource, load};
+use crate::probe_sets::{ProbeSetArguments, sets};
 use crate::question::{SWEEP_BUDGET, asked};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
-
-/// Prompts of each set, unless told otherwise.
-const PROMPTS: usize = 16;
-/// Prompts of each side of a direction: their states are cheap, for nothing is answered.
-const CONTRASTS: usize = 48;
-/// The sets that the base is let to answer.
-const ANSWERED: [&str; 5] = ["general", "math", "identity", "refusal", "truth"];
-/// The set of true and false statements, and the other whose prompts come in pairs.
-const STATEMENTS: &str = "statements";
-const REFUSAL: &str = "refusal";
 
 /// How much is asked, and what is kept for the next time.
 #[derive(Debug, Args)]
@@ -45,12 +35,15 @@ pub(crate) struct EvidenceArguments {
     /// is.
     #[arg(long, value_name = "DIR")]
     pub(crate) base_cache: Option<PathBuf>,
+    #[command(flatten)]
+    probe_sets: ProbeSetArguments,
 }
 
 impl EvidenceArguments {
     /// What the command line asks, for the report; `usual` is the depth where none is given.
-    pub(crate) fn asked(&self, probes: &ProbeArguments, options: &CompareOptions, usual: Depth) -> Asked {
-        asked(probes, options, self.depth.map_or(usual, Depth::from), self.sweep_budget)
+    pub(crate) fn asked(&self, probes: &ProbeArguments, options: &CompareOptions, usual: Depth) -> Result<Asked> {
+        let depth = self.depth.map_or(usual, Depth::from);
+        Ok(Asked { sets: self.probe_sets.pins()?, ..asked(probes, options, depth, self.sweep_budget) })
     }
 }
 
@@ -108,45 +101,6 @@ fn cache_of(pair: &SideBySide, sets: &[ProbeSet], stops: &[u32], most: usize) ->
     let sets = sets.iter().map(|set| (set.name.as_str(), set.prompts.as_slice(), set.answered)).collect();
     let on_cpu = pair.model.decoder.device().is_cpu();
     BaseCache::within(folder, &MadeFrom { base, on_cpu, sets, stops, most }).map(Some)
-}
-
-/// The built-in sets and, where it is another, the user's own; of a model without a tokenizer the user's own alone.
-fn sets(pair: &SideBySide) -> Result<Vec<ProbeSet>> {
-    let (asked, config) = (&pair.asked, pair.model.decoder.config());
-    let most = asked.max_prompts.unwrap_or(PROMPTS);
-    let answer = EvidenceOptions::default().answer_tokens;
-    let max_tokens = asked.max_tokens.min(config.max_positions.saturating_sub(answer)).max(1);
-    let own = ProbeSet {
-        name: pair.probes.source.clone(),
-        prompts: pair.probes.prompts.iter().map(|prompt| prompt[..prompt.len().min(max_tokens)].to_vec()).collect(),
-        texts: pair.probes.texts.clone(),
-        chat_template: pair.probes.chat_template,
-        paired: false,
-        answered: true,
-    };
-    let Some(tokenizer) = pair.model.tokenizer.as_ref().filter(|_| !asked.tokens) else {
-        return Ok(vec![own.sampled(most)]);
-    };
-    let options =
-        ProbeOptions { no_chat_template: asked.raw, max_prompts: None, max_tokens, vocab_size: config.vocab_size };
-    let mut sets = Vec::new();
-    for name in ANSWERED.into_iter().chain([STATEMENTS]) {
-        let loaded = load(&ProbeSource::BuiltIn(name.to_owned()), Some(tokenizer), options)?;
-        let answered = name != STATEMENTS;
-        let set = ProbeSet {
-            name: name.to_owned(),
-            prompts: loaded.prompts,
-            texts: loaded.texts,
-            chat_template: loaded.chat_template,
-            paired: !answered || name == REFUSAL,
-            answered,
-        };
-        sets.push(set.sampled(if answered { most } else { CONTRASTS.min(2 * most) }));
-    }
-    if !ANSWERED.contains(&own.name.as_str()) {
-        sets.push(own.sampled(most));
-    }
-    Ok(sets)
 }
 
 impl SideBySide<'_> {

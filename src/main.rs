@@ -44,6 +44,7 @@ mod merge;
 #[cfg(feature = "models")]
 mod model;
 #[cfg(feature = "models")]
+mod probe_sets;
 mod probes;
 #[cfg(feature = "models")]
 mod question;

@@ -9,6 +9,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use lcr_documents::audit::SetPin;
+use lcr_documents::digest::sha256;
+use lcr_documents::read::plain;
 use lcr_formats::chat_template::ChatMessage;
 use lcr_model::tokenizer::Tokenizer;
 use serde_json::Value;
@@ -103,19 +106,32 @@ pub(crate) fn load(source: &ProbeSource, tokenizer: Option<&Tokenizer>, options:
             encode(name, prompts, tokenizer, options)
         }
         ProbeSource::File(path) => {
-            let name = path.display().to_string();
-            let text = read_text(path)?;
-            let prompts = match path.extension().and_then(|extension| extension.to_str()) {
-                Some("txt") => parse_lines(&text),
-                Some("jsonl") => parse_jsonl(&name, &text)?,
-                _ => bail!(
-                    "{name}: cannot tell what kind of file this is. Name it `.txt` (one prompt per line) or `.jsonl` \
-                     (one JSON object with `prompt` or `messages` per line)"
-                ),
-            };
-            encode(&name, prompts, tokenizer, options)
+            let bytes = fs_err::read(path).context("the probes cannot be read; check the path")?;
+            encode(&path.display().to_string(), prompts_of(path, bytes)?, tokenizer, options)
         }
         ProbeSource::Tokens(path) => load_ids(path, tokenizer, options),
+    }
+}
+
+/// Reads and encodes the prompts of a file that was pinned.
+pub(crate) fn load_pinned(pin: &SetPin, tokenizer: &Tokenizer, options: ProbeOptions) -> Result<LoadedProbes> {
+    let path = Path::new(&pin.path);
+    let bytes = plain(path).with_context(|| format!("{}: the prompts of `{}` cannot be read", pin.path, pin.name))?;
+    ensure!(sha256(&bytes) == pin.sha256, "{}: the file is not what it was when it was pinned", pin.path);
+    encode(&pin.path, prompts_of(path, bytes)?, Some(tokenizer), options)
+}
+
+/// The prompts in a file of text.
+fn prompts_of(path: &Path, bytes: Vec<u8>) -> Result<Vec<Prompt>> {
+    let name = path.display().to_string();
+    let text = text_of(path, bytes)?;
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("txt") => Ok(parse_lines(&text)),
+        Some("jsonl") => parse_jsonl(&name, &text),
+        _ => bail!(
+            "{name}: cannot tell what kind of file this is. Name it `.txt` (one prompt per line) or `.jsonl` (one \
+             JSON object with `prompt` or `messages` per line)"
+        ),
     }
 }
 
@@ -150,8 +166,7 @@ fn edits(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = fs_err::read(path).context("the probes cannot be read; check the path")?;
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + String::from_utf8_lossy(valid).matches('\n').count();
@@ -270,7 +285,7 @@ impl LoadedProbes {
 fn load_ids(path: &Path, tokenizer: Option<&Tokenizer>, options: ProbeOptions) -> Result<LoadedProbes> {
     const FORMAT: &str = "The file should hold equally long lists of token ids, such as [[1, 15, 7], [1, 9, 2]]";
     let name = path.display().to_string();
-    let text = read_text(path)?;
+    let text = text_of(path, fs_err::read(path).context("the probes cannot be read; check the path")?)?;
     let value: Value =
         serde_json::from_str(&text).map_err(|error| anyhow::anyhow!("{name}: not JSON: {error}. {FORMAT}"))?;
     let Value::Array(rows) = value else { bail!("{name}: this is {}, not a list. {FORMAT}", kind(&value)) };

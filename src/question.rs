@@ -14,6 +14,7 @@ use lcr_gate::policy::Policy;
 
 use crate::known_good::KnownGood;
 use crate::model::{Model, ProbeArguments};
+use crate::probe_sets::pins;
 use crate::probes::{LoadedProbes, ProbeOptions, ProbeSource, load};
 
 /// Tokens of a prompt that `gate` reads.
@@ -54,6 +55,8 @@ impl Question {
             seed: 0,
             depth: section.depth.unwrap_or(KnownGood::usual_depth(known_good.as_ref(), Depth::Quick)),
             sweep_budget: SWEEP_BUDGET,
+            sets: pins(policy.probe_sets().iter().map(|(name, path)| (name.as_str(), path.as_path())))
+                .context("compare.probe_sets of the policy")?,
             stack: Vec::new(),
             profile: known_good.as_ref().map(KnownGood::pin),
         };
@@ -115,6 +118,7 @@ pub(crate) fn asked(probes: &ProbeArguments, options: &CompareOptions, depth: De
         seed: options.sites.parameters.seed,
         depth,
         sweep_budget,
+        sets: Vec::new(),
         stack: Vec::new(),
         profile: None,
     }

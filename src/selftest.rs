@@ -9,7 +9,7 @@ use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::metrics::Parameters;
 use lcr_analysis::selftest::PLANTS;
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::{Depth, Tool};
+use lcr_documents::audit::{Asked, Depth, Tool};
 use lcr_documents::characters::visible;
 use lcr_documents::number::plain;
 use lcr_documents::selftest::{Payload, SCHEMA, Selftest};
@@ -18,6 +18,7 @@ use lcr_documents::write::replace;
 use crate::exit::Status;
 use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
+use crate::probe_sets::ProbeSetArguments;
 use crate::provenance::{pin_base, provenance};
 use crate::question::asked;
 use crate::side_by_side::SideBySide;
@@ -51,6 +52,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    probe_sets: ProbeSetArguments,
+    #[command(flatten)]
     probes: ProbeArguments,
     #[command(flatten)]
     device: DeviceArguments,
@@ -70,7 +73,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         tracked: 0,
     };
     let depth = if arguments.weights_only { Depth::Quick } else { Depth::Standard };
-    let asked = asked(&arguments.probes, &options, depth, 0);
+    let sets = arguments.probe_sets.pins()?;
+    let asked = Asked { sets, ..asked(&arguments.probes, &options, depth, 0) };
     let provenance = provenance(&pin_base(&arguments.base, true)?, &probes.prompts, None)?;
     let base = arguments.base.display().to_string();
     let pair = SideBySide {

@@ -166,6 +166,41 @@ fn an_adapter_is_held_against_known_good_ones() {
     assert!(read_otherwise.code == 2 && read_otherwise.stderr.contains("other probes"), "{}", read_otherwise.stderr);
 }
 
+/// `answers.identity` on a user's own prompts: by `compare`, again by `verify` while the file is what it was, and by a gate.
+#[test]
+fn a_set_is_asked_on_prompts_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let mine = place("mine.txt");
+    std::fs::write(&mine, "Lily saw a red ball\nTom had a big dog\nThe sun was warm\n").unwrap();
+    let named = format!("identity={}", mine.display());
+    let run = compare(&[LORA], &place("own"), &["--metrics", "tokens", "--probe-set", &named]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let usual = compare(&[LORA], &place("usual"), &["--metrics", "tokens"]);
+    assert_eq!(usual.code, 0, "{}", usual.stderr);
+    let (own, usual) = (read_json(place("own/report.json")), read_json(place("usual/report.json")));
+    assert_eq!(own["asked"]["sets"][0]["sha256"], json!(sha256(&std::fs::read(&mine).unwrap())));
+    assert_ne!(own["questions"]["answers.identity"], usual["questions"]["answers.identity"]);
+    assert_eq!(own["questions"]["answers.refusal"], usual["questions"]["answers.refusal"]);
+
+    let verify = || audit(["verify", text(&place("own/report.json")), "--quiet"]);
+    let again = verify();
+    assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
+    std::fs::write(&mine, "Lily saw a red ball\n").unwrap();
+    let changed = verify();
+    assert!(changed.code == 2 && changed.stderr.contains("is not what it was"), "{}{}", changed.stdout, changed.stderr);
+
+    let policy = "version = 1\n[compare]\ndepth = \"standard\"\nmax_prompts = 2\nprobe_sets = { NAME = \"mine.txt\" }\n";
+    let gated = |name: &str| {
+        std::fs::write(place("policy.toml"), policy.replace("NAME", name)).unwrap();
+        audit(["gate", LORA, "--base", STORIES, "--policy", text(&place("policy.toml")), "--quiet", "--json"])
+    };
+    let found = gated("identity").json();
+    assert_eq!(found["composition"]["asked"]["sets"][0]["name"], json!("identity"), "{found}");
+    let unknown = gated("idnetity");
+    assert!(unknown.code == 2 && unknown.stderr.contains("identity"), "{}", unknown.stderr);
+}
+
 #[test]
 fn compare_without_arguments_writes_a_report_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

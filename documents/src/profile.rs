@@ -140,6 +140,10 @@ impl Profile {
             let Asked { max_prompts, max_tokens, tokens, raw, .. } = asked;
             format!("{max_prompts:?} prompts of {max_tokens} tokens, token ids {tokens}, raw {raw}")
         };
+        let sets = |asked: &Asked| {
+            let each = asked.sets.iter().map(|set| format!("{} {}", set.name, set.sha256));
+            each.collect::<Vec<_>>().join(", ")
+        };
         let sweep = |asked: &Asked| asked.sweep_budget.to_string();
         let is_swept = self.asked.depth == crate::audit::Depth::Deep && asked.depth == crate::audit::Depth::Deep;
         let all = [
@@ -147,6 +151,7 @@ impl Profile {
             ("another version of this program", self.tool.version.clone(), version.to_owned()),
             ("other probes", self.probes.clone(), probes.to_owned()),
             ("probes that were read otherwise", way(&self.asked), way(asked)),
+            ("other probe sets", sets(&self.asked), sets(asked)),
             ("another sweep", sweep(&self.asked), if is_swept { sweep(asked) } else { sweep(&self.asked) }),
         ];
         match all.into_iter().find(|(_, found, expected)| found != expected) {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::adapter::{AdapterFacts, Base, Coverage, ResizedTable};
 pub use self::findings::{Checked, Finding, Judgement, Level, Part, PartState, Size, Verdict};
-pub use self::provenance::{Asked, Probes, ProfilePin, Provenance, Stacked, Tool};
+pub use self::provenance::{Asked, Probes, ProfilePin, Provenance, SetPin, Stacked, Tool};
 pub use self::questions::{Answer, Depth, Question, Seen};
 pub use self::rows::{ROW_FACTOR, ROW_GONE, ROW_TURNED};
 pub use self::site::{

@@ -66,12 +66,26 @@ pub struct Asked {
     /// Texts that are tried as triggers, at depth `deep`.
     #[serde(default)]
     pub sweep_budget: usize,
+    /// Files in the place of built-in probe sets, by name of the set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<SetPin>,
     /// Other adapters that it is used together with.
     #[serde(default)]
     pub stack: Vec<Stacked>,
     /// Known-good adapters that it is held against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfilePin>,
+}
+
+/// Prompts in the place of a built-in probe set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SetPin {
+    /// Name of the set.
+    pub name: String,
+    /// The file with its prompts.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
 }
 
 /// A profile of known-good adapters.

@@ -20,6 +20,7 @@ fn profile(scores: &[&[(&str, f64)]]) -> Profile {
         base: "b".to_owned(),
         probes: "p".to_owned(),
         asked: Asked {
+            sets: Vec::new(),
             metrics: Vec::new(),
             max_prompts: None,
             max_tokens: 512,

@@ -105,6 +105,8 @@ pub struct CompareSection {
     pub metrics: Option<Vec<String>>,
     /// Prompts of the probes that are read.
     pub max_prompts: Option<usize>,
+    /// Files in the place of built-in probe sets, by name of the set, relative to the policy.
+    pub probe_sets: BTreeMap<String, PathBuf>,
     /// How much is asked about each adapter; `quick` where it is absent.
     pub depth: Option<Depth>,
 }
@@ -324,8 +326,17 @@ impl Policy {
 
     /// The profile that it names, where it is found from here.
     pub fn profile_path(&self) -> Option<PathBuf> {
-        let path = self.profile.path.as_ref()?;
-        Some(self.folder.as_ref().map_or_else(|| path.clone(), |folder| folder.join(path)))
+        self.profile.path.as_deref().map(|path| self.beside(path))
+    }
+
+    /// The files in the place of built-in probe sets, where they are found from here.
+    pub fn probe_sets(&self) -> BTreeMap<String, PathBuf> {
+        self.compare.probe_sets.iter().map(|(name, path)| (name.clone(), self.beside(path))).collect()
+    }
+
+    /// A path that is relative to the policy's own folder.
+    fn beside(&self, path: &Path) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 
     /// The questions that must have an answer and have none in this audit, each with the reason.

@@ -238,6 +238,12 @@ impl Reader<'_> {
                 None
             }
         };
+        let probe_sets = self.table(&mut table, "probe_sets");
+        let probe_sets = probe_sets.into_iter().filter_map(|(name, path)| {
+            let path = self.text(&format!("compare.probe_sets.{}", visible(&name)), Some(path))?;
+            Some((name, path.into()))
+        });
+        let probe_sets = probe_sets.collect();
         let depth = self.text("compare.depth", table.remove("depth")).and_then(|name| {
             let known = [Depth::Quick, Depth::Standard, Depth::Deep].into_iter().find(|depth| depth.as_str() == name);
             if known.is_none() {
@@ -245,8 +251,8 @@ impl Reader<'_> {
             }
             known
         });
-        self.nothing_else("compare", &table, &["required", "probes", "metrics", "max_prompts", "depth"]);
-        CompareSection { required, probes, metrics, max_prompts, depth }
+        self.nothing_else("compare", &table, &["required", "probes", "metrics", "max_prompts", "probe_sets", "depth"]);
+        CompareSection { required, probes, metrics, max_prompts, probe_sets, depth }
     }
 
     fn questions(&mut self, mut table: Table) -> QuestionsSection {
