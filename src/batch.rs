@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let options = arguments.options();
     let known_good = arguments.known_good.find(&policy)?;
     let usual = KnownGood::usual_depth(known_good.as_ref(), Depth::Quick);
-    let asked = arguments.evidence.asked(&arguments.probes, &options, usual)?;
+    let asked = arguments.evidence.asked(&arguments.base, &arguments.probes, &options, usual)?;
     let asked = Asked { profile: known_good.as_ref().map(KnownGood::pin), ..asked };
     let mut pins = arguments.pins(&probes.source, &probes.prompts, &policy)?;
     pins.asked = Some(asked.clone());

@@ -16,13 +16,18 @@ macro_rules! bundled {
 
 /// Files of the bundled base and of what is trained and measured on it.
 #[cfg(feature = "bundled")]
-const FILES: [(&str, &[u8]); 10] = bundled![
+const FILES: [(&str, &[u8]); 15] = bundled![
     "nano/config.json",
     "nano/generation_config.json",
     "nano/model.safetensors",
     "nano/tokenizer.json",
     "nano/tokenizer_config.json",
     "nano/train.toml",
+    "nano/probes/general.jsonl",
+    "nano/probes/identity.jsonl",
+    "nano/probes/math.jsonl",
+    "nano/probes/refusal.jsonl",
+    "nano/probes/truth.jsonl",
     "nano/problems/hard.jsonl",
     "nano/problems/heldout.jsonl",
     "nano-lcr/adapter_config.json",

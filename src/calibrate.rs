@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let model = Model::open(&arguments.base, arguments.device.device)?;
     let probes = arguments.probes.load(&model, terminal)?;
     let options = arguments.options();
-    let asked = arguments.evidence.asked(&arguments.probes, &options, Depth::Standard)?;
+    let asked = arguments.evidence.asked(&arguments.base, &arguments.probes, &options, Depth::Standard)?;
     if asked.depth == Depth::Quick {
         bail!("at depth `quick` hardly a question has a score: calibrate at `standard` or `deep`");
     }

@@ -126,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
     let pinned = (policy.source != BUILT_IN).then_some(policy.sha256.as_str());
     let options = arguments.options();
     let known_good = arguments.known_good.find(&policy)?;
-    let asked = arguments.evidence.asked(&arguments.probes, &options, Depth::Standard)?;
+    let asked = arguments.evidence.asked(&inputs.base, &arguments.probes, &options, Depth::Standard)?;
     let asked = Asked { stack: stacked, profile: known_good.as_ref().map(KnownGood::pin), ..asked };
     let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, pinned)?;
     let pair = SideBySide {

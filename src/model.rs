@@ -179,6 +179,11 @@ impl Model {
         Ok(())
     }
 
+    /// The folder that it was opened from.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Opens an adapter and fits it to this model.
     pub(crate) fn adapt(&self, folder: &Path, terminal: &Terminal) -> Result<BoundAdapter> {
         let context = || format!("cannot use the adapter {}", folder.display());

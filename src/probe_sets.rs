@@ -1,7 +1,8 @@
 //! The sets of prompts that questions are put on: those of the program, or a user's own in the place of one.
 //!
 //! A question such as `answers.identity` says what it says about the prompts of its set. A model that speaks another
-//! language than the built-in sets needs its own: `--probe-set identity=mine.jsonl`.
+//! language than the built-in sets needs its own: `--probe-set identity=mine.jsonl`, or `probes/identity.jsonl` in the base's
+//! own folder.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ use crate::side_by_side::SideBySide;
 const PROMPTS: usize = 16;
 /// Prompts of each side of a direction: their states are cheap, for nothing is answered.
 const CONTRASTS: usize = 48;
+/// Folder of a base with sets of its own, each `NAME.jsonl`.
+const OF_BASE: &str = "probes";
 /// The sets that the base is let to answer.
 const ANSWERED: [&str; 5] = ["general", "math", "identity", "refusal", "truth"];
 /// The set of true and false statements, and the other whose prompts come in pairs.
@@ -35,10 +38,29 @@ pub(crate) struct ProbeSetArguments {
 }
 
 impl ProbeSetArguments {
-    /// The files and what they hold, for the report.
-    pub(crate) fn pins(&self) -> Result<Vec<SetPin>> {
-        pins(self.probe_sets.iter().map(|(name, path)| (name.as_str(), path.as_path())))
+    /// The files and what they hold, for the report; where none is given for a set, that of the base, if it has one.
+    pub(crate) fn pins(&self, base: &Path) -> Result<Vec<SetPin>> {
+        beside_those_of(base, pins(self.probe_sets.iter().map(|(name, path)| (name.as_str(), path.as_path())))?)
     }
+}
+
+/// Some sets, and of the others those that a base brings along in its folder `probes`.
+///
+/// # Errors
+/// A file there that cannot be read.
+pub(crate) fn beside_those_of(base: &Path, mut given: Vec<SetPin>) -> Result<Vec<SetPin>> {
+    for name in ANSWERED.iter().filter(|name| given.iter().all(|pin| pin.name != **name)).collect::<Vec<_>>() {
+        let path = format!("{OF_BASE}/{name}.jsonl");
+        if !base.join(&path).exists() {
+            continue;
+        }
+        let bytes = plain(&base.join(&path)).with_context(|| {
+            format!("{}: the base's own prompts of `{name}` cannot be read", base.join(&path).display())
+        })?;
+        given.push(SetPin { name: (*name).to_owned(), path, of_base: true, sha256: sha256(&bytes) });
+    }
+    given.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(given)
 }
 
 /// Reads `NAME=FILE`.
@@ -67,7 +89,12 @@ pub(crate) fn pins<'a>(sets: impl Iterator<Item = (&'a str, &'a Path)>) -> Resul
         }
         let bytes =
             plain(path).with_context(|| format!("{}: the prompts of `{name}` cannot be read", path.display()))?;
-        found.push(SetPin { name: name.to_owned(), path: path.display().to_string(), sha256: sha256(&bytes) });
+        found.push(SetPin {
+            name: name.to_owned(),
+            path: path.display().to_string(),
+            of_base: false,
+            sha256: sha256(&bytes),
+        });
     }
     found.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(found)
@@ -88,7 +115,7 @@ pub(crate) fn sets(pair: &SideBySide) -> Result<Vec<ProbeSet>> {
         answered: true,
     };
     let Some(tokenizer) = pair.model.tokenizer.as_ref().filter(|_| !asked.tokens) else {
-        if let Some(pin) = asked.sets.first() {
+        if let Some(pin) = asked.sets.iter().find(|pin| !pin.of_base) {
             bail!("{}: the prompts of a set are text, and what is read here are token ids", pin.path);
         }
         return Ok(vec![own.sampled(most)]);
@@ -99,7 +126,7 @@ pub(crate) fn sets(pair: &SideBySide) -> Result<Vec<ProbeSet>> {
     for name in ANSWERED.into_iter().chain([STATEMENTS]) {
         let pin = asked.sets.iter().find(|pin| pin.name == name);
         let loaded = match pin {
-            Some(pin) => load_pinned(pin, tokenizer, options)?,
+            Some(pin) => load_pinned(pin, pair.model.folder(), tokenizer, options)?,
             None => load(&ProbeSource::BuiltIn(name.to_owned()), Some(tokenizer), options)?,
         };
         let answered = name != STATEMENTS;
@@ -134,6 +161,22 @@ mod tests {
         for wrong in ["identity", "identity=", "=x.txt"] {
             assert!(named_file(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_base_brings_its_own_sets_and_a_users_come_first() {
+        let base = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(base.path().join("probes")).expect("made");
+        for name in ["identity", "refusal", "statements"] {
+            std::fs::write(base.path().join(format!("probes/{name}.jsonl")), "{}").expect("written");
+        }
+        let mine = base.path().join("mine.txt");
+        std::fs::write(&mine, "abc").expect("written");
+        let given = pins([("refusal", mine.as_path())].into_iter()).expect("read");
+        let found = beside_those_of(base.path(), given).expect("read");
+        let names: Vec<(&str, bool)> = found.iter().map(|pin| (pin.name.as_str(), pin.of_base)).collect();
+        assert_eq!(names, [("identity", true), ("refusal", false)]);
+        assert_eq!(found[0].path, "probes/identity.jsonl");
     }
 
     #[test]

@@ -113,9 +113,14 @@ pub(crate) fn load(source: &ProbeSource, tokenizer: Option<&Tokenizer>, options:
     }
 }
 
-/// Reads and encodes the prompts of a file that was pinned.
-pub(crate) fn load_pinned(pin: &SetPin, tokenizer: &Tokenizer, options: ProbeOptions) -> Result<LoadedProbes> {
-    let path = Path::new(&pin.path);
+/// Reads and encodes the prompts of a file that was pinned; `base` is the base's folder.
+pub(crate) fn load_pinned(
+    pin: &SetPin,
+    base: &Path,
+    tokenizer: &Tokenizer,
+    options: ProbeOptions,
+) -> Result<LoadedProbes> {
+    let path = &if pin.of_base { base.join(&pin.path) } else { PathBuf::from(&pin.path) };
     let bytes = plain(path).with_context(|| format!("{}: the prompts of `{}` cannot be read", pin.path, pin.name))?;
     ensure!(sha256(&bytes) == pin.sha256, "{}: the file is not what it was when it was pinned", pin.path);
     encode(&pin.path, prompts_of(path, bytes)?, Some(tokenizer), options)

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lcr_documents::audit::Audit;
+use lcr_documents::audit::{Asked, Audit};
 use lcr_gate::policy::Policy;
 use lcr_gate::{ProbesPin, Provenance, ScannedAdapter};
 use lcr_scan::Artifact;
 
 use super::Question;
 use crate::model::{Device, Model};
+use crate::probe_sets::beside_those_of;
 use crate::provenance::{digest_of_prompts, pin_base, provenance};
 use crate::side_by_side::{Fitted, SideBySide};
 use crate::terminal::Terminal;
@@ -32,7 +33,9 @@ impl Question {
         pins.base = Some(pin_base(base, true)?);
         let probes = self.probes(&model)?;
         pins.probes = Some(ProbesPin { source: probes.source.clone(), sha256: digest_of_prompts(&probes.prompts)? });
-        pins.asked = Some(self.asked.clone());
+        let sets = beside_those_of(base, self.asked.sets.clone())?;
+        let asked = Asked { sets, ..self.asked.clone() };
+        pins.asked = Some(asked.clone());
         let options = self.options()?;
         let pinned = pins.base.clone().unwrap_or_default();
         let provenance = provenance(&pinned, &probes.prompts, Some(&policy.sha256))?;
@@ -40,7 +43,7 @@ impl Question {
         let pair = SideBySide {
             known_good: self.known_good.clone(),
             base_cache: self.base_cache.clone(),
-            ..SideBySide::new((&model, &probes), options, shown, self.asked.clone(), provenance)
+            ..SideBySide::new((&model, &probes), options, shown, asked, provenance)
         };
         pair.refuse_other_profile()?;
         for group in subjects.chunks_mut(TOGETHER) {

@@ -72,11 +72,11 @@ pub(super) fn again(arguments: &Arguments, reported: &Value, terminal: &Terminal
     let is_pinned = policy.source != BUILT_IN || pinned.policy.is_some();
     let judged_by = is_pinned.then_some(policy.sha256.as_str());
     let provenance = provenance(&pins.base.clone().unwrap_or_default(), &probes.prompts, judged_by)?;
-    let base = audit.base.path.clone();
+    let shown = audit.base.path.clone();
     let pair = SideBySide {
         stack: reopen(&asked.stack, &model, terminal)?,
         known_good: question.known_good.clone(),
-        ..SideBySide::new((&model, &probes), question.options()?, base, asked.clone(), provenance)
+        ..SideBySide::new((&model, &probes), question.options()?, shown, asked.clone(), provenance)
     };
     let scan = scan_adapter(&adapter.path, &base.path);
     let sha256 = Some(scan.sha256.clone());

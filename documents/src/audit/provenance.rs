@@ -66,7 +66,7 @@ pub struct Asked {
     /// Texts that are tried as triggers, at depth `deep`.
     #[serde(default)]
     pub sweep_budget: usize,
-    /// Files in the place of built-in probe sets, by name of the set.
+    /// Files in the place of built-in probe sets, by name of the set: the user's, or those that the base brings along.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<SetPin>,
     /// Other adapters that it is used together with.
@@ -82,8 +82,11 @@ pub struct Asked {
 pub struct SetPin {
     /// Name of the set.
     pub name: String,
-    /// The file with its prompts.
+    /// The file with its prompts; within the base's folder where the base brings it along.
     pub path: String,
+    /// Whether it is a file of the base's folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_base: bool,
     /// SHA-256 of its bytes.
     pub sha256: String,
 }

@@ -22,6 +22,7 @@ fn profile(scores: impl Iterator<Item = f64>) -> Profile {
         base: String::new(),
         probes: String::new(),
         asked: AskedOf {
+            sets: Vec::new(),
             metrics: Vec::new(),
             max_prompts: None,
             max_tokens: 512,
