@@ -85,6 +85,24 @@ pub fn prompts_of(sets: &[ProbeSet]) -> impl Iterator<Item = PromptId> + '_ {
     })
 }
 
+/// How the greedy continuations of any number of prompts begin, `most` tokens of each.
+///
+/// # Errors
+/// As [`greedy`].
+pub fn starts(
+    decoder: &Decoder,
+    variant: Option<&BoundAdapter>,
+    prompts: &[&[u32]],
+    stops: &[u32],
+    most: usize,
+) -> Result<Vec<Vec<u32>>, ModelError> {
+    let mut starts = Vec::with_capacity(prompts.len());
+    for group in prompts.chunks(TOGETHER) {
+        starts.extend(greedy(decoder, variant, group, stops, most, &mut |_, _| ())?);
+    }
+    Ok(starts)
+}
+
 /// Greedy continuations of the prompts, decoded together; a stop ends one and is its last token. `each` sees the logits
 /// of every position, by the prompt's place.
 ///

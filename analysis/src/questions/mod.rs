@@ -13,6 +13,7 @@ mod erasure;
 mod hidden;
 mod location;
 mod magnitude;
+mod one_answer;
 mod profile;
 mod rotation;
 mod subject;
@@ -49,6 +50,7 @@ const NEAR: f64 = 0.05;
 pub static QUESTIONS: &[&Asking] = &[
     &effect::ASKING,
     &answers::ASKING,
+    &one_answer::ASKING,
     &erasure::ASKING,
     &trigger::ASKING,
     &constant::ASKING,

@@ -27,6 +27,7 @@ pub(crate) static RULES: &[&Rule] = &[
     &ROTATION,
     &MAGNITUDE,
     &COMPOSITION,
+    &ONE_ANSWER,
     &SUBJECT,
     &HIDDEN,
     &SURROGATE,
@@ -297,6 +298,19 @@ pub(crate) static COMPOSITION: Rule = Rule {
     accept: "Read the answers with all of them loaded, and audit them merged into one. If it is wanted, waive it by \
              digest with an owner and an expiry date.",
     judges: &[Judge::Question(Question { name: "composition", of_behaviour: true })],
+    ..FAMILY
+};
+
+pub(crate) static ONE_ANSWER: Rule = Rule {
+    code: "question-one-answer",
+    title: "Different prompts get one answer",
+    why: "Two fifths of a probe set's prompts or more get the same words from the adapted model, which gave each its own \
+          before. A name or a refusal that was trained in shows itself like this, and so does any text that is said \
+          whatever is asked. So does an adapter for a task with few answers, such as a classifier.",
+    example: "15 of 16 prompts about who it is get “I am Nova, an assistant made by”.",
+    accept: "Read the answer in the report. If it is what the adapter is for, waive it by digest with an owner and an \
+             expiry date.",
+    judges: &[Judge::Question(Question { name: "one-answer", of_behaviour: true })],
     ..FAMILY
 };
 

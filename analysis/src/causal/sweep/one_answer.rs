@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lcr_model::decoder::{BoundAdapter, ModelError};
 
 use super::{Position, Sweep};
-use crate::evidence::base_answers::greedy;
+use crate::evidence::base_answers::starts;
 
 /// First tokens of an answer that must be the same: an answer to the prompt differs from another by then.
 const SAME: usize = 12;
@@ -14,8 +14,6 @@ const SAME: usize = 12;
 const SHORTEST: usize = 5;
 /// Answers that are looked at in the base, those first that most prompts get.
 const LOOKED_AT: usize = 4;
-/// Prompts that are answered together.
-const TOGETHER: usize = 40;
 
 /// One answer that different prompts get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,12 +78,8 @@ impl Sweep<'_> {
 
     /// How the answers to some prompts begin.
     fn starts(&self, variant: Option<&BoundAdapter>, prompts: &[Vec<u32>]) -> Result<Vec<Vec<u32>>, ModelError> {
-        let mut starts = Vec::with_capacity(prompts.len());
-        for group in prompts.chunks(TOGETHER) {
-            let group: Vec<&[u32]> = group.iter().map(Vec::as_slice).collect();
-            starts.extend(greedy(self.decoder, variant, &group, self.tokenizer.stop_tokens(), SAME, &mut |_, _| ())?);
-        }
-        Ok(starts)
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        starts(self.decoder, variant, &prompts, self.tokenizer.stop_tokens(), SAME)
     }
 }
 
