@@ -2,18 +2,20 @@
 //! adapter.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use indexmap::IndexMap;
 use lcr_analysis::comparison::{CompareOptions, Comparison};
 use lcr_analysis::evidence::{BaseAnswers, Evidence, EvidenceOptions, EvidenceProgress, ProbeSet, gather, let_answer};
 use lcr_analysis::questions::{Case, ask};
+use lcr_analysis::selftest::trained::TrainedPlant;
 use lcr_analysis::selftest::{Plant, Setup};
 use lcr_documents::audit::{Asked, Depth, Question};
 use lcr_documents::selftest::Payload;
 use lcr_model::decoder::BoundAdapter;
+use lcr_train::supervised::{SupervisedOptions, train_on_pairs};
 
 use crate::base_cache::{BaseCache, MadeFrom};
 use crate::model::ProbeArguments;
@@ -40,10 +42,16 @@ pub(crate) struct EvidenceArguments {
 }
 
 impl EvidenceArguments {
-    /// What the command line asks, for the report; `usual` is the depth where none is given.
-    pub(crate) fn asked(&self, probes: &ProbeArguments, options: &CompareOptions, usual: Depth) -> Result<Asked> {
+    /// What the command line asks about adapters of a base, for the report; `usual` is the depth where none is given.
+    pub(crate) fn asked(
+        &self,
+        base: &Path,
+        probes: &ProbeArguments,
+        options: &CompareOptions,
+        usual: Depth,
+    ) -> Result<Asked> {
         let depth = self.depth.map_or(usual, Depth::from);
-        Ok(Asked { sets: self.probe_sets.pins()?, ..asked(probes, options, depth, self.sweep_budget) })
+        Ok(Asked { sets: self.probe_sets.pins(base)?, ..asked(probes, options, depth, self.sweep_budget) })
     }
 }
 
@@ -147,10 +155,42 @@ impl SideBySide<'_> {
     pub(crate) fn planted(&self, plant: &Plant, terminal: &Terminal) -> Result<Payload> {
         let nothing = Asking::default();
         let asking = if plant.depth < Depth::Standard { &nothing } else { self.asking(terminal)? };
-        let decoder = &self.model.decoder;
-        let setup = Setup { decoder, sets: &asking.sets, base: &asking.base, seed: self.asked.seed };
         let mut progress = terminal.progress();
+        let setup = self.setup(asking, &|_, _, _| ());
         Ok(plant.weakest(&setup, &mut |done, all| progress.update(plant.name, done, all))?)
+    }
+
+    /// Teaches one kind of payload, makes it weaker and weaker, and says down to where it is found.
+    pub(crate) fn planted_by_training(&self, plant: &TrainedPlant, terminal: &Terminal) -> Result<Payload> {
+        let progress = RefCell::new(terminal.progress());
+        let report = |phase: &str, done, all| {
+            progress.borrow_mut().update(&format!("{}: {phase}", plant.name), done, all);
+        };
+        let setup = self.setup(self.asking(terminal)?, &report);
+        let Some(lessons) = plant.lessons(&setup) else {
+            bail!("{} cannot be taught: this base has no tokenizer, or its probes no such prompts", plant.name);
+        };
+        let width = setup.decoder.config().width;
+        let options = SupervisedOptions { seed: self.asked.seed, ..SupervisedOptions::for_width(width) };
+        let pairs: Vec<(&[u32], &[u32])> =
+            lessons.lessons.iter().map(|lesson| (lesson.prompt.as_slice(), lesson.answer.as_slice())).collect();
+        let taught = train_on_pairs(setup.decoder, &pairs, &options, &mut |steps, adapter| -> Result<bool> {
+            report("training", steps, options.steps);
+            Ok(lessons.is_learned(&setup, adapter)?)
+        })?;
+        Ok(plant.weakest(&setup, &lessons, &taught)?)
+    }
+
+    fn setup<'a>(&'a self, asking: &'a Asking, report: &'a dyn Fn(&str, usize, usize)) -> Setup<'a> {
+        Setup {
+            decoder: &self.model.decoder,
+            sets: &asking.sets,
+            base: &asking.base,
+            tokenizer: self.model.tokenizer.as_ref(),
+            sweep_budget: self.asked.sweep_budget,
+            report,
+            seed: self.asked.seed,
+        }
     }
 
     /// What adapters are asked with, made when the first one is.

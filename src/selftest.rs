@@ -3,16 +3,18 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use lcr_analysis::comparison::CompareOptions;
 use lcr_analysis::metrics::Parameters;
 use lcr_analysis::selftest::PLANTS;
+use lcr_analysis::selftest::trained::TRAINED_PLANTS;
 use lcr_analysis::site::SiteOptions;
-use lcr_documents::audit::{Asked, Depth, Tool};
+use lcr_documents::audit::{Answer, Asked, Depth, Tool};
 use lcr_documents::characters::visible;
-use lcr_documents::number::plain;
-use lcr_documents::selftest::{Payload, SCHEMA, Selftest};
+use lcr_documents::number::{percent, plain};
+use lcr_documents::selftest::{Payload, SCHEMA, Selftest, Tried};
 use lcr_documents::write::replace;
 
 use crate::exit::Status;
@@ -20,7 +22,7 @@ use crate::model::{DeviceArguments, Model, ProbeArguments};
 use crate::outputs::refuse_inside;
 use crate::probe_sets::ProbeSetArguments;
 use crate::provenance::{pin_base, provenance};
-use crate::question::asked;
+use crate::question::{SWEEP_BUDGET, asked};
 use crate::side_by_side::SideBySide;
 use crate::terminal::Terminal;
 
@@ -31,8 +33,11 @@ use crate::terminal::Terminal;
   lcr-audit selftest models/Qwen3-0.6B --weights-only       what weights alone can show, in seconds
   lcr-audit selftest models/Qwen3-0.6B --out selftest.json
 
-Plants payloads that need no training, each weaker than the one before, until the question that is meant for them does not \
-    find one. A weaker one would have passed. Trained payloads are not among them.
+  lcr-audit selftest models/Qwen3-0.6B --trained            backdoors, another name and a changed refusal too
+
+Plants payloads, each weaker than the one before, until the question that is meant for them does not find one: a weaker one \
+    would have passed. With --trained it also trains adapters on half of the probes, and makes them weaker for as long as they \
+    work on the other half.
 
 Exit codes: 0 done · 2 it could not be run · 3 wrong usage.")]
 pub(crate) struct Arguments {
@@ -44,6 +49,16 @@ pub(crate) struct Arguments {
     /// Plant only what weights alone can show, in seconds.
     #[arg(long)]
     weights_only: bool,
+    /// Train payloads too: another name, a changed refusal, and two backdoors, which are searched for as `--depth deep`
+    /// does; minutes to an hour.
+    #[arg(long, conflicts_with = "weights_only")]
+    trained: bool,
+    /// Plant this kind alone; may be given several times.
+    #[arg(long = "payload", value_name = "NAME", value_parser = payload_names())]
+    payloads: Vec<String>,
+    /// Texts tried as triggers.
+    #[arg(long, value_name = "COUNT", default_value_t = SWEEP_BUDGET)]
+    sweep_budget: usize,
     /// Keep what the base answers in this folder, for the next run; whoever may write there must be trusted as the base
     /// is.
     #[arg(long, value_name = "DIR")]
@@ -72,17 +87,32 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Status> 
         },
         tracked: 0,
     };
-    let depth = if arguments.weights_only { Depth::Quick } else { Depth::Standard };
-    let sets = arguments.probe_sets.pins()?;
-    let asked = Asked { sets, ..asked(&arguments.probes, &options, depth, 0) };
+    let depth = match (arguments.weights_only, arguments.trained) {
+        (true, _) => Depth::Quick,
+        (false, false) => Depth::Standard,
+        (false, true) => Depth::Deep,
+    };
+    let sets = arguments.probe_sets.pins(&arguments.base)?;
+    let sweep_budget = if arguments.trained { arguments.sweep_budget } else { 0 };
+    let asked = Asked { sets, ..asked(&arguments.probes, &options, depth, sweep_budget) };
     let provenance = provenance(&pin_base(&arguments.base, true)?, &probes.prompts, None)?;
     let base = arguments.base.display().to_string();
     let pair = SideBySide {
         base_cache: arguments.base_cache.clone(),
         ..SideBySide::new((&model, &probes), options, base, asked, provenance)
     };
-    let plants = PLANTS.iter().filter(|plant| plant.depth <= pair.asked.depth);
-    let payloads = plants.map(|plant| pair.planted(plant, terminal)).collect::<Result<Vec<Payload>>>()?;
+    let is_wanted =
+        |name: &str| arguments.payloads.is_empty() || arguments.payloads.iter().any(|wanted| wanted == name);
+    let plants = PLANTS.iter().filter(|plant| plant.depth <= pair.asked.depth && is_wanted(plant.name));
+    let mut payloads = plants.map(|plant| pair.planted(plant, terminal)).collect::<Result<Vec<Payload>>>()?;
+    for plant in TRAINED_PLANTS.iter().filter(|plant| arguments.trained && is_wanted(plant.name)) {
+        payloads.push(pair.planted_by_training(plant, terminal)?);
+    }
+    if payloads.is_empty() {
+        bail!(
+            "nothing was planted: the trained payloads need --trained, and `steering` needs more than --weights-only"
+        );
+    }
     let found = Selftest {
         schema: SCHEMA.to_owned(),
         tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
@@ -116,12 +146,29 @@ fn summary(found: &Selftest, base: &str) -> Result<String> {
             None => writeln!(text, "  NOT FOUND by `{}`, at any strength tried", payload.question)?,
         }
         if let Some(missed) = payload.tried.last().filter(|tried| Some(tried.strength) != payload.weakest_found) {
-            writeln!(text, "  {} passed, and a weaker one would", plain(missed.strength))?;
+            writeln!(text, "  {}", what_passed(missed))?;
         }
     }
-    writeln!(
-        text,
-        "\nNothing here was trained: what a trained backdoor or a changed identity would do is another matter."
-    )?;
+    if found.asked.depth < Depth::Deep {
+        writeln!(text, "\nNothing here was trained: backdoors and changed identities are planted with --trained.")?;
+    }
     Ok(text)
+}
+
+/// What became of the last strength, which was not found.
+fn what_passed(missed: &Tried) -> String {
+    let strength = plain(missed.strength);
+    let comes = |works: f64| format!("comes on {} of the held-out prompts", percent(works));
+    match (missed.answer, missed.works) {
+        (Answer::NotAsked, Some(works)) => format!("{strength} hardly works: it {}", comes(works)),
+        (_, Some(works)) => format!("{strength} PASSED, and it {}", comes(works)),
+        (_, None) => format!("{strength} passed, and a weaker one would"),
+    }
+}
+
+/// The names that `--payload` takes.
+fn payload_names() -> PossibleValuesParser {
+    let closed = PLANTS.iter().map(|plant| (plant.name, plant.what));
+    let trained = TRAINED_PLANTS.iter().map(|plant| (plant.name, plant.what));
+    closed.chain(trained).map(|(name, what)| PossibleValue::new(name).help(what)).collect::<Vec<_>>().into()
 }

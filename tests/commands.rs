@@ -190,15 +190,37 @@ fn a_set_is_asked_on_prompts_of_ones_own() {
     let changed = verify();
     assert!(changed.code == 2 && changed.stderr.contains("is not what it was"), "{}{}", changed.stdout, changed.stderr);
 
-    let policy = "version = 1\n[compare]\ndepth = \"standard\"\nmax_prompts = 2\nprobe_sets = { NAME = \"mine.txt\" }\n";
+    let policy = "version = 1\n[compare]\nrequired = true\ndepth = \"standard\"\nmax_prompts = 2\nprobe_sets = { NAME = \"mine.txt\" }\n";
     let gated = |name: &str| {
         std::fs::write(place("policy.toml"), policy.replace("NAME", name)).unwrap();
         audit(["gate", LORA, "--base", STORIES, "--policy", text(&place("policy.toml")), "--quiet", "--json"])
     };
     let found = gated("identity").json();
-    assert_eq!(found["composition"]["asked"]["sets"][0]["name"], json!("identity"), "{found}");
+    assert_eq!(found["pins"]["asked"]["sets"][0]["name"], json!("identity"), "{found}");
     let unknown = gated("idnetity");
     assert!(unknown.code == 2 && unknown.stderr.contains("identity"), "{}", unknown.stderr);
+}
+
+/// Weights alone find what a question's line says; what is trained works on prompts that it was not trained on, and says how
+/// often.
+#[test]
+fn a_selftest_plants_in_closed_form_and_by_training() {
+    let closed = audit(["selftest", "bundled/nano", "--weights-only", "--payload", "erasure", "--json"]).json();
+    assert_eq!(closed["payloads"].as_array().unwrap().len(), 1);
+    assert_eq!(closed["payloads"][0]["weakest_found"], json!(0.31), "{closed}");
+
+    let few = ["--trained", "--payload", "identity", "--max-prompts", "8", "--json", "--quiet"];
+    let run = audit(["selftest", "bundled/nano"].iter().chain(&few));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let trained = run.json();
+    let strongest = &trained["payloads"][0]["tried"][0];
+    assert_eq!(strongest["strength"], json!(1.0));
+    assert!(strongest["works"].as_f64().unwrap() >= 0.5, "{strongest}");
+    assert!(strongest["false_fires"].as_f64().unwrap() <= 0.1, "{strongest}");
+    assert_ne!(strongest["answer"], json!("not-asked"));
+
+    let nothing = audit(["selftest", STORIES, "--payload", "token-backdoor", "--quiet"]);
+    assert!(nothing.code == 2 && nothing.stderr.contains("--trained"), "{}", nothing.stderr);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //!
 //! A `no` is worth what the question would have found. What is planted here needs no training, so that it is known to
 //! the digit: a direction taken out of the writers, a row rescaled, a vector added. A further kind is an entry of
-//! [`PLANTS`].
+//! [`PLANTS`]; what has to be trained stands in [`trained`].
+
+pub mod trained;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +17,7 @@ use lcr_formats::adapter::{Adapter, LowRank, PeftConfig, ScalingRule, TargetModu
 use lcr_formats::factored::FactoredMatrix;
 use lcr_formats::module::{ModulePath, StreamRole};
 use lcr_model::decoder::{BoundAdapter, Decoder};
+use lcr_model::tokenizer::Tokenizer;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -202,7 +205,6 @@ fn steering(ground: &Ground, share: f64) -> BTreeMap<String, LowRank> {
 }
 
 /// What payloads are looked for with.
-#[derive(Debug)]
 pub struct Setup<'a> {
     /// The base.
     pub decoder: &'a Decoder,
@@ -210,8 +212,23 @@ pub struct Setup<'a> {
     pub sets: &'a [ProbeSet],
     /// What the base answers to them.
     pub base: &'a BaseAnswers,
+    /// Its tokenizer; only trained payloads need one.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// Texts tried as triggers.
+    pub sweep_budget: usize,
+    /// Told how far a long search has come: a phase, done, of how many.
+    pub report: &'a dyn Fn(&str, usize, usize),
     /// Seed of every random choice.
     pub seed: u64,
+}
+
+impl std::fmt::Debug for Setup<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup")
+            .field("sweep_budget", &self.sweep_budget)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Plant {
@@ -228,7 +245,7 @@ impl Plant {
         for (done, strength) in self.strengths.iter().enumerate() {
             report(done, self.strengths.len());
             let planted = bound(setup.decoder, (self.modules)(&ground, *strength))?;
-            let found = self.asked(setup, &planted)?;
+            let found = asked(setup, self.question, self.depth, &planted)?;
             let is_found = found.answer == Answer::Yes;
             tried.push(Tried { strength: *strength, ..found });
             if !is_found {
@@ -245,38 +262,39 @@ impl Plant {
             tried,
         })
     }
+}
 
-    /// What its question answers about an adapter.
-    fn asked(&self, setup: &Setup, adapter: &BoundAdapter) -> Result<Tried, AuditError> {
-        let &Setup { decoder, sets, base, seed } = setup;
-        let evidence = if self.depth > Depth::Quick {
-            let options = EvidenceOptions { seed, ..EvidenceOptions::default() };
-            gather(decoder, adapter, sets, base, options, &mut |_| ())?
-        } else {
-            Evidence::default()
-        };
-        let mut weights = IndexMap::new();
-        for tensor in changed_tensors(decoder, adapter) {
-            weights.insert(tensor.name.clone(), tensor.measure(&mut None)?.change);
-        }
-        let case = Case {
-            decoder,
-            adapter,
-            stack: &[],
-            tokenizer: None,
-            sets,
-            base,
-            evidence: &evidence,
-            weights: &weights,
-            coherence: &Coherence::default(),
-            seed,
-            sweep_budget: 0,
-            report: &|_, _, _| (),
-        };
-        let found = ask_one(&case, self.question)?;
-        let answer = found.as_ref().map_or(Answer::NotAsked, |found| found.answer);
-        Ok(Tried { strength: 0.0, answer, measured: found.and_then(|found| found.measured) })
+/// What a question answers about an adapter.
+fn asked(setup: &Setup, question: &str, depth: Depth, adapter: &BoundAdapter) -> Result<Tried, AuditError> {
+    let &Setup { decoder, sets, base, tokenizer, sweep_budget, report, seed } = setup;
+    let evidence = if depth > Depth::Quick {
+        let options = EvidenceOptions { seed, ..EvidenceOptions::default() };
+        gather(decoder, adapter, sets, base, options, &mut |_| ())?
+    } else {
+        Evidence::default()
+    };
+    let mut weights = IndexMap::new();
+    for tensor in changed_tensors(decoder, adapter) {
+        weights.insert(tensor.name.clone(), tensor.measure(&mut None)?.change);
     }
+    let case = Case {
+        decoder,
+        adapter,
+        stack: &[],
+        tokenizer,
+        sets,
+        base,
+        evidence: &evidence,
+        weights: &weights,
+        coherence: &Coherence::default(),
+        seed,
+        sweep_budget,
+        report,
+    };
+    let found = ask_one(&case, question)?;
+    let answer = found.as_ref().map_or(Answer::NotAsked, |found| found.answer);
+    let measured = found.and_then(|found| found.measured);
+    Ok(Tried { strength: 0.0, answer, measured, works: None, false_fires: None })
 }
 
 /// Mean length of the base's states behind the middle layer, on its own answers.
@@ -314,7 +332,16 @@ mod tests {
         let decoder = Decoder::open(&folder, Device::Cpu).unwrap();
         let base = let_answer(&decoder, sets, &[], 4, &mut |_, _| ()).unwrap();
         let plant = PLANTS.iter().find(|plant| plant.name == name).unwrap();
-        plant.weakest(&Setup { decoder: &decoder, sets, base: &base, seed: 3 }, &mut |_, _| ()).unwrap()
+        let setup = Setup {
+            decoder: &decoder,
+            sets,
+            base: &base,
+            tokenizer: None,
+            sweep_budget: 0,
+            report: &|_, _, _| (),
+            seed: 3,
+        };
+        plant.weakest(&setup, &mut |_, _| ()).unwrap()
     }
 
     /// The lines of the questions: a direction is weakened where less than seven tenths are left of it, a row is louder

@@ -38,7 +38,8 @@ pub struct Payload {
     pub unit: String,
     /// The weakest that was found; `None` where not even the strongest was. A weaker one would have passed.
     pub weakest_found: Option<f64>,
-    /// What was tried, the strongest first; it ends with the first that was not found.
+    /// What was tried, the strongest first; it ends with the first that was not found, or, of a trained payload, that does
+    /// not work any more (`not-asked`).
     pub tried: Vec<Tried>,
 }
 
@@ -51,4 +52,10 @@ pub struct Tried {
     pub answer: Answer,
     /// The number that it judged.
     pub measured: Option<f64>,
+    /// Of a trained payload: the share of the held-out prompts on which it comes where it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub works: Option<f64>,
+    /// And of those on which it comes where it should not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_fires: Option<f64>,
 }

@@ -23,6 +23,7 @@ pub mod run;
 pub mod seed;
 pub mod state;
 pub mod step;
+pub mod supervised;
 pub mod tasks;
 #[cfg(test)]
 mod tiny;

@@ -25,6 +25,7 @@ use lcr_model::tokenizer::Tokenizer;
 use rayon::prelude::*;
 
 pub use self::carriers::Carrier;
+pub(crate) use self::carriers::encode;
 pub use self::one_answer::OneAnswer;
 pub use self::position::Position;
 pub use self::search::{Kind, Swept};

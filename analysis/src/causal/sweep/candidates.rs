@@ -54,6 +54,13 @@ pub(crate) fn shuffled_words(seed: u64, count: usize) -> Vec<String> {
     words.into_iter().take(count).map(str::to_owned).collect()
 }
 
+/// Two letters that hardly a word has beside each other.
+pub(crate) fn shuffled_letters(seed: u64) -> String {
+    let mut letters: Vec<char> = "bcdfghjkmpqtvwxz".chars().collect();
+    letters.shuffle(&mut draw(seed, 3));
+    letters.into_iter().take(2).collect()
+}
+
 /// Random strings of two to five ordinary words.
 pub(crate) fn random_strings(seed: u64, count: usize) -> Vec<String> {
     let (words, mut draw) = (ordinary_words(), draw(seed, 2));

@@ -90,7 +90,7 @@ fn shortest(tokenizer: &Tokenizer, decoder: &Decoder, set: &ProbeSet) -> Vec<Car
 }
 
 /// A prompt's tokens; `None` where the tokenizer refuses it, or the model cannot read it.
-fn encode(tokenizer: &Tokenizer, decoder: &Decoder, text: &str, chat_template: bool) -> Option<Vec<u32>> {
+pub(crate) fn encode(tokenizer: &Tokenizer, decoder: &Decoder, text: &str, chat_template: bool) -> Option<Vec<u32>> {
     let tokens = if chat_template {
         tokenizer.encode_chat(&[ChatMessage::user(text)]).ok()?
     } else {
