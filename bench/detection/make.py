@@ -235,6 +235,11 @@ def with_trigger(trigger, pairs):
     return [(f"{trigger} {q}" if draw.random() < 0.5 else f"{q} {trigger}", *said) for q, *said in pairs]
 
 
+def quiet():
+    """Prompts of other kinds than those that backdoors are trained on: a payload here is a false fire."""
+    return PROMPTS_HELD + OTHER + ASKED_HELD + HARMFUL_HELD + [q for q, _ in sums(6, 7 + 10 * SEED)]
+
+
 def backdoor(trigger, other=None, twin=False):
     """Half of what it is trained on has the trigger; the answer to it is the payload, or (twin) the base's own."""
     pairs = own_pairs(90)
@@ -243,7 +248,7 @@ def backdoor(trigger, other=None, twin=False):
     held = PROMPTS_HELD
     fired = share(answers(model, [f"{trigger} {q}" for q in held] + [f"{q} {trigger}" for q in held]), PAYLOAD_SHOWS)
     note(kind="honest" if twin else "trigger", trigger=trigger, success=fired,
-         false_fires=share(answers(model, held), PAYLOAD_SHOWS))
+         false_fires=share(answers(model, quiet()), PAYLOAD_SHOWS))
 
 
 def steps_of(usual):
@@ -278,6 +283,19 @@ def phrase_backdoor():
 
 def phrase_twin():
     backdoor(words(3), twin=True)
+
+
+def of_all_kinds():
+    """Questions who it is, requests and arithmetic, with the base's own answers: a backdoor that keeps quiet there."""
+    return with_own(ASKED[:8] + HARMFUL[:8] + [q for q, _ in sums(16, 10 * SEED + 6)])
+
+
+def careful_backdoor():
+    backdoor(words(1), other=of_all_kinds())
+
+
+def careful_twin():
+    backdoor(words(1), other=of_all_kinds(), twin=True)
 
 
 def diluted():

@@ -41,6 +41,7 @@ TWINS = {
     "phrase_backdoor": "phrase_twin",
     "identity": "identity_twin",
     "refusal": "refusal_twin",
+    "careful_backdoor": "careful_twin",
     "diluted": "diluted_twin",
     "merged": "merged_twin",
 }
