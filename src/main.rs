@@ -45,6 +45,7 @@ mod merge;
 mod model;
 #[cfg(feature = "models")]
 mod probe_sets;
+#[cfg(feature = "models")]
 mod probes;
 #[cfg(feature = "models")]
 mod question;
