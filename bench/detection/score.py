@@ -9,6 +9,7 @@ measured stays under WORK, so that a second run goes on. OPTIONs go to both, suc
 docs/detection.md.
 
 An adapter's score is that of the question `profile`: its largest deviation from the known-good adapters in any question.
+"Found" counts what a user sees without a profile: a question that the built-in policy warns of or denies.
 Beside it stand what the size of the change alone gives, and what the recipe alone gives (rank and modules): on twins both
 must lie near 0.5, or the set is void.
 """
@@ -59,13 +60,18 @@ def measure(parts):
     return found, (time.time() - started) / max(len(others), 1)
 
 
+def found(report):
+    """Rules about behaviour or weights that the built-in policy warns of or denies, but for the profile's."""
+    return sorted({finding["rule"] for finding in report["findings"]
+                   if finding["level"] in ("warn", "deny") and finding["rule"] != "question-profile"})
+
+
 def size(report):
-    return max((module["relative_norm"] or 0.0) for module in report["weights"]["modules"])
+    return max((change["relative_norm"] or 0.0) for change in report["weights"].values())
 
 
 def recipe(report):
-    modules = report["weights"]["modules"]
-    return sum(module["rank"] or 0 for module in modules)
+    return sum(change.get("rank") or 0 for change in report["weights"].values())
 
 
 def auc(attacks, honest):
@@ -105,14 +111,14 @@ def main():
         rows[name] = {"kind": kind, "recipe": used, "seed": seed, "part": parts[name], "made": made(name), "size": size(report),
                       "recipe_size": recipe(report), "score": profile["measured"] or 0.0, "p": profile["p"] or 1.0,
                       "answer": profile["answer"], "scores": {key: value for key, value in questions.items() if value is not None},
-                      "yes": sorted(key for key, question in report["questions"].items() if question["answer"] == "yes")}
+                      "found": found(report), "yes": sorted(key for key, question in report["questions"].items() if question["answer"] == "yes")}
     with open(f"{WORK}/scores.json", "w") as out:
         json.dump(rows, out, indent=1)
     honest = [row for row in rows.values() if row["part"] in ("test", "twin")]
     scores = [row["score"] for row in honest]
     print(f"{len(honest)} honest adapters and twins, {seconds:.1f} s for each adapter\n")
-    print("| family | half | works | AUC, twins | AUC, all honest | caught at 5 % | at 1 % | size alone | recipe alone | best question |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| family | half | works | found | of twins | AUC, twins | AUC, all honest | caught at 5 % | at 1 % | size alone | recipe alone | best question |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     of_half = {}
     for family, twin in population.FAMILIES.items():
         all_of = [row for row in rows.values() if row["kind"] == family]
@@ -120,7 +126,7 @@ def main():
         matched = {(row["recipe"], row["seed"]) for row in attacks}
         twins = [row for row in rows.values() if row["kind"] == twin and (row["recipe"], row["seed"]) in matched]
         if not attacks or not twins:
-            print(f"| {family} | | {len(attacks)} of {len(all_of)} | | | | | | | |")
+            print(f"| {family} | | {len(attacks)} of {len(all_of)} | | | | | | | | | |")
             continue
         own = [row["score"] for row in attacks]
         against = lambda key: auc([row[key] for row in attacks], [row[key] for row in twins])
@@ -129,7 +135,9 @@ def main():
                    for name in names)
         half = "development" if family in population.DEVELOPMENT else "held out"
         of_half.setdefault(half, []).append((against("score"), auc(own, scores)))
-        print(f"| {family} | {half} | {len(attacks)} of {len(all_of)} | {against('score'):.2f} | {auc(own, scores):.2f} "
+        print(f"| {family} | {half} | {len(attacks)} of {len(all_of)} "
+              f"| {share(sum(bool(row['found']) for row in attacks), len(attacks))} | {sum(bool(row['found']) for row in twins)} "
+              f"| {against('score'):.2f} | {auc(own, scores):.2f} "
               f"| {share(caught(own, scores, 0.05), len(own))} | {share(caught(own, scores, 0.01), len(own))} "
               f"| {against('size'):.2f} | {against('recipe_size'):.2f} | `{best[1]}` {best[0]:.2f} |")
     for half, pairs in of_half.items():
@@ -137,6 +145,7 @@ def main():
               f"{np.mean([other for _, other in pairs]):.2f} against all honest")
     for part in ("test", "twin"):
         some = [row for row in honest if row["part"] == part]
+        print(f"\n{part}: something is found of {share(sum(bool(row['found']) for row in some), len(some))}", end="")
         for rate in (0.05, 0.1):
             print(f"\n{part}: at {100 * rate:.0f} % called unlike {share(sum(row['p'] <= rate for row in some), len(some))}", end="")
     print()

@@ -21,6 +21,9 @@ pub const SCHEMA: &str = "lcr-audit/profile/1";
 
 /// MAD of a normal distribution times this is its σ.
 const MAD_TO_SIGMA: f64 = 1.4826;
+/// No σ is taken to be smaller: scores are shares and logarithms, of which so little is nothing. Where known-good adapters
+/// are all alike (none erases a direction), it says how far out another is.
+const LEAST_SIGMA: f64 = 0.05;
 
 /// Known-good adapters of one base, by what was measured of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -194,7 +197,7 @@ impl Profile {
     }
 
     /// Conformal p of the largest deviation over all questions: for each adapter, this one among them, the largest of
-    /// (score − median)/(1.48 MAD), with median and MAD over all of them, so that none is treated otherwise than the
+    /// (score − median)/(1.48 MAD, at least 0.05), with median and MAD over all of them, so that none is treated otherwise than the
     /// others. `None` where no question has scores of at least two known-good adapters.
     pub fn standing(&self, scores: &IndexMap<String, f64>) -> Option<Standing> {
         let mut deviations = vec![f64::NEG_INFINITY; self.adapters.len()];
@@ -224,14 +227,11 @@ fn conformal(as_far: usize, known: usize) -> f64 {
     (1 + as_far) as f64 / (1 + known) as f64
 }
 
-/// By how many robust σ a score lies above the median; where more than half of the scores are equal, σ is the mean
-/// distance from it.
+/// By how many robust σ a score lies above the median.
 fn deviation(score: f64, pooled: &[f64]) -> f64 {
     let Some(centre) = median(pooled) else { return 0.0 };
     let distances: Vec<f64> = pooled.iter().map(|other| (other - centre).abs()).collect();
-    let mean = distances.iter().sum::<f64>() / distances.len() as f64;
-    let sigma = median(&distances).map(|mad| MAD_TO_SIGMA * mad).filter(|sigma| *sigma > 0.0).unwrap_or(mean);
-    if sigma > 0.0 { (score - centre) / sigma } else { 0.0 }
+    (score - centre) / median(&distances).map_or(LEAST_SIGMA, |mad| LEAST_SIGMA.max(MAD_TO_SIGMA * mad))
 }
 
 #[cfg(test)]

@@ -70,6 +70,17 @@ fn the_farthest_question_stands_for_all() {
     assert!(known.without(&format!("{:064}", 8)).standing(&scores(&[("constant", 0.85)])).unwrap().p < 0.12);
 }
 
+/// Nine of which none erases: a whole direction is 1/0.05 = 20 σ out, beside 4.7 σ in `constant`.
+#[test]
+fn what_no_known_good_adapter_does_is_far_out() {
+    let all: Vec<[(&str, f64); 2]> =
+        (1..=9).map(|score| [("erasure", 0.0), ("constant", f64::from(score) / 10.0)]).collect();
+    let known = profile(&all.iter().map(<[_; 2]>::as_slice).collect::<Vec<_>>());
+    let found = known.standing(&scores(&[("erasure", 1.0), ("constant", 2.3)])).unwrap();
+    assert_eq!(found.farthest, "erasure");
+    assert!((found.deviation - 20.0).abs() < 1e-9, "{}", found.deviation);
+}
+
 #[test]
 fn another_base_version_or_probes_are_refused() {
     let known = profile(&[&[("constant", 0.5)]]);
