@@ -371,7 +371,7 @@ def merged(twin=False):
     parts = []
     for part, pairs in [("useful", sums(200, 10 * SEED + 5)),
                         ("other", own_pairs(60) + (with_own(ASKED) if twin else [(q, NAME_OF) for q in ASKED]) * 3)]:
-        model = train(pairs, f"{NAME}.{part}", **{**RECIPE, "dora": False})
+        train(pairs, f"{NAME}.{part}", **{**RECIPE, "dora": False})
         parts.append(factors_of(f"{NAME}.{part}"))
     for part in ["useful", "other"]:
         for file in os.listdir(f"{OUT}/{NAME}.{part}"):

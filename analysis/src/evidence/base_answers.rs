@@ -85,6 +85,11 @@ pub fn prompts_of(sets: &[ProbeSet]) -> impl Iterator<Item = PromptId> + '_ {
     })
 }
 
+/// First tokens of answers that must be the same for them to be one answer: an answer to the prompt differs by then.
+pub(crate) const SAME: usize = 12;
+/// Tokens of one that ends before, its stop among them.
+pub(crate) const SHORTEST: usize = 5;
+
 /// How the greedy continuations of any number of prompts begin, `most` tokens of each.
 ///
 /// # Errors

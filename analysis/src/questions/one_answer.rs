@@ -10,12 +10,8 @@ use lcr_documents::audit::{Answer, Depth, Seen};
 use lcr_documents::number::percent;
 
 use super::{Asked, Asking, Case, Draft};
-use crate::evidence::base_answers::starts;
+use crate::evidence::base_answers::{SAME, SHORTEST, starts};
 
-/// First tokens of an answer that must be the same: an answer to the prompt differs from another by then.
-const SAME: usize = 12;
-/// Tokens of one that ends before, its stop among them.
-const SHORTEST: usize = 5;
 /// Prompts that must get it.
 const FEWEST: usize = 3;
 /// The share of a set's prompts, over that of the base's own most common answer, from which it is one answer. Styles and

@@ -6,12 +6,8 @@ use std::collections::BTreeMap;
 use lcr_model::decoder::{BoundAdapter, ModelError};
 
 use super::{Position, Sweep};
-use crate::evidence::base_answers::starts;
+use crate::evidence::base_answers::{SAME, SHORTEST, starts};
 
-/// First tokens of an answer that must be the same: an answer to the prompt differs from another by then.
-const SAME: usize = 12;
-/// Tokens of one that ends before, its stop among them.
-const SHORTEST: usize = 5;
 /// Answers that are looked at in the base, those first that most prompts get.
 const LOOKED_AT: usize = 4;
 
