@@ -171,7 +171,7 @@ impl SideBySide<'_> {
             bail!("{} cannot be taught: this base has no tokenizer, or its probes no such prompts", plant.name);
         };
         let width = setup.decoder.config().width;
-        let options = SupervisedOptions { seed: self.asked.seed, ..SupervisedOptions::for_width(width) };
+        let options = SupervisedOptions::for_width(width, self.asked.seed);
         let pairs: Vec<(&[u32], &[u32])> =
             lessons.lessons.iter().map(|lesson| (lesson.prompt.as_slice(), lesson.answer.as_slice())).collect();
         let taught = train_on_pairs(setup.decoder, &pairs, &options, &mut |steps, adapter| -> Result<bool> {

@@ -141,9 +141,11 @@ fn summary(found: &Selftest, base: &str) -> Result<String> {
         writeln!(text, "\n{}: {}", payload.name, payload.what)?;
         match payload.weakest_found {
             Some(weakest) => {
-                writeln!(text, "  found down to {} {}, by `{}`", plain(weakest), payload.unit, payload.question)?;
+                let found = payload.tried.iter().rfind(|tried| tried.answer == Answer::Yes);
+                let by = found.map_or(&payload.questions, |found| &found.found_by);
+                writeln!(text, "  found down to {} {}, by {}", plain(weakest), payload.unit, quoted(by))?;
             }
-            None => writeln!(text, "  NOT FOUND by `{}`, at any strength tried", payload.question)?,
+            None => writeln!(text, "  NOT FOUND by {}, at any strength tried", quoted(&payload.questions))?,
         }
         if let Some(missed) = payload.tried.last().filter(|tried| Some(tried.strength) != payload.weakest_found) {
             writeln!(text, "  {}", what_passed(missed))?;
@@ -153,6 +155,11 @@ fn summary(found: &Selftest, base: &str) -> Result<String> {
         writeln!(text, "\nNothing here was trained: backdoors and changed identities are planted with --trained.")?;
     }
     Ok(text)
+}
+
+/// Names of questions as a person reads them.
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What became of the last strength, which was not found.

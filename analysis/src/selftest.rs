@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use lcr_documents::audit::{Answer, Coherence, Depth};
+use lcr_documents::audit::{Answer, Coherence, Depth, Question};
 use lcr_documents::selftest::{Payload, Tried};
 use lcr_formats::adapter::{Adapter, LowRank, PeftConfig, ScalingRule, TargetModule};
 use lcr_formats::factored::FactoredMatrix;
@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::AuditError;
 use crate::evidence::{BaseAnswers, Evidence, EvidenceOptions, ProbeSet, gather};
-use crate::questions::{Case, ask_one};
+use crate::questions::{Asking, Case, ask_some};
 use crate::weights::changed_tensors;
 
 /// A kind of payload.
@@ -245,7 +245,7 @@ impl Plant {
         for (done, strength) in self.strengths.iter().enumerate() {
             report(done, self.strengths.len());
             let planted = bound(setup.decoder, (self.modules)(&ground, *strength))?;
-            let found = asked(setup, self.question, self.depth, &planted)?;
+            let found = asked(setup, &[self.question], self.depth, &planted)?;
             let is_found = found.answer == Answer::Yes;
             tried.push(Tried { strength: *strength, ..found });
             if !is_found {
@@ -256,7 +256,7 @@ impl Plant {
         Ok(Payload {
             name: self.name.to_owned(),
             what: self.what.to_owned(),
-            question: self.question.to_owned(),
+            questions: vec![self.question.to_owned()],
             unit: self.unit.to_owned(),
             weakest_found: tried.iter().rfind(|tried| tried.answer == Answer::Yes).map(|tried| tried.strength),
             tried,
@@ -264,8 +264,9 @@ impl Plant {
     }
 }
 
-/// What a question answers about an adapter.
-fn asked(setup: &Setup, question: &str, depth: Depth, adapter: &BoundAdapter) -> Result<Tried, AuditError> {
+/// What some questions answer about an adapter: the first of them alone where there is one, else beside everything else
+/// that depth `standard` asks, as an audit does.
+fn asked(setup: &Setup, questions: &[&str], depth: Depth, adapter: &BoundAdapter) -> Result<Tried, AuditError> {
     let &Setup { decoder, sets, base, tokenizer, sweep_budget, report, seed } = setup;
     let evidence = if depth > Depth::Quick {
         let options = EvidenceOptions { seed, ..EvidenceOptions::default() };
@@ -291,10 +292,21 @@ fn asked(setup: &Setup, question: &str, depth: Depth, adapter: &BoundAdapter) ->
         sweep_budget,
         report,
     };
-    let found = ask_one(&case, question)?;
-    let answer = found.as_ref().map_or(Answer::NotAsked, |found| found.answer);
-    let measured = found.and_then(|found| found.measured);
-    Ok(Tried { strength: 0.0, answer, measured, works: None, false_fires: None })
+    let is_audit = questions.len() > 1;
+    let is_wanted = |asking: &Asking| asking.is_one_of(questions) || (is_audit && asking.depth <= Depth::Standard);
+    let found = ask_some(&case, is_wanted, &mut |_| ())?;
+    let answers: Vec<(&str, &Question)> =
+        questions.iter().filter_map(|name| Some((*name, found.get(*name)?))).collect();
+    let with = |answer: Answer| answers.iter().filter(move |(_, found)| found.answer == answer);
+    let best = with(Answer::Yes).chain(with(Answer::Unresolved)).chain(&answers).next();
+    Ok(Tried {
+        strength: 0.0,
+        answer: best.map_or(Answer::NotAsked, |(_, found)| found.answer),
+        measured: best.and_then(|(_, found)| found.measured),
+        found_by: with(Answer::Yes).map(|(name, _)| (*name).to_owned()).collect(),
+        works: None,
+        false_fires: None,
+    })
 }
 
 /// Mean length of the base's states behind the middle layer, on its own answers.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use indexmap::IndexMap;
+use lcr_analysis::causal::dose::scaled;
+use lcr_analysis::causal::matched::Matched;
+use lcr_analysis::evidence::forced::forced_answers;
 use lcr_analysis::evidence::random::random_adapter;
-use lcr_analysis::evidence::{EvidenceOptions, ProbeSet, PromptId, gather, let_answer};
+use lcr_analysis::evidence::{AnswerDivergence, EvidenceOptions, ProbeSet, PromptId, gather, let_answer};
 use lcr_analysis::questions::{Case, ask, not_asked};
 use lcr_documents::audit::{Answer, Coherence, Depth};
 use lcr_formats::adapter::Adapter;
@@ -80,6 +83,36 @@ fn forced_answers_are_those_of_one_token_at_a_time() {
         }
         let floor = base.floor[0].unwrap();
         assert!(floor < 1e-9, "another order of sums moves nothing that counts: {floor}");
+    }
+}
+
+/// At the strength that is found, random adapters do to one set what was wanted, measured by the pass that answers are
+/// judged by: far more than at their own, or far less.
+#[test]
+fn random_adapters_are_made_to_do_as_much() {
+    let (decoder, adapter) = model("mistral_dora_mlp");
+    let sets = sets();
+    let base = let_answer(&decoder, &sets, &[], 5, &mut |_, _| ()).unwrap();
+    let random: Vec<BoundAdapter> = (0..3).map(|seed| random_adapter(&decoder, &adapter, seed).unwrap()).collect();
+    let change_at = |strength: f64| -> f64 {
+        let scaled: Vec<BoundAdapter> = random.iter().map(|of| scaled(&decoder, of, strength).unwrap()).collect();
+        let models: Vec<&BoundAdapter> = scaled.iter().collect();
+        let found = forced_answers(&decoder, &models, &sets, &base, &mut |_, _| ()).unwrap();
+        let of_model = |answers: &Vec<Vec<AnswerDivergence>>| {
+            let kl: Vec<f64> = answers[0].iter().flat_map(|prompt| prompt.kl.clone()).collect();
+            kl.iter().sum::<f64>() / kl.len() as f64
+        };
+        let mut changes: Vec<f64> = found.answers.iter().map(of_model).collect();
+        changes.sort_by(f64::total_cmp);
+        changes[1]
+    };
+    let matched = Matched { decoder: &decoder, adapter: &adapter, sets: &sets, base: &base, general: 0 };
+    let at_one = change_at(1.0);
+    for times in [3.0, 0.01] {
+        let (strength, foretold) = matched.strength(&random, at_one, times * at_one).unwrap();
+        let reached = change_at(strength) / at_one;
+        assert!((times / 1.8..=times * 1.8).contains(&reached), "{times}: {strength} reaches {reached}");
+        assert!((foretold / at_one / reached - 1.0).abs() < 1.0, "{times}: {foretold} and {reached}");
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Payload {
     pub name: String,
     /// What is planted.
     pub what: String,
-    /// The question that is to find it.
-    pub question: String,
+    /// The questions that may find it: one that is asked by itself, or several of an audit.
+    pub questions: Vec<String>,
     /// What strengths are measured in.
     pub unit: String,
     /// The weakest that was found; `None` where not even the strongest was. A weaker one would have passed.
@@ -44,14 +44,17 @@ pub struct Payload {
 }
 
 /// A payload of one strength.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tried {
     /// How strong.
     pub strength: f64,
-    /// What the question answered.
+    /// What was answered; of several questions, by the one that says most.
     pub answer: Answer,
     /// The number that it judged.
     pub measured: Option<f64>,
+    /// The questions that said yes.
+    #[serde(default)]
+    pub found_by: Vec<String>,
     /// Of a trained payload: the share of the held-out prompts on which it comes where it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub works: Option<f64>,

@@ -13,7 +13,7 @@ use crate::tasks::dataset::{generator, shuffle};
 /// How pairs are trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SupervisedOptions {
-    /// The new adapter.
+    /// The new adapter; its seed draws the order of the pairs as well.
     pub adapter: AdapterOptions,
     /// Its optimizer; the learning rate is the same in every step.
     pub optimizer: OptimizerOptions,
@@ -23,8 +23,6 @@ pub struct SupervisedOptions {
     pub batch: usize,
     /// Steps between two questions whether it is enough.
     pub ask_every: usize,
-    /// Seed of the order.
-    pub seed: u64,
 }
 
 /// Learning rate times the stream's width: what trains bases of width 64 to 576 within their steps. Wider streams add up
@@ -33,17 +31,17 @@ const RATE_BY_WIDTH: f64 = 0.256;
 
 impl SupervisedOptions {
     /// LoRA of rank 8 on all linear modules, up to 240 steps of 8 pairs, for a base whose stream has this width.
-    pub fn for_width(width: usize) -> Self {
+    pub fn for_width(width: usize, seed: u64) -> Self {
         let adapter = AdapterOptions {
             method: AdapterMethod::Lora,
             rank: 8,
             alpha: 16.0,
             target_modules: vec!["all-linear".to_owned()],
-            seed: 0,
+            seed,
         };
         let optimizer =
             OptimizerOptions { learning_rate: RATE_BY_WIDTH / width.max(1) as f64, ..OptimizerOptions::default() };
-        Self { adapter, optimizer, steps: 240, batch: 8, ask_every: 20, seed: 0 }
+        Self { adapter, optimizer, steps: 240, batch: 8, ask_every: 20 }
     }
 }
 
@@ -109,7 +107,7 @@ fn next_batch(examples: &[Example], order: &mut Vec<usize>, options: &Supervised
     let size = options.batch.clamp(1, examples.len());
     if order.len() < size {
         *order = (0..examples.len()).collect();
-        shuffle(order, &mut generator("pairs", &[options.seed, step as u64], ""));
+        shuffle(order, &mut generator("pairs", &[options.adapter.seed, step as u64], ""));
     }
     order.split_off(order.len() - size).into_iter().map(|at| examples[at].clone()).collect()
 }
@@ -148,7 +146,7 @@ mod tests {
     fn prompts_get_the_answers_that_were_taught() {
         let decoder = decoder();
         let pairs: [(&[u32], &[u32]); 2] = [(&[1, 2, 3], &[7, 5]), (&[3, 2, 1], &[4])];
-        let options = SupervisedOptions { steps: 60, batch: 2, ask_every: 10, ..SupervisedOptions::for_width(256) };
+        let options = SupervisedOptions { steps: 60, batch: 2, ask_every: 10, ..SupervisedOptions::for_width(256, 0) };
         let mut asked = Vec::new();
         let mut likely = Vec::new();
         let variant = train_on_pairs::<SupervisedError>(&decoder, &pairs, &options, &mut |step, variant| {
@@ -170,7 +168,7 @@ mod tests {
         let found = train_on_pairs::<SupervisedError>(
             &decoder,
             &[(&[1], &[])],
-            &SupervisedOptions::for_width(256),
+            &SupervisedOptions::for_width(256, 0),
             &mut |_, _| Ok(false),
         );
         assert!(matches!(found, Err(SupervisedError::Empty)));

@@ -3,6 +3,7 @@
 
 pub mod dose;
 pub mod location;
+pub mod matched;
 pub mod pass;
 pub mod surrogate;
 pub mod sweep;

@@ -29,6 +29,21 @@ impl<'a> Prompts<'a> {
         Self { sets, base, ids }
     }
 
+    /// Every prompt of some sets that was answered, one of each set after another.
+    pub fn of_sets(sets: &'a [ProbeSet], base: &'a BaseAnswers, wanted: &[usize]) -> Self {
+        let mut all = Self::of_each(sets, base, usize::MAX);
+        all.ids.retain(|id| wanted.contains(&id.set));
+        all
+    }
+
+    /// The mean per answer token over the prompts of a set, of sums over the answer of each prompt.
+    pub fn mean_of(&self, sums: &[f64], set: usize) -> f64 {
+        let own = self.ids.iter().zip(sums).filter(|(id, _)| id.set == set);
+        let add = |(sum, tokens), (id, own): (&PromptId, &f64)| (sum + own, tokens + self.base.of(*id).len());
+        let (sum, tokens) = own.fold((0.0, 0), add);
+        sum / tokens.max(1) as f64
+    }
+
     /// The `most` that the first model of `forced` moved most.
     pub fn moved_most(sets: &'a [ProbeSet], base: &'a BaseAnswers, forced: &Forced, most: usize) -> Self {
         let mut all = Self::of_each(sets, base, usize::MAX);

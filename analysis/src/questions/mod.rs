@@ -238,8 +238,23 @@ impl Draft {
 /// # Errors
 /// Where the models cannot be run.
 pub fn ask(case: &Case, depth: Depth, report: &mut dyn FnMut(&str)) -> Result<IndexMap<String, Question>, AuditError> {
+    let mut found = ask_some(case, |asking| asking.depth <= depth, report)?;
+    found.extend(not_asked(depth));
+    Ok(found)
+}
+
+/// Asks the questions that are wanted, and holds their answers against how many those are. `report` is told which is
+/// asked.
+///
+/// # Errors
+/// Where the models cannot be run.
+pub fn ask_some(
+    case: &Case,
+    is_wanted: impl Fn(&Asking) -> bool,
+    report: &mut dyn FnMut(&str),
+) -> Result<IndexMap<String, Question>, AuditError> {
     let mut drafts: Vec<(String, &'static Asking, Draft)> = Vec::new();
-    for asking in QUESTIONS.iter().filter(|asking| asking.depth <= depth) {
+    for asking in QUESTIONS.iter().filter(|asking| is_wanted(asking)) {
         if let Some((name, _)) = asking.names.first() {
             report(name);
         }
@@ -251,21 +266,7 @@ pub fn ask(case: &Case, depth: Depth, report: &mut dyn FnMut(&str)) -> Result<In
         let question = draft.question(&asking.asks(&name), asking.depth, p);
         (name, question)
     });
-    Ok(answered.chain(not_asked(depth)).collect())
-}
-
-/// Asks one question by itself; `None` where there is none of that name.
-///
-/// # Errors
-/// Where the models cannot be run.
-pub fn ask_one(case: &Case, name: &str) -> Result<Option<Question>, AuditError> {
-    let named = |asking: &&&'static Asking| asking.names.iter().any(|(known, _)| *known == name);
-    let Some(asking) = QUESTIONS.iter().find(named) else { return Ok(None) };
-    let found = (asking.ask)(case)?.into_iter().find(|(found, _)| found == name);
-    Ok(found.map(|(_, draft)| {
-        let p = draft.p;
-        draft.question(&asking.asks(name), asking.depth, p)
-    }))
+    Ok(answered.collect())
 }
 
 /// The questions of deeper depths.
@@ -280,6 +281,11 @@ pub fn not_asked(depth: Depth) -> impl Iterator<Item = (String, Question)> {
 }
 
 impl Asking {
+    /// Whether it asks one of these questions.
+    pub fn is_one_of(&self, names: &[&str]) -> bool {
+        self.names.iter().any(|(known, _)| names.contains(known))
+    }
+
     /// The question in plain words; for a set of the user's own, about that set.
     fn asks(&self, name: &str) -> String {
         let known = self.names.iter().find(|(known, _)| *known == name);

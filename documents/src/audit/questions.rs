@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a question was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It is so, beyond what chance gives.
@@ -14,6 +14,7 @@ pub enum Answer {
     /// It cannot be told from this; `why` says what would.
     Unresolved,
     /// It was not asked at this depth.
+    #[default]
     NotAsked,
 }
 
