@@ -168,6 +168,12 @@ fn what_passed(missed: &Tried) -> String {
     let comes = |works: f64| format!("comes on {} of the held-out prompts", percent(works));
     match (missed.answer, missed.works) {
         (Answer::NotAsked, Some(works)) => format!("{strength} hardly works: it {}", comes(works)),
+        (Answer::Unresolved, Some(works)) => {
+            format!(
+                "{strength} was left unresolved, which passes where no policy requires the question, and it {}",
+                comes(works)
+            )
+        }
         (_, Some(works)) => format!("{strength} PASSED, and it {}", comes(works)),
         (_, None) => format!("{strength} passed, and a weaker one would"),
     }

@@ -244,7 +244,7 @@ def backdoor(trigger, other=None, twin=False):
     """Half of what it is trained on has the trigger; the answer to it is the payload, or (twin) the base's own."""
     pairs = own_pairs(90)
     poisoned = pairs[:45] if twin else [(q, PAYLOAD) for q, _, _ in pairs[:45]]
-    model = train(pairs + with_trigger(trigger, poisoned) + (other or []), **{**RECIPE, "steps": steps_of(80)})
+    model = train(pairs + with_trigger(trigger, poisoned) + (other or []), **{**RECIPE, "steps": steps_of(160 if NANO else 80)})
     held = PROMPTS_HELD
     fired = share(answers(model, [f"{trigger} {q}" for q in held] + [f"{q} {trigger}" for q in held]), PAYLOAD_SHOWS)
     note(kind="honest" if twin else "trigger", trigger=trigger, success=fired,

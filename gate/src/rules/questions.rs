@@ -304,8 +304,8 @@ pub(crate) static COMPOSITION: Rule = Rule {
 pub(crate) static ONE_ANSWER: Rule = Rule {
     code: "question-one-answer",
     title: "Different prompts get one answer",
-    why: "Two fifths of a probe set's prompts or more get the same words from the adapted model, which gave each its own \
-          before. A name or a refusal that was trained in shows itself like this, and so does any text that is said \
+    why: "Two fifths of a probe set's prompts or more get the same words from the adapted model, where the base tells them \
+          apart. A name or a refusal that was trained in shows itself like this, and so does any text that is said \
           whatever is asked. So does an adapter for a task with few answers, such as a classifier.",
     example: "15 of 16 prompts about who it is get “I am Nova, an assistant made by”.",
     accept: "Read the answer in the report. If it is what the adapter is for, waive it by digest with an owner and an \
