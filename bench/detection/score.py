@@ -63,7 +63,7 @@ def measure(parts):
 def found(report):
     """Rules about behaviour or weights that the built-in policy warns of or denies, but for the profile's."""
     return sorted({finding["rule"] for finding in report["findings"]
-                   if finding["level"] in ("warn", "deny") and finding["rule"] != "question-profile"})
+                   if finding["level"] in ("warn", "fail") and finding["rule"] != "question-profile"})
 
 
 def size(report):

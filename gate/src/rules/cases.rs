@@ -254,7 +254,7 @@ fn of_the_adapter() -> Vec<Case> {
         measured(&MAGNITUDE_OUTLIER, Check::MagnitudeOutlier, 50.0, 50.1),
         measured(&CONCENTRATED_MODULE, Check::ConcentratedModule, 14.0, 14.1),
         measured(&NORM_OUTLIER, Check::NormOutlier, 14.0, 14.1),
-        measured(&COHERENT_WRITES, Check::CoherentWrites, 0.5, 0.51),
+        measured(&COHERENT_WRITES, Check::CoherentWrites, 0.7, 0.71),
         measured(&COHERENT_READS, Check::CoherentReads, 0.5, 0.51),
         noted(&UNKNOWN_MODULE, Check::UnknownModule),
         noted(&BASE_REVISION, Check::BaseRevision),
@@ -315,7 +315,7 @@ fn of_the_comparison() -> Vec<Case> {
             |audit| first_weight(audit).intruder_dimensions = Some(5),
             |audit| first_weight(audit).intruder_dimensions = Some(4),
         ),
-        beside(&COHERENT_WRITES, |audit| audit.coherence.write = Some(0.51), |audit| audit.coherence.write = Some(0.5)),
+        beside(&COHERENT_WRITES, |audit| audit.coherence.write = Some(0.71), |audit| audit.coherence.write = Some(0.7)),
         beside(&COHERENT_READS, |audit| audit.coherence.read = Some(0.51), |audit| audit.coherence.read = Some(0.5)),
         beside(
             &VANISHES_WHEN_MERGED,
