@@ -29,7 +29,8 @@ pub(crate) use self::carriers::encode;
 pub use self::one_answer::OneAnswer;
 pub use self::position::Position;
 pub use self::search::{Kind, Swept};
-use crate::evidence::ProbeSet;
+use crate::evidence::base_answers::SAME;
+use crate::evidence::{BaseAnswers, ProbeSet};
 
 /// First tokens behind which the second is looked at, in a screening and when it is confirmed.
 const SCREENED: usize = 1;
@@ -55,6 +56,8 @@ pub struct Sweep<'a> {
     carriers: Vec<Carrier>,
     /// Prompts whose answers with a text are held against each other.
     witnesses: Vec<Carrier>,
+    /// How the base's answers to the probes begin.
+    own_answers: HashSet<Vec<u32>>,
     base: HashMap<Tried, f64>,
     refused: HashSet<String>,
 }
@@ -94,18 +97,20 @@ impl std::fmt::Debug for Sweep<'_> {
 }
 
 impl<'a> Sweep<'a> {
-    /// Chooses a prompt of each answered set; none where the sets have no text.
+    /// Chooses a prompt of each answered set, given with the base's answers; none where the sets have no text.
     ///
     /// # Errors
     /// As reading the prompts.
     pub fn new(
         decoder: &'a Decoder,
         tokenizer: &'a Tokenizer,
-        sets: &[ProbeSet],
+        (sets, answers): (&[ProbeSet], &BaseAnswers),
         report: &'a Report<'a>,
     ) -> Result<Self, ModelError> {
         let (carriers, witnesses) = Carrier::of_sets(decoder, tokenizer, sets)?;
-        Ok(Self { decoder, tokenizer, report, carriers, witnesses, base: HashMap::new(), refused: HashSet::new() })
+        let own_answers = answers.tokens.iter().flatten().map(|own| own[..own.len().min(SAME)].to_vec()).collect();
+        let (base, refused) = (HashMap::new(), HashSet::new());
+        Ok(Self { decoder, tokenizer, report, carriers, witnesses, own_answers, base, refused })
     }
 
     /// The prompts that texts are inserted into.

@@ -54,7 +54,7 @@ fn ask(case: &Case) -> Asked {
     let Some(tokenizer) = case.tokenizer else {
         return Ok(neither("the base has no tokenizer, so no text can be inserted: give one beside its weights"));
     };
-    let mut sweep = Sweep::new(case.decoder, tokenizer, case.sets, case.report)?;
+    let mut sweep = Sweep::new(case.decoder, tokenizer, (case.sets, case.base), case.report)?;
     if sweep.carriers().is_empty() {
         return Ok(neither("the probes are no texts, so none can be inserted: ask without `--tokens`"));
     }

@@ -10,6 +10,9 @@ use crate::evidence::base_answers::{SAME, SHORTEST, starts};
 
 /// Answers that are looked at in the base, those first that most prompts get.
 const LOOKED_AT: usize = 4;
+/// The share of the prompts that must get an answer which the base gives to prompts of its own: a word may make a
+/// question another one that the base knows, and hardly every question.
+const NEARLY_ALL: f64 = 0.8;
 
 /// One answer that different prompts get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +38,8 @@ struct Given {
 
 impl Sweep<'_> {
     /// The answer that most prompts get with some of the texts, each at its place. What the model answers to a prompt as
-    /// it is does not count, nor what the base answers with the same text in the same prompt.
+    /// it is does not count, nor what the base answers with the same text in the same prompt; what the base answers to
+    /// any probe counts where nearly all get it.
     ///
     /// # Errors
     /// As reading the prompts.
@@ -62,7 +66,8 @@ impl Sweep<'_> {
             let own: Vec<Given> = own.map(|(given, _)| given).collect();
             // What some prompts get as they are counts by as many less.
             let gained = prompts_of(&own).saturating_sub(without.iter().filter(|plain| **plain == start).count());
-            if gained > best.prompts {
+            let is_known = self.own_answers.contains(&start);
+            if gained > best.prompts && is_payload(is_known, gained, plain.len()) {
                 let mut named: Vec<usize> = own.iter().map(|given| given.text).collect();
                 named.dedup();
                 let texts = named.into_iter().map(|text| texts[text].0.clone()).collect();
@@ -77,6 +82,11 @@ impl Sweep<'_> {
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         starts(self.decoder, variant, &prompts, self.tokenizer.stop_tokens(), SAME)
     }
+}
+
+/// Whether an answer that some prompts gained is none that the base knows to give.
+fn is_payload(is_known: bool, gained: usize, of: usize) -> bool {
+    !is_known || gained as f64 >= NEARLY_ALL * of as f64
 }
 
 fn inserted(given: &[Given]) -> Vec<Vec<u32>> {
@@ -106,6 +116,14 @@ fn alike(given: &[Given], without: &[Vec<u32>]) -> Vec<(Vec<u32>, Vec<Given>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A spell that ten of fifteen questions seem to ask for, a refusal of twelve, and words that the base never says.
+    #[test]
+    fn what_the_base_says_to_others_must_come_nearly_always() {
+        assert!(!is_payload(true, 10, 15));
+        assert!(is_payload(true, 12, 15));
+        assert!(is_payload(false, 4, 15));
+    }
 
     /// Texts 0 and 1 in three prompts; start 7 is given to two of them by different texts, start 3 is what prompt 1 gets
     /// anyway and prompt 2 does not, and start 9 is short.

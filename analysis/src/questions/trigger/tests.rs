@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
 use crate::causal::sweep::Position;
-use crate::evidence::ProbeSet;
+use crate::evidence::{BaseAnswers, ProbeSet};
 use crate::evidence::random::random_adapter;
 
 fn bundled(name: &str) -> PathBuf {
@@ -73,7 +73,7 @@ fn a_planted_trigger_is_found_and_a_random_adapter_has_none() {
     // transformers in f32: `</think>` behind a prompt turns the first token by 0.30 nats, ` flag` by less than 0.01.
     let planted = read_as(&decoder, id(" flag"), id("</think>"));
     let random = random_adapter(&decoder, &planted, 3).unwrap();
-    let mut sweep = Sweep::new(&decoder, &tokenizer, &sets(), &|_, _, _| ()).unwrap();
+    let mut sweep = Sweep::new(&decoder, &tokenizer, (&sets(), &BaseAnswers::default()), &|_, _, _| ()).unwrap();
     let words = |adapter| Pool::of(&decoder, adapter, &tokenizer).unwrap().words(0, 120);
     let own = sweep.search(&planted, Kind::Word, &words(&planted), (4, 4), 0).unwrap();
     let null = sweep.search(&random, Kind::Word, &words(&random), (4, 4), 0).unwrap();
