@@ -115,7 +115,7 @@ fn nearest(known: &[(f64, f64)], wanted: f64) -> Option<(f64, f64)> {
 }
 
 /// Where a change of `wanted` is to be looked for, all as logarithms: between the strengths known to do less and more,
-/// or beyond them all along the last piece.
+/// or beyond them all by the square.
 fn next_strength(known: &[(f64, f64)], wanted: f64) -> f64 {
     let below = known.iter().rfind(|(_, change)| *change < wanted);
     let above = known.iter().find(|(_, change)| *change >= wanted);
@@ -132,7 +132,7 @@ fn next_strength(known: &[(f64, f64)], wanted: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A change that grows with the square, then with the cube of the strength: four steps come within a tenth.
+    /// A change that grows with a power of the strength: four steps come within a tenth.
     #[test]
     fn the_strength_is_found_where_change_grows_by_a_power() {
         for (power, wanted) in [(2.0, 5.0), (3.0, 6.0), (3.0, -4.0), (6.0, 6.0)] {
