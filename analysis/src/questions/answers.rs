@@ -168,7 +168,11 @@ impl<'a> Chance<'a> {
         let measured = self.ratio(0, set);
         let is_visible = self.visible.contains(&set);
         let ratios = self.of_random(set, measured)?;
-        let specific = measured / median(&ratios).unwrap_or(f64::NAN);
+        let Some(middle) = median(&ratios) else {
+            let why = format!("{}; no random adapter could be run to hold it against", Flips::of(self.case, set));
+            return Ok(Draft { answer: Answer::Unresolved, why, ..base });
+        };
+        let specific = measured / middle;
         let is_specific = specific >= SPECIFIC && base.times_random().is_some_and(|times| times >= 1.0);
         let flips = Flips::of(self.case, set);
         let changes_answers = is_visible && flips.prompts as f64 >= PARTED * flips.of as f64;
